@@ -1,0 +1,1 @@
+"""Predictions held against experts, and the program held against its peers."""

@@ -1,0 +1,1 @@
+"""What we hold ourselves to, measured in pairs with the peers."""

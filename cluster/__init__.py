@@ -1,0 +1,1 @@
+"""Many workitems on many machines, and what they cost."""

@@ -1,0 +1,1 @@
+"""Dated price tables of machines, one file per source."""

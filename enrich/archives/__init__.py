@@ -1,0 +1,1 @@
+"""One file per kind of archive, each keeping the Archive protocol."""

@@ -1,0 +1,140 @@
+"""The Archive protocol: search, retrieve and store, DICOMweb's verbs, for every archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pydicom import Dataset
+
+from ... import Error
+from ..series import Series
+
+
+class ArchiveError(Error):
+    """Base of what goes wrong between us and an archive; names the archive and the object."""
+
+    code = "ARCHIVE_ERROR"
+
+    def __init__(self, uri: str, identifier: str, reason: str) -> None:
+        super().__init__(uri, identifier, reason)
+
+    def __str__(self) -> str:
+        uri, identifier, reason = self.args
+        return f"{uri}: {identifier}: {reason}" if identifier else f"{uri}: {reason}"
+
+
+class SearchError(ArchiveError):
+    """The archive could not be listed."""
+
+    code = "SEARCH_FAILED"
+
+
+class AccessDenied(ArchiveError):
+    """The archive answered 401 or 403, or the file system refused."""
+
+    code = "ACCESS_DENIED"
+
+
+class RetrieveError(ArchiveError):
+    """The archive gave no series, or not the whole of it."""
+
+    code = "RETRIEVE_FAILED"
+    retryable = True
+
+
+class StoreError(ArchiveError):
+    """An object was not stored, or did not come back as it was sent."""
+
+    code = "STORE_FAILED"
+    retryable = True
+
+
+class StoreConflict(ArchiveError):
+    """The archive holds another object under the same SOP Instance UID."""
+
+    code = "STORE_CONFLICT"
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesEntry:
+    """One series that an archive holds, as its search tells."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    instances: int
+    bytes: int | None = None
+    """Size of all instances, or None where the archive does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedObject:
+    """Something found by a search that is no usable DICOM instance."""
+
+    identifier: str
+    """Path within the archive, or SOP Instance UID; never a patient's name."""
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object that was stored, read back and found equal."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    uri: str
+    sha256: str
+    """Of the data set (`enrich.digest.dataset_digest`), not of the file."""
+    bytes: int
+    already_there: bool = False
+    """Whether an equal object was found and nothing was sent."""
+
+
+class Archive(Protocol):
+    """A place that holds DICOM. Opened by `enrich.archives.opening.open_archive(uri)`."""
+
+    @property
+    def uri(self) -> str:
+        """Where it is, without secrets."""
+        ...
+
+    def search(self) -> Iterator[SeriesEntry | RefusedObject]:
+        """Every series, each once, ordered by UID; and what is there but cannot be used.
+
+        Raises
+        ------
+        SearchError, AccessDenied
+            If the archive cannot be listed at all.
+        """
+        ...
+
+    def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
+        """All instances of one series on local disk, in `into` if they must be copied.
+
+        Raises
+        ------
+        RetrieveError, AccessDenied
+            If the series is not there or not complete.
+        """
+        ...
+
+    def store(self, dataset: Dataset) -> StoredObject:
+        """Store one object if it is absent, read it back, compare.
+
+        Raises
+        ------
+        StoreConflict
+            If a different object is there under the same UID; it is left as it was.
+        StoreError, AccessDenied
+            If the object could not be stored or came back changed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...

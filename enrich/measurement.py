@@ -1,0 +1,63 @@
+"""Measurement: one number about one segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+
+from pydicom.sr.coding import Code
+
+from .. import Error
+
+
+class InvalidMeasurement(Error):
+    """A measurement that an SR cannot hold."""
+
+    code = "INVALID_MEASUREMENT"
+
+    def __init__(self, name: str, segment_number: int, reason: str) -> None:
+        super().__init__(name, segment_number, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One value, named by an IBSI code, of one segment.
+
+    Attributes
+    ----------
+    segment_number : int
+        Segment Number (0062,0004) in the written SEG.
+    name : str
+        pyradiomics' feature name without filter, e.g. ``shape_MeshVolume``; column name of tables.
+    value : float
+        Finite; as exported (kurtosis is excess kurtosis).
+    concept, unit : Code
+        Concept name (scheme IBSI) and unit (scheme UCUM).
+    """
+
+    segment_number: int
+    name: str
+    value: float
+    concept: Code
+    unit: Code
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.value):
+            raise InvalidMeasurement(self.name, self.segment_number, f"{self.value} is not finite")
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFeature:
+    """A feature that has no value for this segment, and why."""
+
+    segment_number: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All measurements of one segmentation, and those that could not be made."""
+
+    measurements: tuple[Measurement, ...]
+    failed: tuple[FailedFeature, ...] = ()

@@ -1,0 +1,1 @@
+"""A volume in, a segmentation out."""

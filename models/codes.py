@@ -1,0 +1,17 @@
+"""SNOMED CT and DICOM codes that segments are made of.
+
+Codes and meanings are those of DICOM PS3.16 (CID 7150, 7151, 244) and of the
+published IDC collection, so that a segment of ours is found by the same query.
+"""
+
+from __future__ import annotations
+
+from pydicom.sr.coding import Code
+
+ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
+"""Segmented Property Category of organs; the published collection's meaning, not CID 7150's newer one."""
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+"""Segmented Property Category of lesions and findings (CID 7150)."""
+RIGHT = Code("24028007", "SCT", "Right")
+LEFT = Code("7771000", "SCT", "Left")
+LUNG = Code("39607008", "SCT", "Lung")

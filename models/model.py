@@ -1,0 +1,119 @@
+"""ModelCard and the Model protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import highdicom as hd
+
+from .. import Error
+from .segmentation import Segment, Segmentation
+
+
+class ModelError(Error):
+    """A model could not make a segmentation of this volume."""
+
+    code = "MODEL_ERROR"
+
+    def __init__(self, model: str, reason: str) -> None:
+        super().__init__(model, reason)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """One weights file: where it comes from and the SHA-256 it must have."""
+
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a model declares about itself before it runs.
+
+    Attributes
+    ----------
+    name, version : str
+        E.g. ``ct-threshold`` and ``1.0``; a change of result is a change of version.
+    description, intended_use : str
+        One sentence each.
+    modality : tuple of str
+        DICOM Modality (0008,0060) values that the model takes.
+    body_part : str
+        For people, e.g. ``CHEST``.
+    algorithm_family : str
+        ``AI`` for a trained network, ``RULES`` for thresholds and morphology.
+    segments : tuple of Segment
+        All that the model can find, in label map order.
+    weights : tuple of Weights
+        Empty for a weight-free model.
+    parameters : mapping of str to str
+        Every parameter with its default, as text.
+    memory_bytes, gpu_bytes : int
+        Needed on the host and on the GPU for 512x512x300; 0 GPU bytes: no GPU needed.
+    code_licence, weights_licence : str
+        SPDX identifiers; ``none`` where there are no weights.
+    citations : tuple of str
+        Papers that the numbers come from.
+    """
+
+    name: str
+    version: str
+    description: str
+    intended_use: str
+    modality: tuple[str, ...]
+    body_part: str
+    algorithm_family: str
+    segments: tuple[Segment, ...]
+    weights: tuple[Weights, ...]
+    parameters: Mapping[str, str]
+    memory_bytes: int
+    gpu_bytes: int
+    code_licence: str
+    weights_licence: str
+    citations: tuple[str, ...]
+
+    @property
+    def weights_sha256(self) -> str:
+        """One digest of all weights, in order; ``none`` for a weight-free model."""
+        if not self.weights:
+            return "none"
+        return hashlib.sha256("\n".join(w.sha256 for w in self.weights).encode()).hexdigest()
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether its segments share voxels, so that a LABELMAP SEG cannot hold them."""
+        return any(segment.contains for segment in self.segments)
+
+
+class Model(Protocol):
+    """A loaded model: made once, then a volume in and a segmentation out, as often as wanted."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model declares about itself."""
+        ...
+
+    def segment(self, volume: hd.Volume, parameters: Mapping[str, str]) -> Segmentation:
+        """Segmentation of one volume.
+
+        Parameters
+        ----------
+        volume : highdicom.Volume
+            Array (k, j, i), Hounsfield units for CT, int16 or float32; affine to LPS mm.
+            Any orientation: the model turns it as it needs and gives the result on this grid.
+        parameters : mapping of str to str
+            Those of the card, with the caller's changes; unknown names raise ModelError.
+
+        Raises
+        ------
+        ModelError
+            If the volume breaks what the model needs (empty, NaN, no lung found, ...).
+        """
+        ...

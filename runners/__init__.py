@@ -1,0 +1,1 @@
+"""One workitem on one machine."""

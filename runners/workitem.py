@@ -1,0 +1,118 @@
+"""Workitem and Outcome: all that crosses the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from .. import Error, __version__
+from ..enrich.archives.archive import StoredObject
+from .consumption import Consumption
+
+SCHEMA_VERSION = 1
+"""Raised when the same inputs give another object by our own design."""
+
+
+class State(StrEnum):
+    """Procedure Step State of a workitem (PS3.4 CC.1.1)."""
+
+    SCHEDULED = "SCHEDULED"
+    IN_PROGRESS = "IN PROGRESS"
+    COMPLETED = "COMPLETED"
+    CANCELED = "CANCELED"
+
+
+@dataclass(frozen=True, slots=True)
+class Workitem:
+    """One series to be enriched by one model (PS3.4 CC, Unified Procedure Step).
+
+    Attributes
+    ----------
+    source, target : str
+        Archive URIs; not part of the key.
+    model, model_version, weights_sha256 : str
+        From the model's card.
+    parameters : tuple of (str, str)
+        All of the model's parameters, sorted by name.
+    segmentation_type : str
+        ``BINARY`` or ``LABELMAP`` (0062,0001).
+    repair : bool
+        Whether tilt and uneven gaps are resampled.
+    """
+
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+    instances: int
+    source: str
+    target: str
+    model: str
+    model_version: str
+    weights_sha256: str
+    parameters: tuple[tuple[str, str], ...] = ()
+    segmentation_type: str = "BINARY"
+    repair: bool = False
+    bytes: int | None = None
+
+    @property
+    def key(self) -> str:
+        """SHA-256 of all that decides the result: the key of idempotence, in hex."""
+        identity = {
+            "series": self.series_instance_uid,
+            "model": self.model,
+            "model_version": self.model_version,
+            "weights": self.weights_sha256,
+            "parameters": sorted(self.parameters),
+            "segmentation_type": self.segmentation_type,
+            "repair": self.repair,
+            "platform": __version__,
+            "schema": SCHEMA_VERSION,
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not complete."""
+
+    stage: str
+    code: str
+    message: str
+    retryable: bool = False
+    refused: bool = False
+
+    @classmethod
+    def from_error(cls, stage: str, error: Exception) -> Failure:
+        """The failure that an exception stands for; one line, without a traceback."""
+        message = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Error):
+            return cls(stage, error.code, message, error.retryable, error.refused)
+        return cls(stage, type(error).__name__, message)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt at a workitem ended.
+
+    Attributes
+    ----------
+    key : str
+        The workitem's.
+    state : State
+        COMPLETED, or CANCELED with a failure.
+    stored : tuple of StoredObject
+        Read back and compared; in order SEG, SR.
+    repairs, failed_features : tuple of str
+        What was done or left out, in sentences.
+    """
+
+    key: str
+    state: State
+    consumption: tuple[Consumption, ...] = ()
+    stored: tuple[StoredObject, ...] = ()
+    failure: Failure | None = None
+    repairs: tuple[str, ...] = ()
+    failed_features: tuple[str, ...] = ()
+    node: str = field(default="")
