@@ -75,16 +75,29 @@ class Workitem:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why an attempt did not complete."""
+    """Why an attempt did not complete.
+
+    Attributes
+    ----------
+    stage, code, message : str
+        Where, the reason in capitals, and one line for people.
+    retryable : bool
+        Whether the same work may succeed when tried again.
+    refused : bool
+        Whether the input breaks a rule: nothing failed, nothing is tried again.
+    lost : bool
+        Whether the machine is to blame (a worker killed from outside), and not the item.
+    """
 
     stage: str
     code: str
     message: str
     retryable: bool = False
     refused: bool = False
+    lost: bool = False
 
     @classmethod
-    def from_error(cls, stage: str, error: Exception) -> Failure:
+    def from_error(cls, stage: str, error: BaseException) -> Failure:
         """The failure that an exception stands for; one line, without a traceback."""
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Error):

@@ -1,0 +1,54 @@
+"""What one stage leaves on the local disk for the next, so that no pixels cross a pipe."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import config
+
+from ..enrich.series import SourceImage
+from ..models.segmentation import Segment, Segmentation
+
+_VOLUME, _IMAGE, _LABELMAP = "volume.npy", "image.pickle", "labelmap.npy"
+
+
+def save_image(image: SourceImage, folder: Path) -> None:
+    """Write the array, uncompressed, beside all the rest of a SourceImage."""
+    np.save(folder / _VOLUME, np.ascontiguousarray(image.volume.array))
+    rest = (image.series, image.volume.affine, image.volume.frame_of_reference_uid, image.headers, image.repairs)
+    (folder / _IMAGE).write_bytes(pickle.dumps(rest))
+
+
+def load_image(folder: Path) -> SourceImage:
+    """The SourceImage that `save_image` wrote; its array is mapped from disk and may be changed."""
+    rest = pickle.loads((folder / _IMAGE).read_bytes())  # noqa: S301 - written by a stage of our own
+    series, affine, frame_of_reference_uid, headers, repairs = rest
+    # The headers were read, and judged, before: their values are not to be judged (and warned of) again.
+    config.settings.reading_validation_mode = config.IGNORE
+    array = np.load(folder / _VOLUME, mmap_mode="c")
+    return SourceImage(series, volume_like(array, affine, frame_of_reference_uid), headers, repairs)
+
+
+def save_segmentation(segmentation: Segmentation, folder: Path) -> None:
+    """Write the label map; the volume's geometry is its geometry."""
+    np.save(folder / _LABELMAP, np.ascontiguousarray(segmentation.labelmap.array))
+
+
+def load_segmentation(folder: Path, image: SourceImage, segments: tuple[Segment, ...]) -> Segmentation:
+    """The Segmentation that `save_segmentation` wrote, on the grid of `image`."""
+    array = np.load(folder / _LABELMAP, mmap_mode="c")
+    volume = image.volume
+    return Segmentation(volume_like(array, volume.affine, volume.frame_of_reference_uid), segments)
+
+
+def volume_like(
+    array: NDArray[np.generic], affine: NDArray[np.floating], frame_of_reference_uid: str | None
+) -> hd.Volume:
+    """Volume (k, j, i) in the patient's coordinate system (LPS mm)."""
+    return hd.Volume(
+        array=array, affine=affine, coordinate_system="PATIENT", frame_of_reference_uid=frame_of_reference_uid
+    )

@@ -1,0 +1,161 @@
+"""Many series on one node: read ahead, warm model, write behind; each heavy stage in a child."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from queue import SimpleQueue
+
+import psutil
+
+from .consumption import Consumption
+from .request import Answer, Request, StageSettings
+from .supervisor import Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
+from .workitem import Failure, Outcome, State, Workitem
+
+LANES = ("prepare", "segment", "deliver")
+"""In the order in which a workitem passes them; what each does stands in `stages.LANES`."""
+
+
+def default_memory_bytes() -> int:
+    """Memory cap of one child: six tenths of the machine's memory, at least 2 GiB."""
+    return max(2 * 2**30, int(0.6 * psutil.virtual_memory().total))
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """How one node works; picklable, so that it can travel to an agent.
+
+    Attributes
+    ----------
+    stages : StageSettings
+        `stages.scratch` is where the pipeline makes a folder of its own.
+    devices : tuple of str
+        One warm child each: ``cpu``, or ``cuda:0``, ``cuda:1``, ...
+    deadlines_s : mapping as tuple of (lane, seconds)
+        A child that does not answer in this time is killed.
+    memory_bytes : int
+        Resident memory at which a child is killed.
+    """
+
+    stages: StageSettings
+    devices: tuple[str, ...] = ("cpu",)
+    deadlines_s: tuple[tuple[str, float], ...] = (("prepare", 900.0), ("segment", 1800.0), ("deliver", 1800.0))
+    memory_bytes: int = field(default_factory=default_memory_bytes)
+    deliverers: int = 1
+
+    @property
+    def depth(self) -> int:
+        """Workitems in flight that keep every lane busy, and no more: the bound of the local cache."""
+        return 1 + len(self.devices) + self.deliverers
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One workitem on its way through the lanes."""
+
+    workitem: Workitem
+    outcome: Future[Outcome]
+    consumption: tuple[Consumption, ...] = ()
+
+
+class NodePipeline:
+    """Takes workitems, gives futures of outcomes; no future of it ever raises a stage's error.
+
+    Parameters
+    ----------
+    settings : PipelineSettings
+    """
+
+    def __init__(self, settings: PipelineSettings) -> None:
+        self._deadlines = dict(settings.deadlines_s)
+        self._memory_bytes = settings.memory_bytes
+        settings.stages.scratch.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
+        self._settings = replace(settings.stages, scratch=scratch)
+        self._log = settings.stages.scratch.parent / "workers.log"
+        self._devices: SimpleQueue[str] = SimpleQueue()
+        for device in settings.devices:
+            self._devices.put(device)
+        self._local = threading.local()
+        self._children: list[StageProcess] = []
+        threads = {"prepare": 1, "segment": len(settings.devices), "deliver": settings.deliverers}
+        self._lanes = {
+            lane: ThreadPoolExecutor(threads[lane], thread_name_prefix=lane, initializer=self._start, initargs=(lane,))
+            for lane in LANES
+        }
+
+    def submit(self, workitem: Workitem) -> Future[Outcome]:
+        """Future outcome of one workitem; the caller keeps no more than `depth` in flight."""
+        attempt = _Attempt(workitem, Future())
+        self._lanes["prepare"].submit(self._pass, 0, attempt)
+        return attempt.outcome
+
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the children that live now."""
+        return tuple(child.pid for child in self._children if child.pid is not None)
+
+    def close(self) -> None:
+        """Wait for what is in flight, end the children, remove the local cache."""
+        for lane in LANES:
+            self._lanes[lane].shutdown(wait=True)
+        for child in self._children:
+            child.close()
+        shutil.rmtree(self._settings.scratch, ignore_errors=True)
+
+    def _start(self, lane: str) -> None:
+        """Give a lane's thread its own child, and its device if it segments."""
+        device = self._devices.get() if lane == "segment" else "cpu"
+        self._local.child = StageProcess(lane, self._log)
+        self._local.settings = replace(self._settings, device=device)
+        self._children.append(self._local.child)
+
+    def _pass(self, step: int, attempt: _Attempt) -> None:
+        """Take a workitem through one lane, and hand it to the next."""
+        lane = LANES[step]
+        answer = self._ask(lane, attempt)
+        attempt.consumption += answer.consumption
+        if answer.failure is None and step + 1 < len(LANES):
+            self._lanes[LANES[step + 1]].submit(self._pass, step + 1, attempt)
+            return
+        shutil.rmtree(self._settings.folder_of(attempt.workitem), ignore_errors=True)
+        attempt.outcome.set_result(_outcome(attempt, answer, self._settings.node))
+
+    def _ask(self, lane: str, attempt: _Attempt) -> Answer:
+        limits = Limits(self._deadlines[lane], self._memory_bytes)
+        request = Request(lane, attempt.workitem, self._local.settings, attempt.consumption)
+        started, clock = time.time(), time.perf_counter()
+        try:
+            answer = self._local.child.call(request, limits)
+        except StageError as exc:
+            used = Consumption(lane, started, time.perf_counter() - clock, 0.0, peak_bytes=_peak_of(exc, limits))
+            return Answer((used,), replace(Failure.from_error(lane, exc), lost=isinstance(exc, StageKilled)))
+        if not isinstance(answer, Answer):
+            return Answer((), Failure(lane, "BAD_ANSWER", f"worker answered with {type(answer).__name__}"))
+        return answer
+
+
+def _peak_of(error: StageError, limits: Limits) -> int:
+    return limits.memory_bytes if isinstance(error, StageOutOfMemory) else 0
+
+
+def _outcome(attempt: _Attempt, answer: Answer, node: str) -> Outcome:
+    """Outcome of an attempt that has ended, in its last lane or before."""
+    delivery = answer.delivery
+    if answer.failure is not None or delivery is None:
+        failure = answer.failure or Failure("deliver", "NO_DELIVERY", "the last stage gave nothing")
+        return Outcome(attempt.workitem.key, State.CANCELED, attempt.consumption, failure=failure, node=node)
+    return Outcome(
+        key=attempt.workitem.key,
+        state=State.COMPLETED,
+        consumption=attempt.consumption,
+        stored=delivery.stored,
+        repairs=delivery.repairs,
+        failed_features=delivery.failed_features,
+        node=node,
+    )

@@ -1,0 +1,80 @@
+"""What a supervised child is asked, and what it answers: light to import, for the parent's sake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..enrich.archives.archive import StoredObject
+from .consumption import Consumption
+from .workitem import Failure, Workitem
+
+
+@dataclass(frozen=True, slots=True)
+class StageSettings:
+    """Where and how the stages of one node work.
+
+    Attributes
+    ----------
+    scratch : Path
+        Local cache of the series in flight.
+    results : Path
+        Folder that gets ``<SeriesInstanceUID>/`` with pages, tables and provenance.
+    node : str
+        Name of this node in the ledger and in provenance.
+    device : str
+        ``cpu`` or ``cuda:N``, for the stage that segments.
+    nifti : bool
+        Whether label maps are written as NIfTI too.
+    pages : bool
+        Whether a page with pictures is made of each result.
+    """
+
+    scratch: Path
+    results: Path
+    node: str
+    device: str = "cpu"
+    nifti: bool = False
+    pages: bool = True
+
+    def folder_of(self, workitem: Workitem) -> Path:
+        """Local cache of one workitem."""
+        return self.scratch / workitem.key[:32]
+
+    def results_of(self, workitem: Workitem) -> Path:
+        """Folder for what people read about one series."""
+        return self.results / workitem.series_instance_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What the last lane gives: objects stored, read back and compared; what was mended or left out."""
+
+    stored: tuple[StoredObject, ...]
+    repairs: tuple[str, ...] = ()
+    failed_features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One lane's stages for one workitem.
+
+    Attributes
+    ----------
+    before : tuple of Consumption
+        What earlier lanes of this attempt used; for the provenance of the result.
+    """
+
+    lane: str
+    workitem: Workitem
+    settings: StageSettings
+    before: tuple[Consumption, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of it: the consumption of each stage, and a failure or a delivery or neither."""
+
+    consumption: tuple[Consumption, ...]
+    failure: Failure | None = None
+    delivery: Delivery | None = None

@@ -1,0 +1,44 @@
+"""What a supervised child runs: ``python -m voxfleet.runners.stage_process LANE PARENT_PID``."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from .run import perform
+from .supervisor import read_message, write_message
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal this process gets when the thread that started it ends."""
+
+
+def main() -> None:
+    """Answer requests from standard input until it is closed."""
+    die_with_parent(int(sys.argv[2]))
+    # Ctrl-C and a terminal's hang-up are the driver's affair: it drains, and then closes our input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever a model or library prints goes to the log and not into the protocol.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    requests = sys.stdin.buffer
+    while True:
+        try:
+            request = read_message(requests)
+        except EOFError:
+            return
+        write_message(answers, perform(request))
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Ask the kernel to kill this process with its parent; exit if that is gone already."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
+    if os.getppid() != parent_pid:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""A stage in a child process, with a deadline and a memory cap, that dies with its parent.
+
+``multiprocessing`` is not used: its fork server and spawn leave the child alive when the
+parent is killed, and both import the user's ``__main__`` again. The child is started with
+``subprocess``, asks the kernel to be killed with the thread that started it
+(``PR_SET_PDEATHSIG``, prctl(2)), and ends by itself when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from .. import Error
+
+POLL_S = 0.2
+"""How often a running child's memory is looked at."""
+
+_HEADER = struct.Struct("<Q")
+
+
+class StageError(Error):
+    """Base of what ends a stage from outside: names the stage and the reason."""
+
+    code = "STAGE_ERROR"
+
+    def __init__(self, lane: str, reason: str) -> None:
+        super().__init__(lane, reason)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class StageTimedOut(StageError):
+    """The child did not answer before its deadline and was killed."""
+
+    code = "DEADLINE_EXCEEDED"
+    retryable = True
+
+
+class StageOutOfMemory(StageError):
+    """The child's resident memory passed its cap and it was killed."""
+
+    code = "OUT_OF_MEMORY"
+
+
+class StageCrashed(StageError):
+    """The child ended by itself: a segmentation fault, an abort, an exit."""
+
+    code = "CRASHED"
+    retryable = True
+
+
+class StageKilled(StageError):
+    """The child was killed by SIGKILL that we did not send: by the kernel or by somebody."""
+
+    code = "WORKER_KILLED"
+    retryable = True
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a stage may use: seconds of wall time and bytes of resident memory."""
+
+    deadline_s: float
+    memory_bytes: int
+
+
+class StageProcess:
+    """One child process that answers requests one after another, started when first needed.
+
+    Start it and call it from one long-lived thread only: the child is killed by the kernel
+    when that thread ends.
+
+    Parameters
+    ----------
+    lane : str
+        Name for logs and errors, e.g. ``segment``.
+    log : Path
+        File that the child's standard output and error are appended to.
+    """
+
+    def __init__(self, lane: str, log: Path) -> None:
+        self._lane = lane
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the child, or None while there is none."""
+        return self._process.pid if self._process else None
+
+    def call(self, request: object, limits: Limits) -> object:
+        """The child's answer to one request.
+
+        Raises
+        ------
+        StageTimedOut, StageOutOfMemory, StageCrashed, StageKilled
+            The child is gone; the next call starts a new one.
+        """
+        process = self._running()
+        stdin, stdout = process.stdin, process.stdout
+        if stdin is None or stdout is None:
+            raise StageCrashed(self._lane, "the worker has no pipe")
+        try:
+            write_message(stdin, request)
+            self._wait(process, stdout, limits)
+            return read_message(stdout)
+        except (BrokenPipeError, EOFError) as exc:
+            raise self._ended(process) from exc
+
+    def close(self) -> None:
+        """End the child: by closing its standard input, then by force."""
+        if self._process is None:
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            self._process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            self._kill(self._process)
+        self._forget(self._process)
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._process.poll() is not None:
+            self._forget(self._process)
+        if self._process is None:
+            self._log.parent.mkdir(parents=True, exist_ok=True)
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", f"{__package__}.stage_process", self._lane, str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    start_new_session=True,
+                )
+        return self._process
+
+    def _wait(self, process: subprocess.Popen[bytes], stdout: BinaryIO, limits: Limits) -> None:
+        """Return when an answer (or the end of the pipe) can be read."""
+        deadline = time.monotonic() + limits.deadline_s
+        while not select.select([stdout], [], [], POLL_S)[0]:
+            if time.monotonic() > deadline:
+                self._kill(process)
+                raise StageTimedOut(self._lane, f"no answer within {limits.deadline_s:.0f} s; worker killed")
+            if (used := resident_bytes(process.pid)) > limits.memory_bytes:
+                self._kill(process)
+                raise StageOutOfMemory(
+                    self._lane,
+                    f"resident memory of {used / 2**30:.2f} GiB passed the cap of "
+                    f"{limits.memory_bytes / 2**30:.2f} GiB; worker killed",
+                )
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> StageError:
+        code = process.wait()
+        self._forget(process)
+        if code == -signal.SIGKILL:
+            return StageKilled(self._lane, "worker was killed from outside (SIGKILL)")
+        if code < 0:
+            return StageCrashed(self._lane, f"worker died of {signal.Signals(-code).name}")
+        return StageCrashed(self._lane, f"worker ended by itself with exit code {code}")
+
+    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            process.kill()
+        process.wait()
+        self._forget(process)
+
+    def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None and not pipe.closed:
+                try:
+                    pipe.close()
+                except BrokenPipeError:
+                    continue
+        self._process = None
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process and its descendants; 0 if it is gone."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return sum(member.memory_info().rss for member in family)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def write_message(stream: BinaryIO, message: object) -> None:
+    """Send one object: eight bytes of length, little endian, then its pickle."""
+    body = pickle.dumps(message)
+    stream.write(_HEADER.pack(len(body)))
+    stream.write(body)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> object:
+    """Receive one object from a process of our own.
+
+    Raises
+    ------
+    EOFError
+        If the other side closed the pipe, in the middle of a message or before.
+    """
+    (length,) = _HEADER.unpack(_read_exactly(stream, _HEADER.size))
+    return pickle.loads(_read_exactly(stream, length))  # noqa: S301 - the pipe of our own child
+
+
+def _read_exactly(stream: BinaryIO, count: int) -> bytes:
+    body = stream.read(count)
+    if len(body) != count:
+        raise EOFError(f"{len(body)} of {count} bytes")
+    return body
