@@ -1,0 +1,63 @@
+# Two commands set up everything: `make demo` and `make test`.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+CC_FOUND := $(shell command -v cc || command -v gcc || command -v clang)
+
+.PHONY: help venv demo test lint types bench lock clean
+
+help:
+	@echo "make demo    install, then enrich a small real collection and report on it"
+	@echo "make test    install, then run every test"
+	@echo "make venv    install everything into $(VENV)"
+	@echo "make lint types bench lock clean"
+
+venv: $(VENV)/.installed
+
+# pyradiomics is published as source only; where the machine has no C compiler, PyPI's ziglang is one.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+ifeq ($(CC_FOUND),)
+	$(BIN)/python -m pip install --quiet ziglang
+	printf '#!/bin/sh\nexec %s cc "$$@"\n' "$$($(BIN)/python -c 'import ziglang, pathlib; print(pathlib.Path(ziglang.__file__).parent / "zig")')" > $(BIN)/voxfleet-cc
+	chmod +x $(BIN)/voxfleet-cc
+	CC="$(abspath $(BIN))/voxfleet-cc" LDSHARED="$(abspath $(BIN))/voxfleet-cc -shared" \
+		$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+else
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,dev]'
+endif
+	touch $@
+
+demo: venv
+	$(BIN)/voxfleet demo demo
+
+# Orthanc cannot be told to listen on loopback only, so its tests get a network of their own.
+test: venv
+	$(BIN)/python -m pytest -m "not orthanc"
+	@if [ -x /usr/sbin/Orthanc ] && unshare -Urn true 2>/dev/null; then \
+		unshare $$([ "$$(id -u)" = 0 ] || echo -Ur) -n sh -c 'ip link set lo up && exec $(BIN)/python -m pytest -m orthanc'; \
+	else \
+		echo "Orthanc (apt-get install orthanc orthanc-dicomweb) or unshare is not there: its tests are left out"; \
+	fi
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: venv
+	$(BIN)/mypy
+
+# make bench runs every script of benchmarks/performance, make bench NAME=radiomics one.
+bench: venv
+	@for script in $(or $(NAME),$(basename $(notdir $(wildcard benchmarks/performance/[a-z]*.py)))); do \
+		$(BIN)/python -m voxfleet.benchmarks.performance.$$script || exit 1; \
+	done
+
+lock: venv
+	( echo "# Versions that 'make venv' installs and CI tests; made by 'make lock'."; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu//' ) > constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo
