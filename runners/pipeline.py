@@ -15,7 +15,7 @@ import psutil
 
 from .consumption import Consumption
 from .request import Answer, Request, StageSettings
-from .supervisor import Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
+from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
 from .workitem import Failure, Outcome, State, Workitem
 
 LANES = ("prepare", "segment", "deliver")
@@ -41,6 +41,10 @@ class PipelineSettings:
         A child that does not answer in this time is killed.
     memory_bytes : int
         Resident memory at which a child is killed.
+    deliverers : int
+        Children that measure, encode and store.
+    perform : str
+        ``module:function`` that the children run.
     """
 
     stages: StageSettings
@@ -48,6 +52,7 @@ class PipelineSettings:
     deadlines_s: tuple[tuple[str, float], ...] = (("prepare", 900.0), ("segment", 1800.0), ("deliver", 1800.0))
     memory_bytes: int = field(default_factory=default_memory_bytes)
     deliverers: int = 1
+    perform: str = PERFORM
 
     @property
     def depth(self) -> int:
@@ -75,6 +80,7 @@ class NodePipeline:
     def __init__(self, settings: PipelineSettings) -> None:
         self._deadlines = dict(settings.deadlines_s)
         self._memory_bytes = settings.memory_bytes
+        self._perform = settings.perform
         settings.stages.scratch.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
         self._settings = replace(settings.stages, scratch=scratch)
@@ -111,7 +117,7 @@ class NodePipeline:
     def _start(self, lane: str) -> None:
         """Give a lane's thread its own child, and its device if it segments."""
         device = self._devices.get() if lane == "segment" else "cpu"
-        self._local.child = StageProcess(lane, self._log)
+        self._local.child = StageProcess(lane, self._log, self._perform)
         self._local.settings = replace(self._settings, device=device)
         self._children.append(self._local.child)
 

@@ -1,4 +1,4 @@
-"""What a supervised child runs: ``python -m voxfleet.runners.stage_process LANE PARENT_PID``."""
+"""What a supervised child runs: ``python -m voxfleet.runners.stage_process LANE PARENT_PID MODULE:FUNCTION``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ctypes
 import os
 import signal
 import sys
+from pkgutil import resolve_name
 
-from .run import perform
 from .supervisor import read_message, write_message
 
 PR_SET_PDEATHSIG = 1
@@ -23,6 +23,7 @@ def main() -> None:
     # Whatever a model or library prints goes to the log and not into the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests = sys.stdin.buffer
+    perform = resolve_name(sys.argv[3])
     while True:
         try:
             request = read_message(requests)

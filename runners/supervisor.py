@@ -27,6 +27,9 @@ from .. import Error
 POLL_S = 0.2
 """How often a running child's memory is looked at."""
 
+PERFORM = "voxfleet.runners.run:perform"
+"""What a child does unless told otherwise."""
+
 _HEADER = struct.Struct("<Q")
 
 
@@ -89,11 +92,14 @@ class StageProcess:
         Name for logs and errors, e.g. ``segment``.
     log : Path
         File that the child's standard output and error are appended to.
+    perform : str
+        ``module:function`` that turns a request into an answer, imported in the child.
     """
 
-    def __init__(self, lane: str, log: Path) -> None:
+    def __init__(self, lane: str, log: Path, perform: str = PERFORM) -> None:
         self._lane = lane
         self._log = log
+        self._perform = perform
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -139,7 +145,7 @@ class StageProcess:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", f"{__package__}.stage_process", self._lane, str(os.getpid())],
+                    [sys.executable, "-m", f"{__package__}.stage_process", self._lane, str(os.getpid()), self._perform],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -1,0 +1,53 @@
+"""What supervised children run in tests of faults: real processes that really misbehave."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+
+from voxfleet.runners.request import Answer, Delivery, Request
+from voxfleet.runners.workitem import Failure
+
+_hoard: list[bytearray] = []
+
+
+def misbehave(request: object) -> object:
+    """Do what the request says, to this very process."""
+    match request:
+        case "segfault":
+            ctypes.string_at(0)
+        case "exit":
+            sys.exit(7)
+        case "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            time.sleep(600)
+        case "leak":
+            for _ in range(400):
+                _hoard.append(bytearray(os.urandom(2**20) * 8))
+                time.sleep(0.01)
+        case "print":
+            print("to standard output")  # noqa: T201 - the point of the case
+        case "pid":
+            return os.getpid()
+    return request
+
+
+def lane(request: object) -> Answer:
+    """Pass every lane; the series UID says what goes wrong, and where."""
+    assert isinstance(request, Request)
+    uid, _, where = request.workitem.series_instance_uid.partition("@")
+    if where in ("", request.lane):
+        match uid:
+            case "1.1":
+                return Answer((), Failure(request.lane, "BROKEN", "as asked"))
+            case "1.2":
+                misbehave("segfault")
+            case "1.3":
+                misbehave("hang")
+            case "1.4":
+                misbehave("die")
+    return Answer((), delivery=Delivery(()) if request.lane == "deliver" else None)

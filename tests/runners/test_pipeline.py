@@ -1,0 +1,63 @@
+"""Many workitems through one node: whatever happens to one, the others pass."""
+
+from __future__ import annotations
+
+from concurrent.futures import wait
+from pathlib import Path
+
+import pytest
+
+from voxfleet.runners.pipeline import NodePipeline, PipelineSettings
+from voxfleet.runners.request import StageSettings
+from voxfleet.runners.workitem import State, Workitem
+
+
+def item(uid: str) -> Workitem:
+    """A workitem whose series UID says what goes wrong."""
+    return Workitem("1", uid, "CT", 1, "dir:none", "dir:none", "none", "1", "none")
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    """A node whose children misbehave on demand, with a short deadline."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    settings = PipelineSettings(
+        StageSettings(tmp_path / "run" / "scratch", tmp_path / "run" / "series", "node-1"),
+        deadlines_s=(("prepare", 4.0), ("segment", 4.0), ("deliver", 4.0)),
+        perform="faulty:lane",
+    )
+    node = NodePipeline(settings)
+    yield node
+    node.close()
+
+
+def test_all_pass(pipeline):
+    """Workitems without fault complete, each with its own key and the node's name."""
+    items = [item(f"2.{number}") for number in range(10)]
+    outcomes = [future.result(timeout=60) for future in [pipeline.submit(each) for each in items]]
+    assert [outcome.key for outcome in outcomes] == [each.key for each in items]
+    assert {(outcome.state, outcome.node) for outcome in outcomes} == {(State.COMPLETED, "node-1")}
+
+
+@pytest.mark.parametrize("lane", ["prepare", "segment", "deliver"])
+def test_a_fault_costs_its_own_item_only(pipeline, lane):
+    """A failure, a segfault, a hang and a kill in each lane are recorded with stage and cause; the rest complete."""
+    faults = {"1.1": "BROKEN", "1.2": "CRASHED", "1.3": "DEADLINE_EXCEEDED", "1.4": "WORKER_KILLED"}
+    futures = {uid: pipeline.submit(item(f"{uid}@{lane}")) for uid in faults}
+    good = [pipeline.submit(item(f"2.{number}")) for number in range(4)]
+    wait([*futures.values(), *good], timeout=90)
+    for uid, code in faults.items():
+        outcome = futures[uid].result(timeout=0)
+        assert outcome.state is State.CANCELED
+        assert (outcome.failure.stage, outcome.failure.code) == (lane, code)
+        assert outcome.failure.lost == (uid == "1.4")
+    assert all(future.result(timeout=0).state is State.COMPLETED for future in good)
+
+
+def test_nothing_is_left_on_disk(pipeline, tmp_path):
+    """When a node closes, its children are gone and its local cache is removed."""
+    pipeline.submit(item("2.1")).result(timeout=60)
+    assert len(pipeline.pids()) == 3
+    pipeline.close()
+    assert pipeline.pids() == ()
+    assert list((tmp_path / "run" / "scratch").iterdir()) == []

@@ -1,0 +1,105 @@
+"""A stage in a child process: what ends it, and what does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from voxfleet.runners.supervisor import (
+    Limits,
+    StageCrashed,
+    StageKilled,
+    StageOutOfMemory,
+    StageProcess,
+    StageTimedOut,
+)
+
+LIMITS = Limits(deadline_s=20, memory_bytes=2**30)
+
+
+@pytest.fixture
+def child(tmp_path, monkeypatch):
+    """A child that does to itself what it is asked."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    process = StageProcess("test", tmp_path / "log" / "workers.log", "faulty:misbehave")
+    yield process
+    process.close()
+
+
+def test_child_stays_warm(child):
+    """One process answers one request after another."""
+    assert child.call("pid", LIMITS) == child.call("pid", LIMITS) == child.pid
+
+
+def test_large_answers_come_whole(child):
+    """An answer larger than a pipe's buffer arrives equal."""
+    body = os.urandom(3_000_000)
+    assert child.call(body, LIMITS) == body
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "reason"),
+    [("segfault", StageCrashed, "SIGSEGV"), ("exit", StageCrashed, "exit code 7"), ("die", StageKilled, "SIGKILL")],
+)
+def test_death_is_told_with_its_cause_and_the_next_call_has_a_new_child(child, request_, error, reason):
+    """A crash names the signal or the exit code, and costs only the request that it met."""
+    with pytest.raises(error, match=reason):
+        child.call(request_, LIMITS)
+    assert child.call("well", LIMITS) == "well"
+
+
+def test_hang_is_killed_at_the_deadline(child):
+    """A child that does not answer is dead when the error is raised."""
+    pid = child.call("pid", LIMITS)
+    begun = time.monotonic()
+    with pytest.raises(StageTimedOut, match="1 s"):
+        child.call("hang", Limits(1, 2**30))
+    assert time.monotonic() - begun < 3
+    assert not psutil.pid_exists(pid)
+
+
+def test_leak_is_killed_at_the_cap(child):
+    """A child that takes more memory than its cap is killed before the machine suffers."""
+    with pytest.raises(StageOutOfMemory, match="GiB"):
+        child.call("leak", Limits(30, 300 * 2**20))
+    assert child.call("well", LIMITS) == "well"
+
+
+def test_prints_go_to_the_log(child, tmp_path):
+    """What a library prints does not reach the protocol."""
+    assert child.call("print", LIMITS) == "print"
+    child.close()
+    assert "to standard output" in (tmp_path / "log" / "workers.log").read_text()
+
+
+def test_no_orphan_when_the_parent_is_killed(tmp_path):
+    """SIGKILL of the parent takes a busy child with it within two seconds: no orphan holds a GPU."""
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from voxfleet.runners.supervisor import *\n"
+        "child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave')\n"
+        "print(child.call('pid', Limits(9, 2**30)), flush=True)\n"
+        "child.call('hang', Limits(600, 2**30))\n"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "log")],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    deadline = time.monotonic() + 2
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the child outlived its parent"
+        time.sleep(0.05)
