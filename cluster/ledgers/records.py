@@ -1,0 +1,105 @@
+"""Records of the ledger as rows of columns and JSON, and back; no pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ...enrich.archives.archive import StoredObject
+from ...runners.consumption import Consumption
+from ...runners.workitem import Failure, Workitem
+
+TYPICAL_SLICE_BYTES = 512 * 512 * 2
+"""Size taken for an instance where the archive does not say: orders work, prices nothing."""
+
+
+def moment(unix_s: float) -> datetime:
+    """Aware time in UTC of Unix seconds."""
+    return datetime.fromtimestamp(unix_s, tz=UTC)
+
+
+def workitem_to_json(workitem: Workitem) -> str:
+    """All fields by name. Written out: `dataclasses.asdict` takes ten times as long."""
+    return json.dumps(
+        {
+            "study_instance_uid": workitem.study_instance_uid,
+            "series_instance_uid": workitem.series_instance_uid,
+            "modality": workitem.modality,
+            "instances": workitem.instances,
+            "source": workitem.source,
+            "target": workitem.target,
+            "model": workitem.model,
+            "model_version": workitem.model_version,
+            "weights_sha256": workitem.weights_sha256,
+            "parameters": workitem.parameters,
+            "segmentation_type": workitem.segmentation_type,
+            "repair": workitem.repair,
+            "bytes": workitem.bytes,
+        }
+    )
+
+
+def workitem_from_json(text: str) -> Workitem:
+    """The workitem that `workitem_to_json` wrote."""
+    fields: dict[str, Any] = json.loads(text)
+    fields["parameters"] = tuple((name, value) for name, value in fields["parameters"])
+    return Workitem(**fields)
+
+
+def size_of(workitem: Workitem) -> int:
+    """Bytes of a workitem's series, guessed from its instances where they are not known."""
+    return workitem.bytes if workitem.bytes is not None else workitem.instances * TYPICAL_SLICE_BYTES
+
+
+def failure_to_json(failure: Failure | None) -> str | None:
+    """All fields by name; None for no failure."""
+    if failure is None:
+        return None
+    return json.dumps(
+        {
+            "stage": failure.stage,
+            "code": failure.code,
+            "message": failure.message,
+            "retryable": failure.retryable,
+            "refused": failure.refused,
+            "lost": failure.lost,
+        }
+    )
+
+
+def failure_from_json(text: str | None) -> Failure | None:
+    """The failure that `failure_to_json` wrote."""
+    return None if text is None else Failure(**json.loads(text))
+
+
+def strings_from_json(text: str) -> tuple[str, ...]:
+    """A tuple of strings written as a JSON array."""
+    return tuple(json.loads(text))
+
+
+def consumption_rows(attempt: int, consumption: Sequence[Consumption]) -> list[tuple[object, ...]]:
+    """Rows of the table `consumption`, in the order of the stages."""
+    return [
+        (attempt, i, c.stage, c.started, c.wall_s, c.cpu_s, c.gpu_s, c.peak_bytes, c.bytes_in, c.bytes_out)
+        for i, c in enumerate(consumption)
+    ]
+
+
+def stored_rows(key: str, stored: Sequence[StoredObject]) -> list[tuple[object, ...]]:
+    """Rows of the table `stored`, in the order SEG, SR."""
+    return [
+        (
+            key,
+            i,
+            s.sop_class_uid,
+            s.sop_instance_uid,
+            s.series_instance_uid,
+            s.uri,
+            s.sha256,
+            s.bytes,
+            int(s.already_there),
+        )
+        for i, s in enumerate(stored)
+    ]

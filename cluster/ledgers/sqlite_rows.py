@@ -1,0 +1,174 @@
+"""What the SQLite ledger is asked, and its rows made into records."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable
+from decimal import Decimal
+
+from ...enrich.archives.archive import StoredObject
+from ...runners.consumption import Consumption
+from ...runners.workitem import State
+from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Usage
+from .records import failure_from_json, moment, strings_from_json, workitem_from_json
+from .sqlite_file import NOW, SqliteFile
+
+_NODES = """SELECT node, machine, up, down,
+        max(up, coalesce(down, (SELECT max(ended) FROM attempt WHERE attempt.node = node.node), up)) AS last_seen
+    FROM node ORDER BY id"""
+
+_USAGE = """SELECT model, outcome, count(*) AS attempts, sum(wall_s) AS wall_s, sum(cpu_s) AS cpu_s,
+        sum(gpu_s) AS gpu_s, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out
+    FROM attempt WHERE ended IS NOT NULL GROUP BY model, outcome ORDER BY model, outcome"""
+
+_RECENT = f"""SELECT count(*) AS settled, {NOW} - (SELECT min(started) FROM attempt) AS age
+    FROM attempt WHERE ended > {NOW} - ? AND outcome IN ('completed', 'refused', 'failed')"""  # noqa: S608
+
+
+def run_of(row: sqlite3.Row) -> Run:
+    """A row of `run`."""
+    return Run(
+        name=row["name"],
+        source=row["source"],
+        target=row["target"],
+        models=strings_from_json(row["models"]),
+        parameters=json.loads(row["parameters"]),
+        platform_version=row["platform_version"],
+        machine=row["machine"],
+        created=moment(row["created"]),
+        budget_usd=None if row["budget_usd"] is None else Decimal(row["budget_usd"]),
+    )
+
+
+def run_row(run: Run) -> tuple[object, ...]:
+    """The row of `run`, id first."""
+    return (
+        1,
+        run.name,
+        run.source,
+        run.target,
+        json.dumps(run.models),
+        json.dumps(dict(run.parameters), sort_keys=True),
+        run.platform_version,
+        run.machine,
+        None if run.budget_usd is None else str(run.budget_usd),
+        run.created.timestamp(),
+    )
+
+
+def counts(file: SqliteFile) -> Counts:
+    """How many workitems stand where, from an index alone."""
+    with file.read() as sql:
+        rows = sql.execute("SELECT state, refused, count(*) AS n FROM item GROUP BY state, refused").fetchall()
+        (refusals,) = sql.execute("SELECT count(*) FROM refusal").fetchone()
+    number = {(row["state"], bool(row["refused"])): row["n"] for row in rows}
+    return Counts(
+        scheduled=number.get((State.SCHEDULED.value, False), 0),
+        in_progress=number.get((State.IN_PROGRESS.value, False), 0),
+        completed=number.get((State.COMPLETED.value, False), 0),
+        refused=number.get((State.CANCELED.value, True), 0),
+        failed=number.get((State.CANCELED.value, False), 0),
+        never_workitems=refusals,
+    )
+
+
+def nodes(file: SqliteFile) -> tuple[Node, ...]:
+    """All lives of all nodes."""
+    return tuple(
+        Node(
+            row["node"],
+            row["machine"],
+            moment(row["up"]),
+            None if row["down"] is None else moment(row["down"]),
+            moment(row["last_seen"]),
+        )
+        for row in file.rows(_NODES)
+    )
+
+
+def usage(file: SqliteFile) -> tuple[Usage, ...]:
+    """Sums over model and outcome."""
+    return tuple(
+        Usage(
+            row["model"],
+            AttemptClass(row["outcome"]),
+            row["attempts"],
+            row["wall_s"],
+            row["cpu_s"],
+            row["gpu_s"],
+            row["bytes_in"],
+            row["bytes_out"],
+        )
+        for row in file.rows(_USAGE)
+    )
+
+
+def recent(file: SqliteFile, window_s: float) -> Recent:
+    """Workitems settled in the last `window_s` seconds, or since the first attempt."""
+    (row,) = file.rows(_RECENT, (window_s,))
+    return Recent(row["settled"], min(window_s, row["age"] or 0.0))
+
+
+def attempts(file: SqliteFile) -> tuple[Attempt, ...]:
+    """All attempts, with their consumption."""
+    used: defaultdict[int, list[Consumption]] = defaultdict(list)
+    with file.read() as sql:
+        for row in sql.execute("SELECT * FROM consumption ORDER BY attempt, position"):
+            used[row["attempt"]].append(Consumption(*tuple(row)[2:]))
+        rows = sql.execute("SELECT * FROM attempt ORDER BY id").fetchall()
+    return tuple(
+        Attempt(
+            key=row["key"],
+            fence=row["fence"],
+            owner=row["owner"],
+            node=row["node"],
+            started=moment(row["started"]),
+            ended=None if row["ended"] is None else moment(row["ended"]),
+            outcome=None if row["outcome"] is None else AttemptClass(row["outcome"]),
+            failure=failure_from_json(row["failure"]),
+            consumption=tuple(used[row["id"]]),
+        )
+        for row in rows
+    )
+
+
+def items(rows: Iterable[sqlite3.Row]) -> tuple[Item, ...]:
+    """Rows of `item`."""
+    return tuple(
+        Item(
+            workitem=workitem_from_json(row["workitem"]),
+            state=State(row["state"]),
+            fails=row["fails"],
+            losses=row["losses"],
+            failure=failure_from_json(row["failure"]),
+            repairs=strings_from_json(row["repairs"]),
+            failed_features=strings_from_json(row["failed_features"]),
+        )
+        for row in rows
+    )
+
+
+def stored(rows: Iterable[sqlite3.Row]) -> tuple[Stored, ...]:
+    """Rows of `stored`."""
+    return tuple(
+        Stored(
+            row["key"],
+            StoredObject(
+                sop_class_uid=row["sop_class_uid"],
+                sop_instance_uid=row["sop_instance_uid"],
+                series_instance_uid=row["series_instance_uid"],
+                uri=row["uri"],
+                sha256=row["sha256"],
+                bytes=row["bytes"],
+                already_there=bool(row["already_there"]),
+            ),
+        )
+        for row in rows
+    )
+
+
+def events(rows: Iterable[sqlite3.Row]) -> tuple[Event, ...]:
+    """Rows of `event`."""
+    return tuple(Event(moment(row["at"]), row["level"], row["kind"], row["detail"]) for row in rows)
