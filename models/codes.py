@@ -15,3 +15,12 @@ MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Ab
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 LUNG = Code("39607008", "SCT", "Lung")
+ENTIRE_BODY = Code("38266002", "SCT", "Entire body")
+"""CID 4 Anatomic Region."""
+TRACHEA_AND_BRONCHUS = Code("110726009", "SCT", "Trachea and bronchus")
+"""CID 7151 Segmented Property Type of Anatomical Structure."""
+BONE = Code("272673000", "SCT", "Bone")
+GROUND_GLASS_OPACITY = Code("112120", "DCM", "Ground glass opacity")
+"""CID 6104 Chest Abnormality or Finding."""
+LUNG_CONSOLIDATION = Code("95436008", "SCT", "Lung consolidation")
+"""SNOMED CT: the finding of which pneumonia is a kind; DICOM has no code of its own for it."""

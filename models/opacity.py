@@ -1,0 +1,124 @@
+"""Ground-glass opacity and consolidation inside the lungs, by bands of Hounsfield units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from . import morphology as mm
+from .chest import Airway, Lungs
+from .morphology import Mask
+from .working_grid import WorkingGrid
+
+ANGLE_STEPS = 120
+"""Rays, 3 degrees apart, from the middle of the chest to its wall."""
+ENVELOPE_ANGLE_STEPS = 17
+"""Dents of the lung's outer surface narrower than 51 degrees are bridged ..."""
+ENVELOPE_HEIGHT_MM = 60.0
+"""... where they are also lower than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """What counts as opacity; HU bounds are lower ends, except the last.
+
+    Attributes
+    ----------
+    ground_glass_hu, consolidation_hu, highest_hu : float
+        Ground glass from the first to below the second, consolidation from there up to the last.
+    vessel_radius_mm : float
+        Dense strands thinner than twice this are vessels or airway walls.
+    opacity_radius_mm : float
+        Opacity that a ball of this radius does not fit into is partial volume.
+    smallest_ml : float
+        Opacity of less volume is noise.
+    hilum_mm : float
+        Dense tissue this near to the airways is hilum.
+    """
+
+    ground_glass_hu: float
+    consolidation_hu: float
+    highest_hu: float
+    vessel_radius_mm: float
+    opacity_radius_mm: float
+    smallest_ml: float
+    hilum_mm: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opacity:
+    """Masks on the reduced grid; they share no voxel."""
+
+    ground_glass: Mask
+    consolidation: Mask
+
+
+def with_consolidated_periphery(grid: WorkingGrid, lungs: Lungs, body: Mask, bands: Bands) -> Lungs:
+    """The lungs with dense tissue that dents their outer surface.
+
+    On a ray from the middle of the chest, tissue behind aerated lung and before the chest
+    wall is lung, while tissue before it is mediastinum or diaphragm. Where the wall is, the
+    neighbouring rays and slices tell: the lung's outer surface is closed over dents.
+    """
+    both = lungs.right | lungs.left
+    angle, radius_mm = _polar(grid, both)
+    nearest_mm, farthest_mm = _extent(both, angle, radius_mm)
+    window = (round(ENVELOPE_HEIGHT_MM / grid.spacing_mm[0]) | 1, ENVELOPE_ANGLE_STEPS)
+    turn_on = ((0, 0), (ENVELOPE_ANGLE_STEPS, ENVELOPE_ANGLE_STEPS))
+    closed_mm = ndimage.grey_closing(np.pad(farthest_mm, turn_on, mode="wrap"), size=window, mode="nearest")
+    envelope_mm = np.where(farthest_mm > 0, closed_mm[:, ENVELOPE_ANGLE_STEPS:-ENVELOPE_ANGLE_STEPS], 0.0)
+    behind = (radius_mm > nearest_mm[:, angle]) & (radius_mm <= envelope_mm[:, angle])
+    dense = (grid.reduced >= bands.ground_glass_hu) & (grid.reduced <= bands.highest_hu)
+    added = mm.opening(behind & dense & body & ~both, bands.vessel_radius_mm, grid.spacing_mm)
+    is_right = grid.right_of_mm((_x_or(grid, lungs.right, -np.inf) + _x_or(grid, lungs.left, np.inf)) / 2)
+    return Lungs(lungs.right | (added & is_right), lungs.left | (added & ~is_right))
+
+
+def find_opacity(grid: WorkingGrid, lungs: Lungs, airway: Airway | None, bands: Bands) -> Opacity:
+    """Opacity of both lungs without vessels, airway walls, hilum, and partial volume at the pleura."""
+    spacing_mm = grid.spacing_mm
+    lung = lungs.right | lungs.left
+    dense = lung & (grid.reduced >= bands.consolidation_hu) & (grid.reduced <= bands.highest_hu)
+    opaque = lung & (grid.reduced >= bands.ground_glass_hu) & (grid.reduced <= bands.highest_hu)
+    thinnest_mm = 1.01 * max(spacing_mm)
+    strand_mm = max(bands.vessel_radius_mm, thinnest_mm)
+    vessels = lung & (grid.reduced >= bands.consolidation_hu) & ~mm.opening(dense, strand_mm, spacing_mm)
+    if airway is not None:
+        vessels |= (lung & (grid.reduced >= bands.consolidation_hu)) & mm.dilation(
+            airway.mask, bands.hilum_mm, spacing_mm
+        )
+    tissue = opaque & ~mm.dilation(vessels, min(spacing_mm), spacing_mm)
+    core_mm = max(bands.opacity_radius_mm, thinnest_mm)
+    core = mm.without_small(mm.opening(tissue, core_mm, spacing_mm), bands.smallest_ml / grid.voxel_ml)
+    found = mm.grow(core, opaque & ~vessels, core_mm, spacing_mm)
+    return Opacity(found & ~dense, found & dense)
+
+
+def _polar(grid: WorkingGrid, mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Ray number and distance (mm) of each voxel of a slice (j, i) from the mask's middle."""
+    _, row_mm, column_mm = grid.spacing_mm
+    rows, columns = np.flatnonzero(mask.any(axis=(0, 2))), np.flatnonzero(mask.any(axis=(0, 1)))
+    j, i = np.ogrid[: mask.shape[1], : mask.shape[2]]
+    down = (j - (rows[0] + rows[-1]) / 2) * row_mm
+    across = (i - (columns[0] + columns[-1]) / 2) * column_mm
+    turn = np.arctan2(down, across) / (2 * np.pi) + 0.5
+    return np.minimum((turn * ANGLE_STEPS).astype(np.intp), ANGLE_STEPS - 1), np.hypot(down, across)
+
+
+def _extent(
+    mask: Mask, angle: NDArray[np.intp], radius_mm: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nearest and farthest mask voxel on each ray of each slice, (k, angle); infinite and 0 where there is none."""
+    order = np.argsort(angle.ravel(), kind="stable")
+    starts = np.searchsorted(angle.ravel()[order], np.arange(ANGLE_STEPS))
+    radius, flat = radius_mm.ravel()[order], mask.reshape(len(mask), -1)[:, order]
+    nearest = np.minimum.reduceat(np.where(flat, radius, np.inf), starts, axis=1)
+    farthest = np.maximum.reduceat(np.where(flat, radius, 0.0), starts, axis=1)
+    return nearest, farthest
+
+
+def _x_or(grid: WorkingGrid, mask: Mask, otherwise: float) -> float:
+    return grid.centroid_x_mm(mask) if mask.any() else otherwise
