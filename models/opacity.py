@@ -15,10 +15,10 @@ from .working_grid import WorkingGrid
 
 ANGLE_STEPS = 120
 """Rays, 3 degrees apart, from the middle of the chest to its wall."""
-ENVELOPE_ANGLE_STEPS = 17
-"""Dents of the lung's outer surface narrower than 51 degrees are bridged ..."""
-ENVELOPE_HEIGHT_MM = 60.0
-"""... where they are also lower than this."""
+ENVELOPE_ANGLE_STEPS = 15
+"""Dents of the lung's outer surface narrower than 45 degrees are bridged, within a slice, ..."""
+ENVELOPE_HEIGHT_MM = 50.0
+"""... if they are also lower than this, along the patient: a dent open below is the diaphragm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +59,20 @@ class Opacity:
 def with_consolidated_periphery(grid: WorkingGrid, lungs: Lungs, body: Mask, bands: Bands) -> Lungs:
     """The lungs with dense tissue that dents their outer surface.
 
-    On a ray from the middle of the chest, tissue behind aerated lung and before the chest
-    wall is lung, while tissue before it is mediastinum or diaphragm. Where the wall is, the
-    neighbouring rays and slices tell: the lung's outer surface is closed over dents.
+    On a ray from the middle of the chest, dense tissue behind the last aerated lung and
+    before the chest wall is lung. Where the wall is, the lung on both sides of the dent, and
+    above and below it, tells: the lung's outer surface is bridged both ways, and the nearer counts.
     """
     both = lungs.right | lungs.left
     angle, radius_mm = _polar(grid, both)
-    nearest_mm, farthest_mm = _extent(both, angle, radius_mm)
-    window = (round(ENVELOPE_HEIGHT_MM / grid.spacing_mm[0]) | 1, ENVELOPE_ANGLE_STEPS)
-    turn_on = ((0, 0), (ENVELOPE_ANGLE_STEPS, ENVELOPE_ANGLE_STEPS))
-    closed_mm = ndimage.grey_closing(np.pad(farthest_mm, turn_on, mode="wrap"), size=window, mode="nearest")
-    envelope_mm = np.where(farthest_mm > 0, closed_mm[:, ENVELOPE_ANGLE_STEPS:-ENVELOPE_ANGLE_STEPS], 0.0)
-    behind = (radius_mm > nearest_mm[:, angle]) & (radius_mm <= envelope_mm[:, angle])
+    farthest_mm = _farthest(both, angle, radius_mm)
+    ahead = ((0, 0), (ENVELOPE_ANGLE_STEPS, ENVELOPE_ANGLE_STEPS))
+    around = ndimage.grey_closing(np.pad(farthest_mm, ahead, mode="wrap"), size=(1, ENVELOPE_ANGLE_STEPS))
+    slices = round(ENVELOPE_HEIGHT_MM / grid.spacing_mm[0]) | 1
+    along = ndimage.grey_closing(farthest_mm, size=(slices, 1), mode="constant")
+    envelope_mm = np.minimum(around[:, ENVELOPE_ANGLE_STEPS:-ENVELOPE_ANGLE_STEPS], along)
+    envelope_mm[farthest_mm == 0] = 0
+    behind = (radius_mm > farthest_mm[:, angle]) & (radius_mm <= envelope_mm[:, angle])
     dense = (grid.reduced >= bands.ground_glass_hu) & (grid.reduced <= bands.highest_hu)
     added = mm.opening(behind & dense & body & ~both, bands.vessel_radius_mm, grid.spacing_mm)
     is_right = grid.right_of_mm((_x_or(grid, lungs.right, -np.inf) + _x_or(grid, lungs.left, np.inf)) / 2)
@@ -108,16 +110,12 @@ def _polar(grid: WorkingGrid, mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.
     return np.minimum((turn * ANGLE_STEPS).astype(np.intp), ANGLE_STEPS - 1), np.hypot(down, across)
 
 
-def _extent(
-    mask: Mask, angle: NDArray[np.intp], radius_mm: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nearest and farthest mask voxel on each ray of each slice, (k, angle); infinite and 0 where there is none."""
+def _farthest(mask: Mask, angle: NDArray[np.intp], radius_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance (mm) of the farthest mask voxel on each ray of each slice, (k, ray); 0 where there is none."""
     order = np.argsort(angle.ravel(), kind="stable")
     starts = np.searchsorted(angle.ravel()[order], np.arange(ANGLE_STEPS))
-    radius, flat = radius_mm.ravel()[order], mask.reshape(len(mask), -1)[:, order]
-    nearest = np.minimum.reduceat(np.where(flat, radius, np.inf), starts, axis=1)
-    farthest = np.maximum.reduceat(np.where(flat, radius, 0.0), starts, axis=1)
-    return nearest, farthest
+    distance = np.where(mask.reshape(len(mask), -1)[:, order], radius_mm.ravel()[order], 0.0)
+    return np.asarray(np.maximum.reduceat(distance, starts, axis=1))
 
 
 def _x_or(grid: WorkingGrid, mask: Mask, otherwise: float) -> float:
