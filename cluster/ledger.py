@@ -202,9 +202,10 @@ class Node:
     Attributes
     ----------
     down : datetime or None
-        None while it is up, and for ever where its driver was killed: see `last_seen`.
+        None while it is up, and also after its driver was killed: see `last_seen`.
     last_seen : datetime
-        The last sign of life: its end, or the last attempt that ended on it.
+        Its end; or now, while any driver of the run sends heartbeats; or else its last sign
+        of life, an attempt that began or ended on it.
     """
 
     node: str
@@ -314,8 +315,12 @@ class Ledger(Protocol):
         """Give back leases whose machine died: attempts are lost, items SCHEDULED again; how many were held."""
         ...
 
+    def give_back(self, leases: Sequence[Lease]) -> int:
+        """Give back leases that were never begun: no attempt, items SCHEDULED again; how many were held."""
+        ...
+
     def release(self, owner: str, reason: str) -> int:
-        """Give back all that `owner` holds, as never attempted (a clean stop); how many."""
+        """Give back all that `owner` holds, as never attempted, and forget the owner (a clean stop); how many."""
         ...
 
     def expire(self) -> int:
@@ -335,7 +340,7 @@ class Ledger(Protocol):
         ...
 
     def node_up(self, node: str, machine: str) -> None:
-        """Note that a node begins to cost money, now; one that is up already stays as it is."""
+        """Note that a node begins to cost money, now; a life of it that never ended ends when last seen."""
         ...
 
     def node_down(self, node: str) -> None:

@@ -152,23 +152,24 @@ class SqliteLedger:
                 steps.lose(sql, lease.workitem.key, lease.fence, reason, node)
             return len(held)
 
+    def give_back(self, leases: Sequence[Lease]) -> int:
+        """See Ledger."""
+        with self._file.write(DURABLE) as sql:
+            held = [lease for lease in leases if steps.holds(sql, lease)]
+            for lease in held:
+                steps.give_back(sql, lease.workitem.key, lease.fence)
+            return len(held)
+
     def release(self, owner: str, reason: str) -> int:
         """See Ledger."""
         with self._file.write(DURABLE) as sql:
-            sql.execute(
-                """DELETE FROM attempt WHERE ended IS NULL AND (key, fence) IN
-                (SELECT key, fence FROM item INDEXED BY item_held WHERE state = 'IN PROGRESS' AND owner = ?)""",
-                (owner,),
-            )
-            done = sql.execute(
-                """UPDATE item INDEXED BY item_held SET state = 'SCHEDULED', owner = NULL
-                WHERE state = 'IN PROGRESS' AND owner = ?""",
-                (owner,),
-            )
+            held = steps.held_by(sql, owner)
+            for row in held:
+                steps.give_back(sql, row["key"], row["fence"])
             sql.execute("DELETE FROM owner WHERE owner = ?", (owner,))
-            if done.rowcount:
-                steps.note(sql, "info", "released", f"{done.rowcount} workitems of {owner}: {reason}")
-            return done.rowcount
+            if held:
+                steps.note(sql, "info", "released", f"{len(held)} workitems of {owner}: {reason}")
+            return len(held)
 
     def expire(self) -> int:
         """See Ledger."""
@@ -195,9 +196,10 @@ class SqliteLedger:
         """See Ledger."""
         with self._file.write(DURABLE) as sql:
             sql.execute(
-                f"INSERT INTO node (node, machine, up) VALUES (?, ?, {NOW}) ON CONFLICT DO NOTHING",  # noqa: S608
-                (node, machine),
+                f"UPDATE node SET down = {rows.LAST_SEEN} WHERE node = ? AND down IS NULL",  # noqa: S608
+                (node,),
             )
+            sql.execute(f"INSERT INTO node (node, machine, up) VALUES (?, ?, {NOW})", (node, machine))  # noqa: S608
 
     def node_down(self, node: str) -> None:
         """See Ledger."""

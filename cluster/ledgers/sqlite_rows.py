@@ -15,9 +15,12 @@ from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, R
 from .records import failure_from_json, moment, strings_from_json, workitem_from_json
 from .sqlite_file import NOW, SqliteFile
 
-_NODES = """SELECT node, machine, up, down,
-        max(up, coalesce(down, (SELECT max(ended) FROM attempt WHERE attempt.node = node.node), up)) AS last_seen
-    FROM node ORDER BY id"""
+LAST_SEEN = f"""coalesce(down, CASE WHEN EXISTS (SELECT 1 FROM owner WHERE lease_until > {NOW}) THEN {NOW}
+    ELSE max(up, coalesce((SELECT max(coalesce(ended, started)) FROM attempt
+        WHERE attempt.node = node.node AND started >= node.up), up)) END)"""  # noqa: S608
+"""When a row of `node` last gave a sign of life."""
+
+_NODES = f"SELECT node, machine, up, down, {LAST_SEEN} AS last_seen FROM node ORDER BY id"  # noqa: S608
 
 _USAGE = """SELECT model, outcome, count(*) AS attempts, sum(wall_s) AS wall_s, sum(cpu_s) AS cpu_s,
         sum(gpu_s) AS gpu_s, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out

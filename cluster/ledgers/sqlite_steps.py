@@ -54,9 +54,7 @@ def expire(sql: sqlite3.Connection) -> int:
     silent = [row["owner"] for row in sql.execute(f"SELECT owner FROM owner WHERE lease_until <= {NOW}")]  # noqa: S608
     count = 0
     for owner in silent:
-        held = sql.execute(
-            "SELECT key, fence FROM item INDEXED BY item_held WHERE state = 'IN PROGRESS' AND owner = ?", (owner,)
-        ).fetchall()
+        held = held_by(sql, owner)
         for row in held:
             lose(sql, row["key"], row["fence"], f"no heartbeat from {owner}", "")
         sql.execute("DELETE FROM owner WHERE owner = ?", (owner,))
@@ -64,6 +62,19 @@ def expire(sql: sqlite3.Connection) -> int:
             note(sql, "warning", "owner_silent", f"{owner}: {len(held)} workitems taken back")
         count += len(held)
     return count
+
+
+def held_by(sql: sqlite3.Connection, owner: str) -> list[sqlite3.Row]:
+    """Key and fence of each item that an owner holds."""
+    return sql.execute(
+        "SELECT key, fence FROM item INDEXED BY item_held WHERE state = 'IN PROGRESS' AND owner = ?", (owner,)
+    ).fetchall()
+
+
+def give_back(sql: sqlite3.Connection, key: str, fence: int) -> None:
+    """Put a held item back to SCHEDULED as if this attempt had not been; its fence stays used."""
+    sql.execute("DELETE FROM attempt WHERE key = ? AND fence = ?", (key, fence))
+    sql.execute("UPDATE item SET state = 'SCHEDULED', owner = NULL WHERE key = ?", (key,))
 
 
 def lose(sql: sqlite3.Connection, key: str, fence: int, reason: str, node: str) -> None:

@@ -1,0 +1,244 @@
+"""Dispatch: which agent does what next. Events in, instructions out; no Ray, no clock, no I/O.
+
+The same events always give the same instructions, so that what a cell does under faults can
+be tested without a cell. Whoever feeds it carries the instructions out and turns what comes of
+them into further events; it holds no more than what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .ledger import Lease
+
+MOST_BARREN_DEATHS = 3
+"""Agents that may die in a row, with nothing finished between, before the cell gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUp:
+    """An agent is ready for `depth` workitems at a time."""
+
+    agent: str
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDown:
+    """An agent died, or never came up, with all it held."""
+
+    agent: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The answer to LeaseMore: fewer than asked for, or none, where there is nothing more now."""
+
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An agent has an outcome for a lease."""
+
+    agent: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; `open_items` workitems of the run are not settled, in this cell or elsewhere."""
+
+    open_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Begin nothing more; what is in flight is finished."""
+
+    reason: str
+
+
+Event = AgentUp | AgentDown | Leased | Finished | Tick | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent:
+    """Start an agent under this name, not used before; answer with AgentUp or AgentDown."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseMore:
+    """Lease up to `number` workitems; answer with Leased, and with nothing leased also."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give a leased workitem to an agent; answer with Finished, or AgentDown."""
+
+    agent: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Tell the ledger that these leases died with their agent."""
+
+    agent: str
+    leases: tuple[Lease, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Tell the ledger that these leases were never begun."""
+
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopAgent:
+    """End an agent that has nothing to do any more."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The cell is finished: `failure` says why it gave up, and is empty where it did not."""
+
+    failure: str = ""
+
+
+Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | Done
+
+
+@dataclass(slots=True)
+class _Agent:
+    """What is known of an agent: depth 0 until it is up."""
+
+    depth: int = 0
+    held: dict[str, Lease] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        return max(0, self.depth - len(self.held))
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """The state of one cell.
+
+    Parameters
+    ----------
+    agents : int
+        How many agents the cell keeps up.
+    """
+
+    agents: int
+    _fleet: dict[str, _Agent] = field(default_factory=dict)
+    _started: int = 0
+    _asked: int = 0
+    _dry: bool = False
+    _draining: bool = False
+    _barren: int = 0
+    _done: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        """Workitems that agents of this cell hold."""
+        return sum(len(agent.held) for agent in self._fleet.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether Done was given; events after it give no instructions."""
+        return self._done
+
+    def handle(self, event: Event) -> tuple[Instruction, ...]:
+        """Instructions that follow from one event, in the order in which to carry them out."""
+        if self._done:
+            return ()
+        return tuple(self._react(event))
+
+    def _react(self, event: Event) -> Iterator[Instruction]:
+        match event:
+            case AgentUp(agent, depth):
+                if agent in self._fleet:
+                    self._fleet[agent].depth = depth
+            case AgentDown(agent, reason):
+                yield from self._bury(agent, reason)
+            case Leased(leases):
+                self._dry = len(leases) < self._asked
+                self._asked = 0
+                yield from self._hand_out(leases)
+            case Finished(agent, lease):
+                self._forget(agent, lease)
+            case Tick(open_items):
+                self._dry = False
+                if open_items == 0 and self.in_flight == 0:
+                    self._draining = True
+            case Drain():
+                self._draining = True
+        yield from self._continue()
+
+    def _continue(self) -> Iterator[Instruction]:
+        """Whatever the state now calls for, whichever event led to it."""
+        if self._draining:
+            if self.in_flight == 0 and self._asked == 0:
+                yield from self._end("")
+            return
+        if self._barren >= MOST_BARREN_DEATHS:
+            if self.in_flight == 0 and self._asked == 0:
+                yield from self._end(f"{self._barren} agents died in a row, with nothing finished")
+            return
+        for _ in range(self.agents - len(self._fleet)):
+            self._started += 1
+            name = f"agent-{self._started}"
+            self._fleet[name] = _Agent()
+            yield StartAgent(name)
+        free = sum(agent.free for agent in self._fleet.values())
+        if free and not self._asked and not self._dry:
+            self._asked = free
+            yield LeaseMore(free)
+
+    def _hand_out(self, leases: tuple[Lease, ...]) -> Iterator[Instruction]:
+        """Give each lease to the agent with most room; return what no agent has room for any more."""
+        returned: list[Lease] = []
+        for lease in leases:
+            name, agent = max(self._fleet.items(), key=lambda item: item[1].free, default=("", _Agent()))
+            if agent.free == 0 or self._draining:
+                returned.append(lease)
+                continue
+            agent.held[lease.workitem.key] = lease
+            yield Start(name, lease)
+        if returned:
+            yield Return(tuple(returned))
+
+    def _forget(self, name: str, lease: Lease) -> None:
+        """Take back the place of a lease; one that the agent no longer holds came late, and changes nothing."""
+        agent = self._fleet.get(name)
+        if agent is not None and agent.held.get(lease.workitem.key) == lease:
+            del agent.held[lease.workitem.key]
+            self._barren = 0
+
+    def _bury(self, name: str, reason: str) -> Iterator[Instruction]:
+        agent = self._fleet.pop(name, None)
+        if agent is None:
+            return
+        self._barren += 1
+        if agent.held:
+            # What was lost is there to be leased again.
+            self._dry = False
+            yield Lose(name, tuple(agent.held.values()), reason)
+
+    def _end(self, failure: str) -> Iterator[Instruction]:
+        for name in self._fleet:
+            yield StopAgent(name)
+        self._done = True
+        yield Done(failure)

@@ -1,0 +1,348 @@
+"""One cell on Ray: agents as actors, fed from the ledger. The only file that imports Ray.
+
+Ray starts processes, and says when they died; everything else (what is leased, tried again,
+counted) is the ledger's and `dispatch`'s. Actors are not restarted and their calls not
+retried by Ray: a dead agent's workitems are lost, noted, leased again, and a new agent starts.
+
+A cluster's nodes need this package installed in the same version (an image with the wheel, or
+``runtime_env={"py_modules": [WHEEL]}``); its token authentication is left as Ray has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from threading import Event as Stop
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+from ray.exceptions import RayActorError, RayError
+
+from .. import Error
+from ..runners.workitem import Failure, Outcome, State
+from .agent import Agent, CellEvent, CellFailed, CellSettings
+from .dispatch import (
+    AgentDown,
+    AgentUp,
+    Dispatch,
+    Done,
+    Drain,
+    Event,
+    Finished,
+    Instruction,
+    Leased,
+    LeaseMore,
+    Lose,
+    Return,
+    Start,
+    StartAgent,
+    StopAgent,
+    Tick,
+)
+from .ledger import Lease, Ledger, owner_name
+
+WAIT_S = 0.5
+"""Longest wait for Ray before the loop looks at the clock again."""
+
+TICK_S = 2.0
+"""How often the ledger is asked what is left, and for items that others lost."""
+
+LOOPBACK = "127.0.0.1"
+
+CLOSE_S = 20.0
+"""How long agents may take to let go of what they hold before they are killed."""
+
+OBJECT_STORE_BYTES = 80 * 2**20
+"""Shared memory of a cluster on this machine: outcomes are a few kB, pixels never travel."""
+
+
+def run_on_ray(
+    ledger: Ledger,
+    settings: CellSettings,
+    *,
+    may_lease: Callable[[int], bool],
+    on_event: Callable[[CellEvent], None],
+    stop: Stop,
+) -> None:
+    """Work until nothing is left in the ledger, or until stopped and what is in flight has ended.
+
+    Parameters
+    ----------
+    may_lease : callable
+        Asked with the number in flight before each lease: False while there is no money for one
+        more. False with none in flight ends the cell.
+    stop : threading.Event
+        Set it to drain.
+
+    Raises
+    ------
+    CellFailed
+        If there is no cluster, or its agents die before they finish anything.
+    """
+    cell = _Cell(ledger, settings, may_lease, on_event)
+    if settings.address is None:
+        # This machine costs from now on: that Ray takes seconds to start is start-up.
+        cell.node_up(socket.gethostname())
+    started_here = False
+    try:
+        started_here = _connect(settings)
+        cell.work(stop)
+    finally:
+        cell.close()
+        if started_here:
+            ray.shutdown()
+
+
+def _connect(settings: CellSettings) -> bool:
+    """Connect to the cluster, or start one on this machine; whether it is ours to end."""
+    if ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if settings.address is None:
+        options |= {
+            # Not None: that would follow $RAY_ADDRESS to some other cluster.
+            "address": "local",
+            "num_cpus": max(1, round(settings.agents * settings.cpus)),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_node_ip_address": LOOPBACK,
+        }
+        if settings.gpus:
+            options["num_gpus"] = max(1, round(settings.agents * settings.gpus))
+    else:
+        options["address"] = settings.address
+    try:
+        with _loopback_only() if settings.address is None else nullcontext():
+            ray.init(**options)
+    except (RayError, ConnectionError, RuntimeError, ValueError) as exc:
+        raise CellFailed(f"no Ray cluster at {settings.address or 'this machine'}: {exc}") from exc
+    return True
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Let nothing of a cluster for one machine listen beyond this machine.
+
+    Asked for 127.0.0.1, Ray takes the outward address instead and listens on all interfaces,
+    unless this is set (as it is on macOS): `services.resolve_ip_for_localhost`, Ray 2.60.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@dataclass(slots=True)
+class _Handle:
+    """An actor, the node it turned out to be on, and its call that closes it."""
+
+    actor: Any
+    node: str = ""
+    closing: Any = None
+
+
+class _Cell:
+    """Carries out the instructions of `dispatch` on Ray and the ledger, and feeds it what comes of them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: CellSettings,
+        may_lease: Callable[[int], bool],
+        on_event: Callable[[CellEvent], None],
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._may_lease = may_lease
+        self._on_event = on_event
+        self._owner = owner_name()
+        self._dispatch = Dispatch(settings.agents)
+        self._agents: dict[str, _Handle] = {}
+        self._calls: dict[Any, tuple[str, Lease | None]] = {}
+        self._nodes: set[str] = set()
+        self._failure = ""
+
+    def node_up(self, node: str) -> None:
+        """Note that a node costs money, unless that is known."""
+        if node not in self._nodes:
+            self._nodes.add(node)
+            self._ledger.node_up(node, self._settings.machine)
+
+    def work(self, stop: Stop) -> None:
+        """Loop until the dispatch is done."""
+        self._ledger.heartbeat(self._owner, self._settings.lease_s)
+        beat = tick = time.monotonic()
+        deadline = float("inf")
+        self._feed(Tick(self._ledger.counts().open))
+        while not self._dispatch.done:
+            now = time.monotonic()
+            if stop.is_set() and deadline == float("inf"):
+                deadline = now + self._settings.drain_s
+                self._drain("stopped")
+            if now > deadline:
+                return
+            if now - beat > self._settings.lease_s / 4:
+                self._ledger.heartbeat(self._owner, self._settings.lease_s)
+                beat = now
+            if now - tick > TICK_S:
+                self._ledger.expire()
+                self._feed(Tick(self._ledger.counts().open))
+                tick = now
+            self._collect(stop)
+        if self._failure:
+            raise CellFailed(self._failure)
+
+    def close(self) -> None:
+        """End the agents and give back what they still held."""
+        try:
+            closing = [handle.closing for handle in self._agents.values() if handle.closing is not None]
+            if closing:
+                ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
+            for handle in self._agents.values():
+                ray.kill(handle.actor)
+        finally:
+            self._ledger.release(self._owner, "the cell ended")
+            for node in self._nodes:
+                self._ledger.node_down(node)
+
+    def _collect(self, stop: Stop) -> None:
+        """Wait for calls to end, and feed what they gave."""
+        if not self._calls:
+            # `ray.wait` refuses an empty list.
+            stop.wait(WAIT_S)
+            return
+        ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=WAIT_S)
+        for ref in ready:
+            if ref in self._calls:
+                self._ended(*self._calls.pop(ref), ref)
+
+    def _ended(self, name: str, lease: Lease | None, ref: Any) -> None:
+        """One call to an agent has ended: its first, or a workitem's."""
+        try:
+            answer = ray.get(ref)
+        except RayActorError as exc:
+            self._buried(name, _line(exc))
+            return
+        except (RayError, Error, OSError, RuntimeError) as exc:
+            # The agent lives, its call did not: recorded, so that it is not tried for ever.
+            if lease is None:
+                self._buried(name, _line(exc))
+                return
+            failure = Failure("agent", "AGENT_ERROR", _line(exc), retryable=True)
+            answer = Outcome(lease.workitem.key, State.CANCELED, failure=failure)
+        if lease is None:
+            host, pid = answer
+            self._agents[name].node = host
+            self.node_up(host)
+            self._tell("agent_up", f"{name} is process {pid} on {host}")
+            self._feed(AgentUp(name, self._settings.depth))
+            return
+        held = self._ledger.finish(lease, answer, self._agents[name].node)
+        self._tell("finished" if held else "fenced", lease.workitem.key, lease, answer)
+        self._feed(Finished(name, lease))
+
+    def _buried(self, name: str, reason: str) -> None:
+        """An agent is dead: forget its calls, tell the ledger and the dispatch."""
+        if name not in self._agents:
+            return
+        self._calls = {ref: call for ref, call in self._calls.items() if call[0] != name}
+        handle = self._agents[name]
+        node = handle.node
+        self._ledger.event("warning", "agent_down", f"{name} on {node or 'no node yet'}: {reason}")
+        self._tell("agent_down", f"{name}: {reason}")
+        self._feed(AgentDown(name, reason))
+        ray.kill(handle.actor)
+        del self._agents[name]
+        self._nodes_gone()
+
+    def _nodes_gone(self) -> None:
+        """End the lives of nodes that Ray has taken for dead."""
+        alive = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
+        for node in self._nodes - alive:
+            self._ledger.node_down(node)
+        self._nodes &= alive
+
+    def _drain(self, reason: str) -> None:
+        self._ledger.event("info", "draining", reason)
+        self._tell("draining", reason)
+        self._feed(Drain(reason))
+
+    def _feed(self, event: Event) -> None:
+        """Give an event to the dispatch and carry out what it says, until it says no more."""
+        events = deque([event])
+        while events:
+            for instruction in self._dispatch.handle(events.popleft()):
+                events.extend(self._carry_out(instruction))
+
+    def _carry_out(self, instruction: Instruction) -> tuple[Event, ...]:
+        match instruction:
+            case StartAgent(agent):
+                self._start_agent(agent)
+            case LeaseMore(number):
+                return self._lease(number)
+            case Start(agent, lease):
+                return self._begin(agent, lease)
+            case Lose(agent, leases, reason):
+                self._ledger.lose(leases, reason, self._agents[agent].node)
+            case Return(leases):
+                self._ledger.give_back(leases)
+            case StopAgent(agent):
+                handle = self._agents[agent]
+                handle.closing = handle.actor.close.remote() if handle.node else None
+            case Done(failure):
+                self._failure = failure
+        return ()
+
+    def _lease(self, number: int) -> tuple[Event, ...]:
+        """Lease one at a time, as long as it may be."""
+        leases: list[Lease] = []
+        while len(leases) < number:
+            flying = self._dispatch.in_flight + len(leases)
+            if not self._may_lease(flying):
+                return (Leased(tuple(leases)), *((Drain("no more may be leased"),) if flying == 0 else ()))
+            new = self._ledger.lease(self._owner, 1, self._settings.lease_s)
+            if not new:
+                break
+            leases.extend(new)
+        return (Leased(tuple(leases)),)
+
+    def _begin(self, name: str, lease: Lease) -> tuple[Event, ...]:
+        handle = self._agents[name]
+        if not self._ledger.start(lease, handle.node):
+            return (Finished(name, lease),)
+        self._calls[handle.actor.process.remote(lease.workitem)] = (name, lease)
+        self._tell("begun", lease.workitem.key, lease)
+        return ()
+
+    def _start_agent(self, name: str) -> None:
+        options: dict[str, Any] = {
+            "num_cpus": self._settings.cpus,
+            "num_gpus": self._settings.gpus,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            # Two more than it works on: to ask where it is, and to close it.
+            "max_concurrency": self._settings.depth + 2,
+            "runtime_env": {"env_vars": dict(self._settings.environment)},
+        }
+        kind: Any = ray.remote(Agent)
+        actor = kind.options(**options).remote(self._settings.factory, self._settings.settings)
+        self._agents[name] = _Handle(actor)
+        self._calls[actor.where.remote()] = (name, None)
+
+    def _tell(self, kind: str, detail: str, lease: Lease | None = None, outcome: Outcome | None = None) -> None:
+        self._on_event(CellEvent(kind, detail, lease, outcome))
+
+
+def _line(error: Exception) -> str:
+    """The first line of what Ray says."""
+    return str(error).strip().split("\n", 1)[0] or type(error).__name__
