@@ -47,6 +47,8 @@ from .dispatch import (
 )
 from .ledger import Lease, Ledger, owner_name
 
+__all__ = ["CellEvent", "CellFailed", "CellSettings", "run_on_ray"]
+
 WAIT_S = 0.5
 """Longest wait for Ray before the loop looks at the clock again."""
 
