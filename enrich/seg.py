@@ -1,0 +1,289 @@
+"""SEG: a segmentation as a DICOM object (PS3.3 A.51 Segmentation IOD, A.90 Label Map Segmentation IOD)."""
+
+from __future__ import annotations
+
+import highdicom as hd
+import numpy as np
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.tag import Tag
+from pydicom.uid import UID, RLELossless, SegmentationStorage
+
+from .. import Error
+from ..models.segmentation import Segment, Segmentation
+from .composite import SeriesRole, new_instance, reference_item, source_references
+from .equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
+from .patient_study import text
+from .seg_decode import decode_seg as decode_seg
+from .segment_frames import (
+    PlaneGroups,
+    SegmentFrame,
+    binary_frames,
+    element_bytes,
+    encode_labelmap,
+    functional_groups,
+    labelmap_frames,
+    pack_binary,
+    segment_counts,
+)
+from .series import SourceImage
+
+BINARY, LABELMAP = "BINARY", "LABELMAP"
+LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")
+"""Not among the names of pydicom 3.0."""
+PURPOSE = "Segmentation of Series"
+ROLES = {
+    BINARY: SeriesRole("seg", SegmentationStorage, "SEG", 0, PURPOSE),
+    LABELMAP: SeriesRole("seg", LabelMapSegmentationStorage, "SEG", 0, PURPOSE),
+}
+SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
+BACKGROUND = Code("125040", "DCM", "Background")
+SAME_POSITION_MM = 1e-3
+"""A slice of the volume closer than this to its source slice takes its position as written there."""
+
+
+class EncodeError(Error):
+    """A segmentation that cannot be written as a SEG of this source."""
+
+    code = "ENCODE_FAILED"
+
+    def __init__(self, series_instance_uid: str, reason: str) -> None:
+        super().__init__(series_instance_uid, reason)
+
+    def __str__(self) -> str:
+        return f"series {self.args[0]}: {self.args[1]}"
+
+
+class OverlappingSegments(EncodeError):
+    """Segments that share voxels, asked for as a label map, which holds one segment a voxel."""
+
+    code = "OVERLAPPING_SEGMENTS"
+    refused = True
+
+
+def encode_seg(
+    source: SourceImage, segmentation: Segmentation, producer: Producer, *, segmentation_type: str = BINARY
+) -> Dataset:
+    """SEG of one segmentation: all segments the model can find, frames for those it found.
+
+    Parameters
+    ----------
+    source : SourceImage
+        What was segmented; patient, study and frame of reference are copied from it.
+    segmentation : Segmentation
+        On the grid of ``source.volume``. Where nothing was found, the SEG holds one frame of zeros.
+    producer : Producer
+        The model and the workitem's key; UIDs derive from it.
+    segmentation_type : str
+        ``BINARY`` (1-bit frames, overlap allowed) or ``LABELMAP`` (RLE, background segment 0).
+
+    Raises
+    ------
+    OverlappingSegments
+        If segments share voxels and LABELMAP is asked for.
+    EncodeError
+        If the segmentation is not on the source's grid, or the type is unknown.
+    """
+    _check(source, segmentation, segmentation_type)
+    dataset = new_instance(source, producer, ROLES[segmentation_type])
+    _add_image(dataset, source, segmentation, producer)
+    _add_references(dataset, source)
+    counts = segment_counts(segmentation)
+    if segmentation_type == LABELMAP:
+        frames = labelmap_frames(counts)
+        _add_labelmap(dataset, segmentation, frames)
+    else:
+        frames = binary_frames(counts)
+        _add_binary(dataset, segmentation, frames)
+    _add_dimensions(dataset, producer, with_segment=segmentation_type == BINARY)
+    _add_functional_groups(dataset, source, frames)
+    dataset.SegmentSequence = [_segment_item(segment, producer) for segment in segmentation.segments]
+    if segmentation_type == LABELMAP:
+        dataset.SegmentSequence.insert(0, _background_item())
+    return dataset
+
+
+def _check(source: SourceImage, segmentation: Segmentation, segmentation_type: str) -> None:
+    series = source.series.series_instance_uid
+    if segmentation_type not in ROLES:
+        raise EncodeError(series, f"segmentation type {segmentation_type!r} is neither BINARY nor LABELMAP")
+    if segmentation_type == LABELMAP and segmentation.overlapping:
+        names = ", ".join(segment.name for segment in segmentation.segments if segment.contains)
+        raise OverlappingSegments(series, f"{names} share voxels with other segments; LABELMAP cannot hold them")
+    if not segmentation.labelmap.geometry_equal(source.volume):
+        raise EncodeError(series, "the segmentation is not on the grid of its source volume")
+    if not segmentation.segments:
+        raise EncodeError(series, "a SEG needs at least one segment")
+
+
+def _add_image(dataset: Dataset, source: SourceImage, segmentation: Segmentation, producer: Producer) -> None:
+    """Frame of Reference, General Image, Image Pixel and Segmentation Image modules, less what depends on the type."""
+    header = source.headers[0]
+    dataset.FrameOfReferenceUID = header.FrameOfReferenceUID
+    dataset.PositionReferenceIndicator = text(header, "PositionReferenceIndicator")
+    dataset.ImageType = ["DERIVED", "PRIMARY"]
+    dataset.ContentLabel = "SEGMENTATION"
+    dataset.ContentDescription = ascii_line(f"Segmentation by {producer.algorithm_name}")
+    dataset.ContentCreatorName = f"{MANUFACTURER}^"
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = "MONOCHROME2"
+    dataset.PixelRepresentation = 0
+    dataset.Rows, dataset.Columns = segmentation.labelmap.array.shape[1:]
+    if source.repairs:
+        dataset.DerivationDescription = ascii_text("; ".join(source.repairs))[:1024]
+    dataset.LossyImageCompression = "00"
+    lossy = next((h for h in source.headers if text(h, "LossyImageCompression") == "01"), None)
+    if lossy is not None:
+        for keyword in ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod"):
+            if keyword in lossy:
+                dataset.add(lossy[keyword])
+
+
+def _add_references(dataset: Dataset, source: SourceImage) -> None:
+    """Common Instance Reference module (PS3.3 C.12.2): every instance of the source series."""
+    series = Dataset()
+    series.SeriesInstanceUID = source.headers[0].SeriesInstanceUID
+    series.ReferencedInstanceSequence = source_references(source)
+    dataset.ReferencedSeriesSequence = [series]
+
+
+def _add_binary(dataset: Dataset, segmentation: Segmentation, frames: tuple[SegmentFrame, ...]) -> None:
+    dataset.SegmentationType = BINARY
+    dataset.BitsAllocated = dataset.BitsStored = 1
+    dataset.HighBit = 0
+    dataset.SegmentsOverlap = "YES" if _share_voxels(segmentation) else "NO"
+    dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = pack_binary(segmentation, frames)
+    dataset["PixelData"].VR = "OB"
+
+
+def _add_labelmap(dataset: Dataset, segmentation: Segmentation, frames: tuple[SegmentFrame, ...]) -> None:
+    bits = 8 if len(segmentation.segments) <= np.iinfo(np.uint8).max else 16
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.SegmentationType = LABELMAP
+    dataset.BitsAllocated = dataset.BitsStored = bits
+    dataset.HighBit = bits - 1
+    dataset.PixelPaddingValue = 0
+    dataset["PixelPaddingValue"].VR = "US"
+    dataset.SegmentsOverlap = "NO"
+    dataset.NumberOfFrames = len(frames)
+    dataset.PixelData = encode_labelmap(segmentation, frames, bits)
+    dataset["PixelData"].VR = "OB"
+    dataset["PixelData"].is_undefined_length = True
+
+
+def _share_voxels(segmentation: Segmentation) -> bool:
+    present = set(np.unique(segmentation.labelmap.array).tolist())
+    return any(present & set(segment.contains) for segment in segmentation.segments)
+
+
+def _add_dimensions(dataset: Dataset, producer: Producer, *, with_segment: bool) -> None:
+    """Multi-frame Dimension module (PS3.3 C.7.6.17): by segment, then by position."""
+    organization = Dataset()
+    organization.DimensionOrganizationUID = producer.uid("seg.dimensions")
+    dataset.DimensionOrganizationSequence = [organization]
+    indices = [(Tag(0x0020, 0x0032), Tag(0x0020, 0x9113), "Image Position Patient")]
+    if with_segment:
+        indices.insert(0, (Tag(0x0062, 0x000B), Tag(0x0062, 0x000A), "Segment Number"))
+    items = []
+    for pointer, group, label in indices:
+        item = Dataset()
+        item.DimensionOrganizationUID = organization.DimensionOrganizationUID
+        item.DimensionIndexPointer = pointer
+        item.FunctionalGroupPointer = group
+        item.DimensionDescriptionLabel = label
+        items.append(item)
+    dataset.DimensionIndexSequence = items
+
+
+def _add_functional_groups(dataset: Dataset, source: SourceImage, frames: tuple[SegmentFrame, ...]) -> None:
+    """Multi-frame Functional Groups module (PS3.3 C.7.6.16)."""
+    shared = Dataset()
+    shared.PlaneOrientationSequence = source.volume.get_plane_orientation()
+    shared.PixelMeasuresSequence = source.volume.get_pixel_measures()
+    dataset.SharedFunctionalGroupsSequence = [shared]
+    planes = _planes_of_source(source)
+    groups = {k: _plane_groups(source, k, planes.get(k)) for k in sorted({frame.k for frame in frames})}
+    raw = functional_groups(frames, groups)
+    dataset[raw.tag] = raw
+
+
+def _planes_of_source(source: SourceImage) -> dict[int, tuple[Dataset, list[float]]]:
+    """Reference to the source's frame, and its position, for each slice k; empty where the volume was resampled."""
+    if source.repairs:
+        return {}
+    header = source.headers[0]
+    if "PerFrameFunctionalGroupsSequence" not in header:
+        return {k: (reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for k, h in enumerate(source.headers)}
+    planes = {}
+    for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, start=1):
+        item = reference_item(header.SOPClassUID, header.SOPInstanceUID, {"ReferencedFrameNumber": number})
+        position = _position(groups.PlanePositionSequence[0])
+        k = source.volume.map_reference_to_indices(np.array([position]))[0, 0]
+        planes[round(float(k))] = (item, position)
+    return planes
+
+
+def _position(dataset: Dataset) -> list[float]:
+    return [float(value) for value in dataset.ImagePositionPatient]
+
+
+def _plane_groups(source: SourceImage, k: int, plane: tuple[Dataset, list[float]] | None) -> PlaneGroups:
+    """Where slice k lies, and the frame it was derived from (none if the volume was resampled)."""
+    placed = source.volume.get_plane_position(k)
+    derivation = []
+    if plane is not None:
+        reference, position = plane
+        if np.allclose(position, _position(placed[0]), rtol=0, atol=SAME_POSITION_MM):
+            placed = hd.PlanePositionSequence("PATIENT", position)
+        reference.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
+        reference.SpatialLocationsPreserved = "YES"
+        derived = Dataset()
+        derived.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
+        derived.SourceImageSequence = [reference]
+        derivation = [derived]
+    return PlaneGroups(
+        element_bytes("DerivationImageSequence", derivation), element_bytes("PlanePositionSequence", placed)
+    )
+
+
+def _segment_item(segment: Segment, producer: Producer) -> Dataset:
+    """Item of the Segment Sequence (PS3.3 C.8.20.4)."""
+    item = hd.seg.SegmentDescription(
+        segment_number=segment.number,
+        segment_label=ascii_line(segment.label),
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.type,
+        algorithm_type="AUTOMATIC",
+        algorithm_identification=producer.algorithm_identification(),
+        tracking_uid=producer.tracking_uid(segment.number),
+        tracking_id=tracking_id(segment, producer),
+        display_color=hd.color.CIELabColor.from_rgb(*segment.color),
+    )
+    item.SegmentAlgorithmName = producer.algorithm_name
+    item.SegmentDescription = ascii_text(f"{producer.card.name} {segment.number} : {segment.name}")[:1024]
+    if segment.laterality is not None:
+        item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
+            code_item(segment.laterality)
+        ]
+    if segment.anatomic_region is not None:
+        item.AnatomicRegionSequence = [code_item(segment.anatomic_region)]
+    return item
+
+
+def tracking_id(segment: Segment, producer: Producer) -> str:
+    """Tracking ID of a segment, in SEG and SR: ``{model} v{version} {number} {class}``."""
+    return ascii_text(f"{producer.algorithm_name} {segment.number} {segment.name}")
+
+
+def _background_item() -> Dataset:
+    """Segment 0 of a label map: what belongs to no segment."""
+    item = Dataset()
+    item.SegmentNumber = 0
+    item.SegmentLabel = "Background"
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(BACKGROUND)]
+    item.SegmentedPropertyTypeCodeSequence = [code_item(BACKGROUND)]
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = MANUFACTURER
+    return item

@@ -1,0 +1,202 @@
+"""A SEG read: its label map and segments, from any writer that keeps to one geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.sr.coding import Code
+from pydicom.uid import RLELossless
+
+from .. import Error
+from ..models.segmentation import Segment, Segmentation
+from .equipment import code_of
+
+GRID_TOLERANCE = 0.05
+"""A frame may lie off the grid by this part of a voxel."""
+UNCOLOURED = (128, 128, 128)
+"""sRGB of a segment whose SEG recommends no colour."""
+
+
+class DecodeError(Error):
+    """A SEG whose frames make up no segmentation."""
+
+    code = "DECODE_FAILED"
+
+    def __init__(self, sop_instance_uid: str, reason: str) -> None:
+        super().__init__(sop_instance_uid, reason)
+
+    def __str__(self) -> str:
+        return f"SEG {self.args[0]}: {self.args[1]}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """Number of the segment (0 in a label map) and first voxel in LPS mm of one frame."""
+
+    number: int
+    position: NDArray[np.float64]
+
+
+def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None = None) -> Segmentation:
+    """Segmentation that a BINARY or LABELMAP SEG holds.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Of one orientation and one pixel spacing.
+    geometry : VolumeGeometry or Volume, optional
+        Grid to put it on, e.g. the source volume; otherwise the smallest that holds its frames,
+        k ascending along the slice normal (a SEG does not store empty slices).
+
+    Returns
+    -------
+    Segmentation
+        Segments that share voxels are told through ``contains``.
+
+    Raises
+    ------
+    DecodeError
+        If frames are off the grid, or overlap so that no segment holds the shared part alone.
+    """
+    places = tuple(_places(dataset))
+    grid = _grid(dataset, places) if geometry is None else _bare(geometry)
+    slices = _slices(dataset, places, grid)
+    items = [item for item in dataset.SegmentSequence if int(item.SegmentNumber) != 0]
+    label_map = dataset.SegmentationType == "LABELMAP"
+    array = np.zeros(grid.spatial_shape, np.uint8 if len(items) <= np.iinfo(np.uint8).max else np.uint16)
+    contains: dict[int, tuple[int, ...]] = {}
+    if label_map:
+        for k, frame in zip(slices, _frames(dataset), strict=True):
+            array[k] = frame
+    else:
+        contains = _paint(dataset, places, slices, array)
+    segments = tuple(_segment(item, contains.get(int(item.SegmentNumber), ())) for item in items)
+    return Segmentation(hd.Volume(array, grid.affine, "PATIENT", grid.frame_of_reference_uid), segments)
+
+
+def frame_segments(dataset: Dataset) -> tuple[int, ...]:
+    """Referenced Segment Number of each frame; 0 for each frame of a label map."""
+    return tuple(place.number for place in _places(dataset))
+
+
+def _places(dataset: Dataset) -> Iterator[_Place]:
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        found = groups if "PlanePositionSequence" in groups else shared
+        position = np.array(found.PlanePositionSequence[0].ImagePositionPatient, float)
+        found = groups if "SegmentIdentificationSequence" in groups else shared
+        identification = found.get("SegmentIdentificationSequence")
+        yield _Place(int(identification[0].ReferencedSegmentNumber) if identification else 0, position)
+
+
+def _bare(geometry: hd.VolumeGeometry | hd.Volume) -> hd.VolumeGeometry:
+    return geometry.get_geometry() if isinstance(geometry, hd.Volume) else geometry
+
+
+def _grid(dataset: Dataset, places: tuple[_Place, ...]) -> hd.VolumeGeometry:
+    """Smallest grid that holds all frames, k ascending along the normal (row x column)."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    groups = dataset.PerFrameFunctionalGroupsSequence[0]
+    orientation = (shared if "PlaneOrientationSequence" in shared else groups).PlaneOrientationSequence[0]
+    measures = (shared if "PixelMeasuresSequence" in shared else groups).PixelMeasuresSequence[0]
+    cosines = np.array(orientation.ImageOrientationPatient, float)
+    normal = np.cross(cosines[:3], cosines[3:])
+    along = np.array([place.position @ normal for place in places])
+    spacing = float(measures.get("SpacingBetweenSlices") or measures.SliceThickness)
+    row_spacing, column_spacing = (float(value) for value in measures.PixelSpacing)
+    affine = np.eye(4)
+    affine[:3, :3] = np.column_stack((normal * spacing, cosines[3:] * row_spacing, cosines[:3] * column_spacing))
+    affine[:3, 3] = places[int(np.argmin(along))].position
+    slices = round(float(np.ptp(along)) / spacing) + 1
+    shape = (slices, int(dataset.Rows), int(dataset.Columns))
+    return hd.VolumeGeometry(affine, shape, "PATIENT", str(dataset.FrameOfReferenceUID))
+
+
+def _slices(dataset: Dataset, places: tuple[_Place, ...], grid: hd.VolumeGeometry) -> list[int]:
+    """Slice k of each frame."""
+    uid = str(dataset.SOPInstanceUID)
+    if (int(dataset.Rows), int(dataset.Columns)) != grid.spatial_shape[1:]:
+        raise DecodeError(uid, f"frames of {dataset.Rows} x {dataset.Columns} do not fit a grid {grid.spatial_shape}")
+    indices = grid.map_reference_to_indices(np.array([place.position for place in places]))
+    slices = np.rint(indices[:, 0]).astype(int)
+    off = np.abs(indices - np.column_stack((slices, np.zeros((len(slices), 2))))).max(axis=1)
+    wrong = (off > GRID_TOLERANCE) | (slices < 0) | (slices >= grid.spatial_shape[0])
+    if wrong.any():
+        raise DecodeError(uid, f"frame {int(np.argmax(wrong)) + 1} does not lie on the grid")
+    return [int(k) for k in slices]
+
+
+def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
+    """Frames in order, (rows, columns); 1-bit frames as bool."""
+    rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.NumberOfFrames)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if dataset.BitsAllocated == 1 and not syntax.is_encapsulated:
+        packed = np.frombuffer(dataset.PixelData, np.uint8)
+        size = rows * columns
+        for index in range(count):
+            first, offset = divmod(index * size, 8)
+            bits = np.unpackbits(packed[first : first + -(-(offset + size) // 8)], bitorder="little")
+            yield bits[offset : offset + size].reshape(rows, columns).view(np.bool_)
+        return
+    decoder = get_decoder(syntax)
+    plugin = "pylibjpeg" if syntax == RLELossless else ""
+    for index in range(count):
+        frame, _ = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
+        yield frame
+
+
+def _paint(
+    dataset: Dataset, places: tuple[_Place, ...], slices: list[int], array: NDArray[np.generic]
+) -> dict[int, tuple[int, ...]]:
+    """Fill the label map, small segments over large ones; returns which segments each one contains."""
+    masks = list(zip(places, slices, _frames(dataset), strict=True))
+    sizes: dict[int, int] = {}
+    for place, _, mask in masks:
+        sizes[place.number] = sizes.get(place.number, 0) + int(np.count_nonzero(mask))
+    for place, k, mask in sorted(masks, key=lambda entry: (-sizes[entry[0].number], entry[0].number)):
+        array[k][mask] = place.number
+    totals = np.bincount(array.ravel(), minlength=int(array.max()) + 1)
+    contains: dict[int, tuple[int, ...]] = {}
+    for number in sizes:
+        counts = np.zeros_like(totals)
+        for place, k, mask in masks:
+            if place.number == number:
+                counts += np.bincount(array[k][mask], minlength=len(totals))
+        inner = [int(n) for n in np.flatnonzero(counts) if n != number]
+        if any(counts[n] != totals[n] for n in inner):
+            reason = f"segment {number} shares a part with another that is no segment of its own"
+            raise DecodeError(str(dataset.SOPInstanceUID), reason)
+        if inner:
+            contains[number] = tuple(inner)
+    return contains
+
+
+def _segment(item: Dataset, contains: tuple[int, ...]) -> Segment:
+    """Segment that an item of the Segment Sequence describes."""
+    kind = item.SegmentedPropertyTypeCodeSequence[0]
+    modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence")
+    regions = item.get("AnatomicRegionSequence")
+    colour = item.get("RecommendedDisplayCIELabValue")
+    label = str(item.SegmentLabel)
+    red, green, blue = hd.color.CIELabColor.from_dicom_value(colour).to_rgb(clip=True) if colour else UNCOLOURED
+    return Segment(
+        number=int(item.SegmentNumber),
+        label=label,
+        name=str(item.get("SegmentDescription", label)).partition(" : ")[2] or label,
+        category=code_of(item.SegmentedPropertyCategoryCodeSequence[0]),
+        type=code_of(kind),
+        laterality=_first(modifiers),
+        anatomic_region=_first(regions),
+        color=(red, green, blue),
+        contains=contains,
+    )
+
+
+def _first(items: list[Dataset] | None) -> Code | None:
+    return code_of(items[0]) if items else None
