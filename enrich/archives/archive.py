@@ -32,6 +32,19 @@ class SearchError(ArchiveError):
     code = "SEARCH_FAILED"
 
 
+class SourceNotThere(SearchError):
+    """No archive is at that address."""
+
+    code = "SOURCE_NOT_THERE"
+
+
+class SearchUnanswered(SearchError):
+    """The archive did not answer a search, or answered that it cannot just now."""
+
+    code = "ARCHIVE_UNAVAILABLE"
+    retryable = True
+
+
 class AccessDenied(ArchiveError):
     """The archive answered 401 or 403, or the file system refused."""
 
@@ -45,11 +58,39 @@ class RetrieveError(ArchiveError):
     retryable = True
 
 
+class NotThere(RetrieveError):
+    """The archive holds no such series."""
+
+    code = "NOT_THERE"
+    retryable = False
+
+
 class StoreError(ArchiveError):
     """An object was not stored, or did not come back as it was sent."""
 
     code = "STORE_FAILED"
     retryable = True
+
+
+class StoreRefused(StoreError):
+    """The object breaks a rule of DICOM or of the archive: sending it again changes nothing."""
+
+    code = "STORE_REFUSED"
+    retryable = False
+
+
+class NoSpace(StoreError):
+    """The archive is full, or its quota is spent."""
+
+    code = "NO_SPACE"
+    retryable = False
+
+
+class ReadBackDiffers(StoreError):
+    """The archive took the object and gives back another one."""
+
+    code = "READ_BACK_DIFFERS"
+    retryable = False
 
 
 class StoreConflict(ArchiveError):
