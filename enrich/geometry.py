@@ -40,10 +40,13 @@ SLICE_GAP_TOLERANCE = 0.01
 """Gaps may differ from the mean gap by this part of it."""
 
 SLICE_GAP_TOLERANCE_MM = 0.01
-"""Gaps that differ by less than this, in mm, are even whatever their size: positions are often rounded so."""
+"""Gaps that differ by no more than this, in mm, are even whatever their size: positions are often rounded so."""
 
 DUPLICATE_DISTANCE_MM = 0.001
 """Slices closer than this, in mm along the normal, are at one position."""
+
+_ROUNDING = 1e-6
+"""Relative room for the rounding of binary fractions: 0.31 - 0.30 exceeds 0.01."""
 
 IN_PLANE_TOLERANCE_MM = 0.1
 """A slice may be shifted in its plane by less than this, in mm, against any other (IDC: inPlaneTolerance)."""
@@ -142,7 +145,8 @@ def tilt_degrees(stack: SliceStack) -> float:
 def uneven(gaps_mm: NDArray[np.float64]) -> bool:
     """Whether gaps differ from their mean by more than the tolerance."""
     mean = float(gaps_mm.mean())
-    return bool(np.abs(gaps_mm - mean).max() > max(SLICE_GAP_TOLERANCE * mean, SLICE_GAP_TOLERANCE_MM))
+    tolerance = max(SLICE_GAP_TOLERANCE * mean, SLICE_GAP_TOLERANCE_MM)
+    return bool(np.abs(gaps_mm - mean).max() > tolerance * (1 + _ROUNDING))
 
 
 def _check_duplicates(stack: SliceStack) -> None:
