@@ -1,0 +1,197 @@
+"""Shape and first-order features of all segments of a label map, by pyradiomics' definitions.
+
+This is our own implementation, in NumPy and SciPy. On the realistic case of the benchmarks
+(512 x 512 x 300, 104 structures) it needs about 3 CPU seconds where pyradiomics on cropped
+boxes needs minutes, and hours for a segment of the whole body. A numba prototype of
+the same ideas took 1.2 s, but 20 s more to compile on each machine that first calls it; a C
+extension would have to be built for each platform. Equality with pyradiomics (1e-6
+relative or 1e-9 absolute) is a test; ``pyradiomics_engine`` gives the same features by the
+library itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import Error
+from ..models.codes import MORPHOLOGICALLY_ABNORMAL_STRUCTURE
+from ..models.segmentation import Segment, Segmentation
+from .feature_codes import EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
+from .first_order import first_order, histograms, union
+from .measurement import FailedFeature, Measured, Measurement
+from .shape import shapes
+
+SegmentFeatures = Mapping[str, float] | str
+"""Values by feature name with class, or why the segment as a whole has none."""
+
+LEAST_DIMENSIONS = 2
+"""Directions that a region must extend in: pyradiomics measures no single voxel and no line of voxels."""
+
+
+class GeometryDiffers(Error):
+    """A label map that does not lie on the grid of the volume that is to be measured."""
+
+    code = "GEOMETRY_DIFFERS"
+
+    def __init__(self, volume_shape: tuple[int, ...], labelmap_shape: tuple[int, ...]) -> None:
+        super().__init__(volume_shape, labelmap_shape)
+
+    def __str__(self) -> str:
+        """Both shapes; if they are equal, the affines differ."""
+        return f"volume {self.args[0]} and label map {self.args[1]} do not share a geometry"
+
+
+def measure(volume: hd.Volume, segmentation: Segmentation) -> Measured:
+    """All features of all segments that have a voxel, in the order of segment numbers.
+
+    Parameters
+    ----------
+    volume : highdicom.Volume
+        Array (k, j, i) of HU or another unit, integer or float.
+    segmentation : Segmentation
+        On the same grid. A voxel counts for its own segment and those that contain it.
+
+    Returns
+    -------
+    Measured
+        For each segment present 28 published and four more features, in mm and HU; for
+        findings, and for structures that contain findings, the percentage of the
+        structure that they take up. A feature without a value is in ``failed``, as are all
+        features of a segment of one voxel or one line, which pyradiomics does not measure.
+
+    Raises
+    ------
+    GeometryDiffers
+        If the label map is on another grid.
+    NotFinite
+        If a segmented voxel is NaN or infinite.
+    """
+    check_geometry(volume, segmentation)
+    labels, box = _foreground(segmentation.labelmap.array)
+    spacing = tuple(float(step) for step in volume.spacing)
+    parts = histograms(volume.array[box], labels) if labels.size else {}
+    features: dict[int, dict[str, float]] = {}
+    for segment in segmentation.segments:
+        own = [parts[number] for number in _numbers(segment) if number in parts]
+        if own:
+            values = first_order(union(own), math.prod(spacing))
+            features[segment.number] = {f"firstorder_{name}": value for name, value in values.items()}
+    refused: dict[int, str] = {}
+    for layer in _layers(segmentation.segments, set(features)):
+        mapping = _mapping(layer, len(segmentation.segments), labels.dtype)
+        for number, shape in shapes(labels, mapping, (spacing[0], spacing[1], spacing[2])).items():
+            features[number] |= {f"shape_{name}": value for name, value in shape.features.items()}
+            if sum(side > 1 for side in shape.extent) < LEAST_DIMENSIONS:
+                refused[number] = f"a region of {' x '.join(map(str, shape.extent))} voxels has no radiomics features"
+    counts = {number: part.size for number, part in parts.items()}
+    return assemble(segmentation, counts, {**features, **refused})
+
+
+def check_geometry(volume: hd.Volume, segmentation: Segmentation) -> None:
+    """Refuse a label map that is not on the volume's grid (to 1e-3 mm, as pyradiomics is set)."""
+    if not volume.geometry_equal(segmentation.labelmap, tol=1e-3):
+        raise GeometryDiffers(tuple(volume.array.shape), tuple(segmentation.labelmap.array.shape))
+
+
+def assemble(
+    segmentation: Segmentation, counts: Mapping[int, int], features: Mapping[int, SegmentFeatures]
+) -> Measured:
+    """Measurements from the values of an engine.
+
+    Parameters
+    ----------
+    counts : mapping
+        Label-map number to voxels, for the numbers present.
+    features : mapping
+        Segment number to values, for the segments present; kurtosis not yet excess kurtosis.
+    """
+    measurements: list[Measurement] = []
+    failed: list[FailedFeature] = []
+    shares = _involvement(segmentation.segments, counts)
+    for number in sorted(features):
+        values = features[number]
+        for feature in RADIOMICS:
+            if isinstance(values, str):
+                failed.append(FailedFeature(number, feature.name, values))
+            elif not math.isfinite(value := values[feature.name]):
+                failed.append(FailedFeature(number, feature.name, f"{value} is not finite"))
+            else:
+                if feature.name == "firstorder_Kurtosis":
+                    value -= EXCESS_KURTOSIS_OFFSET
+                measurements.append(_measurement(number, feature, value))
+        measurements += [_measurement(number, feature, value) for feature, value in shares.get(number, ())]
+    return Measured(tuple(measurements), tuple(failed))
+
+
+def _measurement(number: int, feature: Feature, value: float) -> Measurement:
+    return Measurement(number, feature.name, value, feature.concept, feature.unit)
+
+
+def _numbers(segment: Segment) -> set[int]:
+    """Label-map numbers whose voxels belong to a segment."""
+    return {segment.number, *segment.contains}
+
+
+def _foreground(
+    array: NDArray[np.unsignedinteger],
+) -> tuple[NDArray[np.unsignedinteger], tuple[slice, slice, slice]]:
+    """The part of a label map that holds anything, and where it is."""
+    lines: NDArray[np.bool_] = np.any(array, axis=2)
+    columns: NDArray[np.bool_] = np.any(np.any(array, axis=0), axis=0)
+    sides = [np.flatnonzero(used) for used in (lines.any(axis=1), lines.any(axis=0), columns)]
+    k, j, i = (slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0) for used in sides)
+    return array[k, j, i], (k, j, i)
+
+
+def _layers(segments: tuple[Segment, ...], present: set[int]) -> list[list[Segment]]:
+    """Segments present, in as few groups without common voxels as they fit in one after the other."""
+    layers: list[tuple[set[int], list[Segment]]] = []
+    for segment in segments:
+        if segment.number not in present:
+            continue
+        numbers = _numbers(segment)
+        for taken, members in layers:
+            if not taken & numbers:
+                taken.update(numbers)
+                members.append(segment)
+                break
+        else:
+            layers.append((numbers, [segment]))
+    return [members for _, members in layers]
+
+
+def _mapping(layer: list[Segment], count: int, dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """Which segment of a layer each label-map number belongs to."""
+    mapping = np.zeros(count + 1, dtype)
+    for segment in layer:
+        mapping[list(_numbers(segment))] = segment.number
+    return mapping
+
+
+def _involvement(segments: tuple[Segment, ...], counts: Mapping[int, int]) -> dict[int, list[tuple[Feature, float]]]:
+    """Percentages of structures that their findings take up, for both, by segment number.
+
+    A finding counts for the smallest structure that contains it, so not for the body when it is
+    in a lung.
+    """
+    size = {segment.number: sum(counts.get(n, 0) for n in _numbers(segment)) for segment in segments}
+    findings = {s.number: _numbers(s) for s in segments if s.category == MORPHOLOGICALLY_ABNORMAL_STRUCTURE}
+    held: dict[int, set[int]] = {}
+    shares: dict[int, list[tuple[Feature, float]]] = {}
+    for finding, numbers in findings.items():
+        containers = [s for s in segments if finding in s.contains and s.number not in findings]
+        if containers:
+            container = min(containers, key=lambda segment: (len(segment.contains), segment.number)).number
+            held.setdefault(container, set()).update(numbers)
+            if size[container] and size[finding]:
+                shares.setdefault(finding, []).append((SHARE, 100 * size[finding] / size[container]))
+    for container, numbers in held.items():
+        if size[container]:
+            involved = sum(counts.get(number, 0) for number in numbers)
+            shares.setdefault(container, []).append((INVOLVEMENT, 100 * involved / size[container]))
+    return shares
