@@ -78,6 +78,7 @@ class NodePipeline:
     """
 
     def __init__(self, settings: PipelineSettings) -> None:
+        self.depth = settings.depth
         self._deadlines = dict(settings.deadlines_s)
         self._memory_bytes = settings.memory_bytes
         self._perform = settings.perform

@@ -32,7 +32,7 @@ def test_package_list_is_the_folders():
 def test_type_checkers_find_every_room():
     """The folder of links through which type checkers find voxfleet has all rooms, and they lead somewhere."""
     links = {link.name for link in (ROOT / ".typing" / "voxfleet").iterdir()}
-    assert links == {*ROOMS, "__init__.py", "py.typed"}
+    assert links == {*ROOMS, "__init__.py", "__main__.py", "py.typed"}
     assert all((ROOT / ".typing" / "voxfleet" / name).resolve() == ROOT / name for name in links)
 
 

@@ -1,0 +1,7 @@
+"""``python -m voxfleet``: the console script."""
+
+from __future__ import annotations
+
+from .runners.cli import main
+
+main()

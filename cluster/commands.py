@@ -1,0 +1,204 @@
+"""Commands over a run: ``enrich``, ``status``, ``report``, ``verify``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from threading import Event
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..enrich.archives.opening import open_archive
+from ..models import catalogue
+from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
+from ..runners.commands import parameters_of, progress_bar, segmentation_type_of
+from ..runners.worklist import Wish, wish
+from .enrichment import Plan, perform, register
+from .governor import Governor
+from .ledger import Counts, Ledger
+from .ledgers.sqlite import SqliteLedger
+from .outputs import show_summary, write_outputs
+from .price import Price, price_of
+from .run_folder import RunFolder
+from .summary import summarise
+from .verify import verify as verify_run
+
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before the bundled ones.")]
+
+
+def enrich(  # noqa: PLR0913 - the command line's options
+    source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
+    model: Annotated[list[str], typer.Option("--model", "-m", help="May be repeated; see `voxfleet models`.")],
+    to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
+    run: Annotated[str, typer.Option("--run", help="Name of the run, or path of its folder.")],
+    on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), or ray://HOST:10001.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
+    device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
+    seg: Annotated[str, typer.Option(help="binary or labelmap.")] = "binary",
+    param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
+    budget: Annotated[str | None, typer.Option(help="Most that the run may cost, in US$.")] = None,
+    machine: Annotated[str, typer.Option(help="What the nodes are, for their price.")] = "local",
+    region: Annotated[str, typer.Option(help="Region of the price.")] = "",
+    market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
+    prices: PriceFile = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Give failed series another chance.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Enrich a whole collection: every series segmented, measured, stored, read back and accounted for.
+
+    The same command goes on where an earlier one stopped or died. Exit code 0: all done;
+    3: done, with refusals or failures; 4: stopped by the budget or by Ctrl-C; 1: error.
+    """
+    plan = Plan(
+        source=archive_uri(source),
+        target=archive_uri(to),
+        wishes=_wishes(model, param or [], segmentation_type_of(seg), repair=repair),
+        folder=RunFolder(run),
+        price=price_of(machine, region, market, prices),
+        budget_usd=_dollars(budget),
+        on=on,
+        workers=workers,
+        devices=tuple(device or ["cpu"]),
+        nifti=nifti,
+    )
+    console = Console(stderr=True, quiet=as_json, highlight=False)
+    with plan.folder.locked(), _until_stopped(console) as stop:
+        ledger = SqliteLedger(plan.folder.ledger)
+        with console.status("searching the source ...") as status:
+            register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
+        if retry_failed:
+            ledger.retry_failed()
+        governor = Governor(ledger, plan.price, plan.budget_usd, stop)
+        with progress_bar(console) as bar:
+            task = bar.add_task(plan.folder.name, total=None, counts="")
+            perform(plan, ledger, governor, _observer(ledger, governor, lambda **shown: bar.update(task, **shown)))
+        summary = summarise(ledger, plan.price)
+        write_outputs(plan.folder, ledger, summary)
+        show_summary(summary, plan.folder, as_json=as_json)
+        counts = ledger.counts()
+    raise typer.Exit(_exit_code(counts, console, out_of_budget=governor.out_of_budget))
+
+
+def status(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:
+    """Show where a run stands: done, refused, failed and why, ETA, dollars useful and wasted."""
+    folder, ledger, price = _opened(run, prices)
+    show_summary(summarise(ledger, price), folder, as_json=as_json)
+
+
+def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:
+    """Write a run's page, tables and provenance anew, from the ledger; nothing is run again."""
+    folder, ledger, price = _opened(run, prices)
+    summary = summarise(ledger, price)
+    write_outputs(folder, ledger, summary)
+    show_summary(summary, folder, as_json=as_json)
+
+
+def verify(run: RunName, as_json: AsJson = False) -> None:
+    """Read everything that a run stored back from the archive and compare it with the ledger."""
+    folder = RunFolder(run).must_exist()
+    ledger = SqliteLedger(folder.ledger)
+    found = verify_run(ledger, open_archive(ledger.run().target))
+    console = Console(soft_wrap=True, highlight=False)
+    wrong = {name: getattr(found, name) for name in ("missing", "changed", "doubled")}
+    if as_json:
+        console.print_json(data={"equal": found.equal, **wrong})
+    else:
+        console.print(
+            f"{found.equal} objects equal, {', '.join(f'{len(uids)} {name}' for name, uids in wrong.items())}"
+        )
+        for name, uids in wrong.items():
+            for uid in uids:
+                console.print(f"{name}: {uid}")
+    raise typer.Exit(EXIT_DONE if found.sound else EXIT_INCOMPLETE)
+
+
+def archive_uri(text: str) -> str:
+    """An archive's URI as the ledger keeps it: folders absolute, so that a run resumes from anywhere."""
+    archive = open_archive(text)
+    archive.close()
+    return archive.uri
+
+
+def _wishes(names: list[str], params: list[str], segmentation_type: str, *, repair: bool) -> tuple[Wish, ...]:
+    """A wish per model, each with the parameters that name it, or that name none."""
+    wishes = []
+    for name in dict.fromkeys(names):
+        card = catalogue.card(name)
+        mine = [text.removeprefix(f"{name}:") for text in params if _model_of(text) in ("", name)]
+        wishes.append(wish(card, parameters_of(mine), segmentation_type, repair=repair))
+    for text in params:
+        if _model_of(text) and _model_of(text) not in names:
+            raise typer.BadParameter(f"--param {text}: no such --model")
+    return tuple(wishes)
+
+
+def _model_of(param: str) -> str:
+    return param.partition("=")[0].rpartition(":")[0]
+
+
+def _dollars(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        return Decimal(text.removeprefix("$"))
+    except InvalidOperation as exc:
+        raise typer.BadParameter(f"--budget {text}: not an amount") from exc
+
+
+def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
+    folder = RunFolder(run).must_exist()
+    ledger = SqliteLedger(folder.ledger)
+    return folder, ledger, price_of(ledger.run().machine, override=prices)
+
+
+@contextmanager
+def _until_stopped(console: Console) -> Iterator[Event]:
+    """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once, resumable all the same."""
+    stop = Event()
+
+    def halt(number: int, _: FrameType | None) -> None:
+        if stop.is_set():
+            raise SystemExit(128 + number)
+        stop.set()
+        console.print("stopping: what is in flight is finished first (again to leave at once) ...")
+
+    before = {number: signal.signal(number, halt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:
+    """What the driver calls while it works: the bar's figures, from the ledger."""
+
+    def observe() -> None:
+        counts = ledger.counts()
+        text = f"{counts.completed} done, {counts.failed} failed, {counts.refused} refused"
+        show(
+            completed=counts.total - counts.open,
+            total=counts.total,
+            counts=f"{text}, ${governor.spent_usd:.4f}",
+        )
+
+    observe()
+    return observe
+
+
+def _exit_code(counts: Counts, console: Console, *, out_of_budget: bool) -> int:
+    if counts.open:
+        reason = "the budget is used up" if out_of_budget else "stopped"
+        console.print(f"{reason}: {counts.open} workitems are left; the same command goes on with them")
+        return EXIT_STOPPED
+    return EXIT_INCOMPLETE if counts.failed or counts.refused or counts.never_workitems else EXIT_DONE

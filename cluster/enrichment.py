@@ -1,0 +1,166 @@
+"""One run of ``voxfleet enrich``: a collection into the ledger, through the pipeline, into the archive."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from .. import Error, __version__
+from ..enrich.archives.archive import RefusedObject
+from ..enrich.archives.opening import open_archive
+from ..runners.environment import node_name
+from ..runners.pipeline import NodePipeline, PipelineSettings
+from ..runners.request import StageSettings
+from ..runners.workitem import Workitem
+from ..runners.worklist import Wish, worklist
+from .governor import Governor
+from .ledger import Ledger, Run
+from .local_cell import run_locally
+from .price import Price
+from .run_folder import RunFolder
+
+BATCH = 1000
+"""Workitems that go into the ledger in one transaction."""
+
+
+class UnknownExecutor(Error):
+    """``--on`` names nothing that can run workitems."""
+
+    code = "UNKNOWN_EXECUTOR"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return f"--on {self.args[0]}: use local, ray, or ray://HOST:10001"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run is to do, and how.
+
+    Attributes
+    ----------
+    on : str
+        ``local``, ``ray``, or the address of a Ray cluster.
+    workers : int
+        Agents on Ray; on this machine, children that measure, encode and store.
+    """
+
+    source: str
+    target: str
+    wishes: tuple[Wish, ...]
+    folder: RunFolder
+    price: Price
+    budget_usd: Decimal | None = None
+    on: str = "local"
+    workers: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+    nifti: bool = False
+
+    def run(self) -> Run:
+        """The run as the ledger holds it."""
+        parameters = {
+            f"{each.card.name}.{name}": value
+            for each in self.wishes
+            for name, value in (
+                *each.parameters,
+                ("segmentation_type", each.segmentation_type),
+                ("repair", str(each.repair).lower()),
+            )
+        }
+        return Run(
+            name=self.folder.name,
+            source=self.source,
+            target=self.target,
+            models=tuple(f"{each.card.name} {each.card.version}" for each in self.wishes),
+            parameters=parameters,
+            platform_version=__version__,
+            machine=self.price.machine,
+            created=datetime.now(UTC),
+            budget_usd=self.budget_usd,
+        )
+
+    def pipeline(self) -> PipelineSettings:
+        """How each node of the run works."""
+        stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti)
+        return PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
+
+
+def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
+    """Search the source and take what it holds into the ledger; what is there already stays as it is.
+
+    Parameters
+    ----------
+    found : callable
+        Told the number of workitems found so far.
+
+    Raises
+    ------
+    RunMismatch
+        If the ledger holds a run of other work.
+    SearchError, AccessDenied
+        If source or target cannot be listed.
+    """
+    ledger.create_run(plan.run())
+    ledger.set_budget(plan.budget_usd)
+    open_archive(plan.target).close()
+    archive = open_archive(plan.source)
+    batch: list[Workitem] = []
+    number = 0
+    for each in worklist(archive, plan.wishes, plan.target):
+        if isinstance(each, RefusedObject):
+            ledger.refuse(each.identifier, each.code, each.reason)
+            continue
+        batch.append(each)
+        number += 1
+        if len(batch) == BATCH:
+            ledger.add(batch)
+            found(number)
+            batch.clear()
+    ledger.add(batch)
+    found(number)
+    archive.close()
+
+
+def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
+    """Work until nothing is left or the governor says no; raises UnknownExecutor before anything is begun."""
+    shutil.rmtree(plan.folder.scratch, ignore_errors=True)
+    if plan.on == "local":
+        _perform_here(plan, ledger, governor, observe)
+    elif plan.on == "ray" or plan.on.startswith("ray://"):
+        _perform_on_ray(plan, ledger, governor, observe)
+    else:
+        raise UnknownExecutor(plan.on)
+
+
+def _perform_here(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
+    settings = plan.pipeline()
+    node = settings.stages.node
+    ledger.node_up(node, plan.price.machine)
+    pipeline = NodePipeline(settings)
+    try:
+        run_locally(ledger, pipeline, node, may_lease=governor.may_lease, observe=observe)
+    finally:
+        pipeline.close()
+        ledger.node_down(node)
+
+
+def _perform_on_ray(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
+    # Ray takes half a second to import, and --on local must do without it.
+    from .ray_cell import CellSettings, run_on_ray
+
+    settings = plan.pipeline()
+    cell = CellSettings(
+        agents=plan.workers,
+        depth=settings.depth,
+        settings=settings,
+        address=os.environ.get("RAY_ADDRESS") if plan.on == "ray" else plan.on,
+        gpus=sum(device.startswith("cuda") for device in plan.devices),
+        machine=plan.price.machine,
+    )
+    run_on_ray(ledger, cell, may_lease=governor.may_lease, on_event=lambda _: observe(), stop=governor.stop)

@@ -1,0 +1,99 @@
+"""A run's folder: its ledger, its lock, its pages."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .. import Error
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class RunFolderError(Error):
+    """A run's folder cannot be used."""
+
+    code = "RUN_FOLDER"
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+class RunBusy(RunFolderError):
+    """Another driver works on this run now."""
+
+    code = "RUN_BUSY"
+
+
+class RunFolder:
+    """Where one run keeps what is its own; made when first entered.
+
+    Parameters
+    ----------
+    name : str
+        A name (letters, digits, ``._-``), looked up under ``$VOXFLEET_RUNS`` or
+        ``./voxfleet-runs``; or a path with a ``/`` in it.
+    """
+
+    def __init__(self, name: str) -> None:
+        if "/" in name:
+            self.path = Path(name).expanduser().resolve()
+        elif _NAME.fullmatch(name):
+            self.path = (Path(os.environ.get("VOXFLEET_RUNS", "voxfleet-runs")) / name).resolve()
+        else:
+            raise RunFolderError(name, "a run's name has letters, digits and ._- only")
+
+    @property
+    def name(self) -> str:
+        """The run's name: the last part of its path."""
+        return self.path.name
+
+    @property
+    def ledger(self) -> Path:
+        """SQLite file with the truth of the run."""
+        return self.path / "ledger.sqlite"
+
+    @property
+    def results(self) -> Path:
+        """Pages, tables and provenance, a folder a series."""
+        return self.path / "series"
+
+    @property
+    def scratch(self) -> Path:
+        """Local cache of the series in flight."""
+        return self.path / "scratch"
+
+    @property
+    def report(self) -> Path:
+        """Page of the run."""
+        return self.path / "report.html"
+
+    def must_exist(self) -> RunFolder:
+        """This folder, if a run was begun in it; raises RunFolderError."""
+        if not self.ledger.is_file():
+            raise RunFolderError(str(self.path), "no run was begun here; see `voxfleet enrich --help`")
+        return self
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process; the lock goes with the process, however it dies.
+
+        Raises
+        ------
+        RunBusy
+            If another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise RunBusy(str(self.path), "another voxfleet works on this run now") from exc
+            yield

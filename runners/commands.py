@@ -1,0 +1,221 @@
+"""Commands that need one machine and no ledger: ``run`` and ``models``."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..enrich.archives.archive import RefusedObject
+from ..enrich.archives.opening import open_archive
+from ..models import catalogue
+from ..models.model import ModelCard
+from .cli import EXIT_INCOMPLETE
+from .environment import node_name
+from .pipeline import NodePipeline, PipelineSettings
+from .request import StageSettings
+from .workitem import Failure, Outcome, State, Workitem
+from .worklist import wish, worklist
+
+models = typer.Typer(help="What models there are, and what each declares about itself.", invoke_without_command=True)
+
+
+def parameters_of(texts: list[str]) -> dict[str, str]:
+    """``name=value`` texts as a mapping.
+
+    Raises
+    ------
+    typer.BadParameter
+        If a text has no ``=``.
+    """
+    pairs = [text.partition("=") for text in texts]
+    for name, sign, _ in pairs:
+        if not sign:
+            raise typer.BadParameter(f"{name!r} is not NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def segmentation_type_of(text: str) -> str:
+    """Segmentation Type (0062,0001) for what stands behind ``--seg``."""
+    if text.upper() not in ("BINARY", "LABELMAP"):
+        raise typer.BadParameter(f"{text!r} is neither binary nor labelmap")
+    return text.upper()
+
+
+def progress_bar(console: Console) -> Progress:
+    """The bar that long work shows: done of all, times, and a field of counts."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def run(  # noqa: PLR0913 - the command line's options
+    model: Annotated[str, typer.Argument(help="Name of the model; see `voxfleet models`.")],
+    source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if absent.")],
+    seg: Annotated[str, typer.Option(help="binary or labelmap.")] = "binary",
+    nifti: Annotated[bool, typer.Option("--nifti", help="Write the label map as NIfTI too.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
+    param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Run one model on every series of one folder or archive, and write the results to a folder."""
+    asked = wish(catalogue.card(model), parameters_of(param or []), segmentation_type_of(seg), repair=repair)
+    archive = open_archive(source)
+    found = list(worklist(archive, (asked,), target=""))
+    archive.close()
+    refused = [each for each in found if isinstance(each, RefusedObject)]
+    items = [each for each in found if isinstance(each, Workitem)]
+    stages = StageSettings(scratch=out / ".scratch", results=out, node=node_name(), nifti=nifti)
+    outcomes = _perform(PipelineSettings(stages, devices=(device,)), items, quiet=as_json)
+    _show(items, outcomes, refused, as_json=as_json)
+    if refused or any(outcome.state is not State.COMPLETED for outcome in outcomes.values()):
+        raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _perform(settings: PipelineSettings, items: list[Workitem], *, quiet: bool) -> dict[str, Outcome]:
+    """Outcome of every workitem by key; a worker that was killed from outside is given a second one."""
+    outcomes: dict[str, Outcome] = {}
+    waiting = items[::-1]
+    flying: dict[Future[Outcome], Workitem] = {}
+    pipeline = NodePipeline(settings)
+    with progress_bar(Console(stderr=True, quiet=quiet)) as bar:
+        task = bar.add_task("series", total=len(items), counts="")
+        while waiting or flying:
+            while waiting and len(flying) < pipeline.depth:
+                item = waiting.pop()
+                flying[pipeline.submit(item)] = item
+            for future in wait(flying, timeout=1, return_when=FIRST_COMPLETED).done:
+                item, outcome = flying.pop(future), future.result()
+                if outcome.failure is not None and outcome.failure.lost and item.key not in outcomes:
+                    waiting.append(item)
+                outcomes[item.key] = outcome
+            bar.update(task, completed=len(items) - len(waiting) - len(flying))
+    pipeline.close()
+    return outcomes
+
+
+def _show(
+    items: list[Workitem], outcomes: dict[str, Outcome], refused: list[RefusedObject], *, as_json: bool
+) -> None:
+    console = Console(soft_wrap=True)
+    if as_json:
+        document = {
+            "series": [_record(item, outcomes[item.key]) for item in items],
+            "refused": [{"object": each.identifier, "code": each.code, "reason": each.reason} for each in refused],
+        }
+        console.print_json(json.dumps(document))
+        return
+    table = Table("series", "state", "stage", "reason", "seconds")
+    for item in items:
+        outcome = outcomes[item.key]
+        failure = outcome.failure or Failure("", "", "")
+        reason = f"{failure.code}: {failure.message}" if failure.code else ""
+        seconds = sum(used.wall_s for used in outcome.consumption)
+        table.add_row(item.series_instance_uid, _state(outcome), failure.stage, reason, f"{seconds:.1f}")
+    console.print(table)
+    for each in refused:
+        console.print(f"refused {each.identifier}: {each.code}: {each.reason}", highlight=False)
+
+
+def _state(outcome: Outcome) -> str:
+    if outcome.failure is None:
+        return "completed"
+    return "refused" if outcome.failure.refused else "failed"
+
+
+def _record(item: Workitem, outcome: Outcome) -> dict[str, object]:
+    failure = outcome.failure
+    return {
+        "series_instance_uid": item.series_instance_uid,
+        "state": _state(outcome),
+        "failure": failure and {"stage": failure.stage, "code": failure.code, "message": failure.message},
+        "stored": [
+            {"sop_instance_uid": each.sop_instance_uid, "uri": each.uri, "sha256": each.sha256, "bytes": each.bytes}
+            for each in outcome.stored
+        ],
+        "wall_s": {used.stage: round(used.wall_s, 3) for used in outcome.consumption},
+        "repairs": outcome.repairs,
+        "failed_features": outcome.failed_features,
+    }
+
+
+@models.callback()
+def _list(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """List the models."""
+    if context.invoked_subcommand is not None:
+        return
+    cards = [catalogue.card(name) for name in catalogue.names()]
+    console = Console(soft_wrap=True)
+    if as_json:
+        console.print_json(json.dumps([_card_record(card) for card in cards]))
+        return
+    table = Table("model", "version", "modality", "body part", "segments", "weights", "description")
+    for card in cards:
+        row = (card.name, card.version, " ".join(card.modality), card.body_part, str(len(card.segments)))
+        table.add_row(*row, card.weights_sha256[:12], card.description)
+    console.print(table)
+
+
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Name of the model.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a page.")] = False,
+) -> None:
+    """Show a model's card: what it finds, what it needs, licences, papers."""
+    card = catalogue.card(name)
+    console = Console(soft_wrap=True)
+    if as_json:
+        console.print_json(json.dumps(_card_record(card)))
+        return
+    for key, value in _card_record(card).items():
+        if key != "segments":
+            console.print(f"[bold]{key.replace('_', ' ')}[/bold]: {value}", highlight=False)
+    table = Table("number", "label", "category", "type", "laterality", "region")
+    for segment in card.segments:
+        codes = (segment.category, segment.type, segment.laterality, segment.anatomic_region)
+        table.add_row(str(segment.number), segment.label, *(code.meaning if code else "" for code in codes))
+    console.print(table)
+
+
+def _card_record(card: ModelCard) -> dict[str, object]:
+    """A card as JSON: codes as ``value, scheme, meaning``."""
+    record: dict[str, object] = {
+        name: getattr(card, name)
+        for name in card.__dataclass_fields__
+        if name not in ("segments", "weights", "parameters")
+    }
+    record["parameters"] = dict(card.parameters)
+    record["weights"] = [{"url": each.url, "sha256": each.sha256} for each in card.weights]
+    record["segments"] = [
+        {
+            "number": segment.number,
+            "label": segment.label,
+            "name": segment.name,
+            "contains": segment.contains,
+            **{
+                kind: code and {"value": code.value, "scheme": code.scheme_designator, "meaning": code.meaning}
+                for kind in ("category", "type", "laterality", "anatomic_region")
+                if (code := getattr(segment, kind)) or kind in ("category", "type")
+            },
+        }
+        for segment in card.segments
+    ]
+    return record

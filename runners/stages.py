@@ -1,0 +1,123 @@
+"""The stages of a workitem as plain functions, and the lanes that they make up.
+
+Each lane runs in a child process of its own and hands over through files on the local disk:
+``prepare`` (retrieve, read), ``segment`` (with the model warm), ``deliver`` (measure, encode,
+store, report).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from pydicom import Dataset
+
+from .. import Error
+from ..enrich.archives.archive import Archive, SeriesEntry, StoredObject
+from ..enrich.archives.folder import store_file
+from ..enrich.archives.opening import open_archive
+from ..enrich.equipment import Producer
+from ..enrich.measurement import Measured
+from ..enrich.nifti import write_nifti
+from ..enrich.radiomics import measure
+from ..enrich.seg import encode_seg
+from ..enrich.series import SourceImage, read_volume
+from ..enrich.sr import encode_sr
+from ..enrich.tables import measurement_table, write_tables
+from ..enrich.validate import validate_pair
+from ..models import catalogue
+from ..models.model import Model, ModelCard
+from ..models.segmentation import Segmentation
+from .consumption import Meter
+from .handover import load_image, load_segmentation, save_image, save_segmentation
+from .request import Delivery, StageSettings
+from .workitem import Workitem
+
+
+class ModalityRefused(Error):
+    """A series of a modality that the model does not take."""
+
+    code = "MODALITY"
+    refused = True
+
+    def __init__(self, series_instance_uid: str, modality: str, model: str, wanted: tuple[str, ...]) -> None:
+        super().__init__(series_instance_uid, modality, model, wanted)
+
+    def __str__(self) -> str:
+        series, modality, model, wanted = self.args
+        return f"series {series} is {modality or 'of no modality'}; {model} takes {' or '.join(wanted)}"
+
+
+def prepare(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
+    """Retrieve the series, pass it through the geometry gate, read its volume."""
+    with meter.measure("retrieve"):
+        card = catalogue.card(workitem.model)
+        if workitem.modality not in card.modality:
+            raise ModalityRefused(workitem.series_instance_uid, workitem.modality, card.name, card.modality)
+        folder = settings.folder_of(workitem)
+        folder.mkdir(parents=True, exist_ok=True)
+        series = _archive(workitem.source).retrieve(_entry(workitem), folder / "source")
+        meter.bytes_in += sum(instance.bytes for instance in series.instances)
+    with meter.measure("read"):
+        save_image(read_volume(series, repair=workitem.repair), folder)
+
+
+def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
+    """Segment the volume with the model, which stays loaded from one workitem to the next."""
+    folder = settings.folder_of(workitem)
+    with meter.measure("segment", holds_gpu=settings.device.startswith("cuda")):
+        model = _model(workitem.model, settings.device)
+        image = load_image(folder)
+        save_segmentation(model.segment(image.volume, dict(workitem.parameters)), folder)
+
+
+def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delivery:
+    """Measure, encode, check, store and read back; then what people read about it."""
+    folder, card = settings.folder_of(workitem), catalogue.card(workitem.model)
+    with meter.measure("measure"):
+        image = load_image(folder)
+        segmentation = load_segmentation(folder, image, card.segments)
+        measured = measure(image.volume, segmentation)
+    with meter.measure("encode"):
+        seg, sr = _encode(workitem, card, image, segmentation, measured)
+    with meter.measure("store"):
+        stored = tuple(_store(dataset, kind, workitem, settings) for kind, dataset in (("seg", seg), ("sr", sr)))
+        meter.bytes_out += sum(each.bytes for each in stored if not each.already_there)
+    return Delivery(
+        stored=stored,
+        repairs=image.repairs,
+        failed_features=tuple(f"segment {f.segment_number} {f.name}: {f.reason}" for f in measured.failed),
+    )
+
+
+LANES: dict[str, Callable[[Workitem, StageSettings, Meter], Delivery | None]] = {
+    "prepare": prepare,
+    "segment": segment,
+    "deliver": deliver,
+}
+"""What each lane of the pipeline does; in the order of `pipeline.LANES`."""
+
+
+@lru_cache(maxsize=4)
+def _archive(uri: str) -> Archive:
+    """Archive connections that this process keeps open."""
+    return open_archive(uri)
+
+
+@lru_cache(maxsize=1)
+def _model(name: str, device: str) -> Model:
+    """The warm model of this process: the last one used."""
+    return catalogue.load(name, device)
+
+
+def _entry(workitem: Workitem) -> SeriesEntry:
+    return SeriesEntry(
+        study_instance_uid=workitem.study_instance_uid,
+        series_instance_uid=workitem.series_instance_uid,
+        modality=workitem.modality,
+        instances=workitem.instances,
+        bytes=workitem.bytes,
+    )

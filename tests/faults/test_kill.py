@@ -1,0 +1,85 @@
+"""Workers and drivers killed at random: at the end every series is in the archive exactly once."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pydicom
+import pytest
+
+from voxfleet.cluster.ledger import AttemptClass
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+
+SERIES = 40
+KILLS = 10
+IN_FLIGHT = 3
+"""Workitems that a local node has in flight at most: one a lane."""
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty small chest phantoms, each its own patient and study."""
+    folder = tmp_path_factory.mktemp("collection")
+    for seed in range(SERIES):
+        phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=seed)
+        write_ct_series(phantom.volume, folder / str(seed), identity=CtIdentity.named(f"kill-{seed}"))
+    return folder
+
+
+def _start(collection: Path, target: Path, run: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "voxfleet", "enrich", str(collection), "--model", "ct-threshold"]
+    return subprocess.Popen(
+        [*command, "--to", f"dir:{target}", "--run", str(run)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def _kill_something(driver: subprocess.Popen[bytes], choice: random.Random) -> str:
+    """SIGKILL the driver or one of its workers; which."""
+    workers = psutil.Process(driver.pid).children()
+    if workers and choice.random() < 0.6:
+        choice.choice(workers).kill()
+        return "worker"
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    return "driver"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_ten_random_kills_lose_nothing_and_double_nothing(collection, tmp_path):
+    """40 series, ten kills of workers and drivers: 40 SEG and 40 SR, each once; only what was in flight is redone."""
+    target, run, choice = tmp_path / "enriched", tmp_path / "run", random.Random(2026)
+    killed: Counter[str] = Counter()
+    driver = _start(collection, target, run)
+    while killed.total() < KILLS:
+        time.sleep(choice.uniform(1.0, 4.0))
+        if driver.poll() is None:
+            killed[_kill_something(driver, choice)] += 1
+        if driver.poll() is not None:
+            driver = _start(collection, target, run)
+    driver.wait(timeout=400)
+    final = _start(collection, target, run)
+    assert final.wait(timeout=200) == 0
+
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    counts = ledger.counts()
+    assert (counts.completed, counts.total) == (SERIES, SERIES)
+    files = [pydicom.dcmread(path, stop_before_pixels=True) for path in target.rglob("*.dcm")]
+    assert Counter(file.Modality for file in files) == {"SEG": SERIES, "SR": SERIES}
+    uids = Counter(file.SOPInstanceUID for file in files)
+    assert set(uids.values()) == {1}
+    assert {each.object.sop_instance_uid for each in ledger.stored()} == set(uids)
+    outcomes = Counter(attempt.outcome for attempt in ledger.attempts())
+    assert outcomes[AttemptClass.COMPLETED] == SERIES
+    assert outcomes[AttemptClass.LOST] <= killed["worker"] + IN_FLIGHT * killed["driver"]
+    assert outcomes[AttemptClass.FAILED] == 0
+    assert not [path for path in run.glob("scratch/*") if path.is_dir()]
