@@ -13,6 +13,7 @@ from pydicom.sr.coding import Code
 
 from .. import __version__
 from ..models.model import ModelCard
+from .first_order import BIN_WIDTH
 from .identity import derived_uid, series_offset
 
 MANUFACTURER = "Voxfleet"
@@ -47,6 +48,20 @@ class MeasuringSoftware:
     parameters: tuple[tuple[str, str], ...] = ()
 
 
+MEASURING = MeasuringSoftware(
+    name=f"{MANUFACTURER} radiomics",
+    version=__version__,
+    parameters=(
+        ("definitions", "pyradiomics 3.1"),
+        ("binWidth", str(BIN_WIDTH)),
+        ("resampledPixelSpacing", "none"),
+        ("geometryTolerance", "1e-3"),
+        ("kurtosis", "excess (IBSI)"),
+    ),
+)
+"""`enrich.radiomics`, with all that decides its values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Producer:
     """All that is constant about who made a SEG and its SR.
@@ -66,7 +81,7 @@ class Producer:
     key: str
     card: ModelCard
     parameters: Mapping[str, str]
-    measuring: MeasuringSoftware
+    measuring: MeasuringSoftware = MEASURING
 
     def uid(self, kind: str) -> str:
         """UID of one thing made by this producer."""

@@ -215,7 +215,9 @@ def _planes_of_source(source: SourceImage) -> dict[int, tuple[Dataset, list[floa
         return {}
     header = source.headers[0]
     if "PerFrameFunctionalGroupsSequence" not in header:
-        return {k: (reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for k, h in enumerate(source.headers)}
+        return {
+            k: (reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for k, h in enumerate(source.headers)
+        }
     planes = {}
     for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, start=1):
         item = reference_item(header.SOPClassUID, header.SOPInstanceUID, {"ReferencedFrameNumber": number})

@@ -26,6 +26,7 @@ FRAMES_AT_ONCE = 8
 """Frames packed together: eight of any size end on a byte, which a lone 1-bit frame need not (PS3.5 8.1.1)."""
 PER_FRAME_FUNCTIONAL_GROUPS = Tag(0x5200, 0x9230)
 ITEM = b"\xfe\xff\x00\xe0"
+UNDEFINED_LENGTH = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,23 @@ def functional_groups(frames: Sequence[SegmentFrame], planes: dict[int, PlaneGro
     ordinals = {k: ordinal for ordinal, k in enumerate(sorted(planes), start=1)}
     value = b"".join(_frame_item(frame, ordinals[frame.k], planes[frame.k]) for frame in frames)
     return RawDataElement(PER_FRAME_FUNCTIONAL_GROUPS, "SQ", len(value), value, 0, False, True)
+
+
+def frame_count(dataset: Dataset) -> int:
+    """Items of the Per-frame Functional Groups Sequence, counted without reading them where they are still encoded."""
+    element = dataset.get_item(PER_FRAME_FUNCTIONAL_GROUPS)
+    if element is None:
+        return 0
+    if not isinstance(element, RawDataElement) or element.value is None:
+        return len(dataset.PerFrameFunctionalGroupsSequence)
+    value, count, offset = element.value, 0, 0
+    while offset < len(value):
+        length = struct.unpack_from("<I", value, offset + 4)[0]
+        if length == UNDEFINED_LENGTH:
+            return len(dataset.PerFrameFunctionalGroupsSequence)
+        offset += 8 + length
+        count += 1
+    return count
 
 
 def element_bytes(keyword: str, value: object) -> bytes:
