@@ -14,7 +14,6 @@ from ..models.segmentation import Segment, Segmentation
 from .composite import SeriesRole, new_instance, reference_item, source_references
 from .equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
 from .patient_study import text
-from .seg_decode import decode_seg as decode_seg
 from .segment_frames import (
     PlaneGroups,
     SegmentFrame,
@@ -210,21 +209,28 @@ def _add_functional_groups(dataset: Dataset, source: SourceImage, frames: tuple[
 
 
 def _planes_of_source(source: SourceImage) -> dict[int, tuple[Dataset, list[float]]]:
-    """Reference to the source's frame, and its position, for each slice k; empty where the volume was resampled."""
-    if source.repairs:
-        return {}
+    """Reference to the source's frame, and its position, for each slice k; none where the volume was resampled."""
     header = source.headers[0]
-    if "PerFrameFunctionalGroupsSequence" not in header:
-        return {
-            k: (reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for k, h in enumerate(source.headers)
-        }
-    planes = {}
-    for number, groups in enumerate(header.PerFrameFunctionalGroupsSequence, start=1):
-        item = reference_item(header.SOPClassUID, header.SOPInstanceUID, {"ReferencedFrameNumber": number})
-        position = _position(groups.PlanePositionSequence[0])
-        k = source.volume.map_reference_to_indices(np.array([position]))[0, 0]
-        planes[round(float(k))] = (item, position)
-    return planes
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if frames is None:
+        planes = [(reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for h in source.headers]
+    else:
+        planes = []
+        for number in source.frame_numbers:
+            item = reference_item(header.SOPClassUID, header.SOPInstanceUID, {"ReferencedFrameNumber": number})
+            places = (frames[number - 1], header.SharedFunctionalGroupsSequence[0])
+            place = next(groups for groups in places if "PlanePositionSequence" in groups)
+            planes.append((item, _position(place.PlanePositionSequence[0])))
+    if source.repairs and not _in_place(source, [position for _, position in planes]):
+        return {}
+    return dict(enumerate(planes))
+
+
+def _in_place(source: SourceImage, positions: list[list[float]]) -> bool:
+    """Whether a repaired volume still has its slices where the source has them."""
+    slices = source.volume.spatial_shape[0]
+    places = source.volume.map_indices_to_reference(np.array([[k, 0, 0] for k in range(slices)]))
+    return len(positions) == slices and np.allclose(places, positions, rtol=0, atol=SAME_POSITION_MM)
 
 
 def _position(dataset: Dataset) -> list[float]:
@@ -261,6 +267,7 @@ def _segment_item(segment: Segment, producer: Producer) -> Dataset:
         algorithm_identification=producer.algorithm_identification(),
         tracking_uid=producer.tracking_uid(segment.number),
         tracking_id=tracking_id(segment, producer),
+        anatomic_regions=None if segment.anatomic_region is None else [segment.anatomic_region],
         display_color=hd.color.CIELabColor.from_rgb(*segment.color),
     )
     item.SegmentAlgorithmName = producer.algorithm_name
@@ -269,8 +276,6 @@ def _segment_item(segment: Segment, producer: Producer) -> Dataset:
         item.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [
             code_item(segment.laterality)
         ]
-    if segment.anatomic_region is not None:
-        item.AnatomicRegionSequence = [code_item(segment.anatomic_region)]
     return item
 
 

@@ -17,7 +17,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from pydicom.pixels.encoders import RLELosslessEncoder
+from pydicom.pixels.encoders.base import RLELosslessEncoder
 from pydicom.tag import Tag
 
 from ..models.segmentation import Segmentation
@@ -99,7 +99,7 @@ def pack_binary(segmentation: Segmentation, frames: Sequence[SegmentFrame]) -> b
         for mask, frame in zip(stack, group, strict=False):
             np.equal(planes[frame.k], frame.number, out=mask)
             for inner in segmentation.segments[frame.number - 1].contains:
-                mask |= planes[frame.k] == inner
+                np.logical_or(mask, planes[frame.k] == inner, out=mask)
         bits = np.packbits(stack[: len(group)].reshape(-1), bitorder="little")
         first = start * size // 8
         packed[first : first + len(bits)] = bits
@@ -143,9 +143,9 @@ def functional_groups(frames: Sequence[SegmentFrame], planes: dict[int, PlaneGro
 
 def frame_count(dataset: Dataset) -> int:
     """Items of the Per-frame Functional Groups Sequence, counted without reading them where they are still encoded."""
-    element = dataset.get_item(PER_FRAME_FUNCTIONAL_GROUPS)
-    if element is None:
+    if PER_FRAME_FUNCTIONAL_GROUPS not in dataset:
         return 0
+    element: object = dataset.get_item(PER_FRAME_FUNCTIONAL_GROUPS)
     if not isinstance(element, RawDataElement) or element.value is None:
         return len(dataset.PerFrameFunctionalGroupsSequence)
     value, count, offset = element.value, 0, 0

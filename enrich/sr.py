@@ -230,8 +230,10 @@ def _image_library(source: SourceImage) -> Dataset:
     if modality in MODALITIES:
         items.append(coded_item(MODALITY, HAS_ACQ_CONTEXT, MODALITIES[modality]))
     items.append(uid_item(FRAME_OF_REFERENCE_UID, HAS_ACQ_CONTEXT, str(header.FrameOfReferenceUID)))
-    for reference in source_references(source):
-        items.append(image_item(None, reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID))
+    items += [
+        image_item(None, reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID)
+        for reference in source_references(source)
+    ]
     return container(IMAGE_LIBRARY, CONTAINS, [container(IMAGE_LIBRARY_GROUP, CONTAINS, items, None)], None)
 
 
