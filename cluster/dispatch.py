@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 
 from .ledger import Lease
 
-MOST_BARREN_DEATHS = 3
-"""Agents that may die in a row, with nothing finished between, before the cell gives up."""
+MOST_IDLE_DEATHS = 3
+"""Agents that may die in a row without having held a workitem before the cell gives up."""
+
+MOST_BUSY_DEATHS = 20
+"""Agents that may die at work in a row, with nothing finished between: four workitems that kill
+their agent five times each, and then it is the cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,8 @@ class Dispatch:
     _asked: int = 0
     _dry: bool = False
     _draining: bool = False
-    _barren: int = 0
+    _idle_deaths: int = 0
+    _busy_deaths: int = 0
     _done: bool = False
 
     @property
@@ -159,6 +164,10 @@ class Dispatch:
     def done(self) -> bool:
         """Whether Done was given; events after it give no instructions."""
         return self._done
+
+    @property
+    def _hopeless(self) -> bool:
+        return self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS
 
     def handle(self, event: Event) -> tuple[Instruction, ...]:
         """Instructions that follow from one event, in the order in which to carry them out."""
@@ -193,9 +202,10 @@ class Dispatch:
             if self.in_flight == 0 and self._asked == 0:
                 yield from self._end("")
             return
-        if self._barren >= MOST_BARREN_DEATHS:
+        if self._hopeless:
             if self.in_flight == 0 and self._asked == 0:
-                yield from self._end(f"{self._barren} agents died in a row, with nothing finished")
+                deaths = self._idle_deaths + self._busy_deaths
+                yield from self._end(f"{deaths} agents died in a row, with nothing finished")
             return
         for _ in range(self.agents - len(self._fleet)):
             self._started += 1
@@ -225,13 +235,14 @@ class Dispatch:
         agent = self._fleet.get(name)
         if agent is not None and agent.held.get(lease.workitem.key) == lease:
             del agent.held[lease.workitem.key]
-            self._barren = 0
+            self._idle_deaths = self._busy_deaths = 0
 
     def _bury(self, name: str, reason: str) -> Iterator[Instruction]:
         agent = self._fleet.pop(name, None)
         if agent is None:
             return
-        self._barren += 1
+        self._idle_deaths += not agent.held
+        self._busy_deaths += bool(agent.held)
         if agent.held:
             # What was lost is there to be leased again.
             self._dry = False

@@ -292,8 +292,10 @@ class Ledger(Protocol):
         ...
 
     def lease(self, owner: str, limit: int, ttl_s: float = LEASE_S) -> tuple[Lease, ...]:
-        """Up to `limit` SCHEDULED workitems for `owner`, the largest first, then in order of `add`.
+        """Up to `limit` SCHEDULED workitems for `owner`.
 
+        Those tried least often come first (what kills its machine waits until all else was
+        tried), of these the largest (so that the last to end are short), then in order of `add`.
         Also a heartbeat: the leases hold for `ttl_s` seconds from now. Items whose owner was
         silent for longer than its time are taken back first.
         """

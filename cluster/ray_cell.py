@@ -11,11 +11,13 @@ A cluster's nodes need this package installed in the same version (an image with
 from __future__ import annotations
 
 import logging
+import re
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from threading import Event as Stop
 from typing import Any
@@ -57,6 +59,8 @@ TICK_S = 2.0
 
 LOOPBACK = "127.0.0.1"
 
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
 CLOSE_S = 20.0
 """How long agents may take to let go of what they hold before they are killed."""
 
@@ -92,13 +96,15 @@ def run_on_ray(
         # This machine costs from now on: that Ray takes seconds to start is start-up.
         cell.node_up(socket.gethostname())
     started_here = False
-    try:
-        started_here = _connect(settings)
-        cell.work(stop)
-    finally:
-        cell.close()
-        if started_here:
-            ray.shutdown()
+    # Ray prints to standard output when a process dies, also when told to log nothing; that is the caller's.
+    with redirect_stdout(sys.stderr):
+        try:
+            started_here = _connect(settings)
+            cell.work(stop)
+        finally:
+            cell.close()
+            if started_here:
+                ray.shutdown()
 
 
 def _connect(settings: CellSettings) -> bool:
@@ -346,5 +352,8 @@ class _Cell:
 
 
 def _line(error: Exception) -> str:
-    """The first line of what Ray says."""
-    return str(error).strip().split("\n", 1)[0] or type(error).__name__
+    """The first line and the last of what Ray says: what happened, and the cause."""
+    lines = [" ".join(line.split()) for line in _COLOUR.sub("", str(error)).strip().splitlines()] or [
+        type(error).__name__
+    ]
+    return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1][:300]}"

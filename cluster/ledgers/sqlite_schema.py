@@ -43,7 +43,7 @@ _VERSION_1: Final = (
     ) STRICT""",
     # What is looked for is a few rows of many. The planner does not know (it takes `item_state`
     # and sorts all that wait, 14 ms for each lease), so that the queries name their index.
-    "CREATE INDEX item_ready ON item (bytes DESC, seq) WHERE state = 'SCHEDULED'",
+    "CREATE INDEX item_ready ON item (fails + losses, bytes DESC, seq) WHERE state = 'SCHEDULED'",
     "CREATE INDEX item_held ON item (owner) WHERE state = 'IN PROGRESS'",
     "CREATE INDEX item_state ON item (state, refused)",
     """CREATE TABLE owner (

@@ -30,15 +30,15 @@ def holds(sql: sqlite3.Connection, lease: Lease) -> bool:
 
 
 def take(sql: sqlite3.Connection, owner: str, limit: int) -> tuple[Lease, ...]:
-    """Up to `limit` SCHEDULED items, the largest first, with an open attempt at each."""
+    """Up to `limit` SCHEDULED items in the order of `Ledger.lease`, with an open attempt at each."""
     rows = sql.execute(
         """UPDATE item SET state = 'IN PROGRESS', owner = ?, fence = fence + 1
         WHERE seq IN (SELECT seq FROM item INDEXED BY item_ready WHERE state = 'SCHEDULED'
-            ORDER BY bytes DESC, seq LIMIT ?)
+            ORDER BY fails + losses, bytes DESC, seq LIMIT ?)
         RETURNING seq, key, model, workitem, bytes, fence, fails, losses""",
         (owner, limit),
     ).fetchall()
-    rows.sort(key=lambda row: (-row["bytes"], row["seq"]))
+    rows.sort(key=lambda row: (row["fails"] + row["losses"], -row["bytes"], row["seq"]))
     sql.executemany(
         f"INSERT INTO attempt (key, model, fence, owner, started) VALUES (?, ?, ?, ?, {NOW})",  # noqa: S608
         [(row["key"], row["model"], row["fence"], owner) for row in rows],

@@ -1,0 +1,67 @@
+"""A node pipeline without stages, for tests of what stands around it; imported by agents' processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from voxfleet.enrich.archives.archive import StoredObject
+from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
+
+
+class StandIn:
+    """Takes `seconds` for each workitem and leaves one file, created once or not at all.
+
+    Parameters
+    ----------
+    settings : mapping
+        ``folder``: where ``pids/``, ``begun/`` and ``stored/`` are; ``seconds``: for each workitem.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._folder = Path(settings["folder"])
+        self._seconds = float(settings["seconds"])
+        self._threads = ThreadPoolExecutor(4)
+        for name in ("pids", "begun", "stored"):
+            (self._folder / name).mkdir(parents=True, exist_ok=True)
+        (self._folder / "pids" / str(os.getpid())).touch()
+
+    def submit(self, workitem: Workitem) -> Future[Outcome]:
+        """See Pipeline."""
+        return self._threads.submit(self._process, workitem)
+
+    def close(self) -> None:
+        """See Pipeline."""
+        self._threads.shutdown(wait=True)
+
+    def _process(self, workitem: Workitem) -> Outcome:
+        series = workitem.series_instance_uid
+        with (self._folder / "begun" / series).open("a") as begun:
+            begun.write(f"{os.getpid()}\n")
+        started = time.time()
+        time.sleep(self._seconds)
+        if series.endswith(".666"):
+            os.abort()
+        used = (Consumption("segment", started, self._seconds, self._seconds),)
+        if series.endswith(".13"):
+            failure = Failure("segment", "MODEL_ERROR", "no lung found")
+            return Outcome(workitem.key, State.CANCELED, used, failure=failure)
+        path = self._folder / "stored" / series
+        try:
+            path.touch(exist_ok=False)
+            already_there = False
+        except FileExistsError:
+            already_there = True
+        stored = StoredObject(
+            "1.2.840.10008.5.1.4.1.1.66.4", f"{series}.1", series, str(path), "0" * 64, 1, already_there
+        )
+        return Outcome(workitem.key, State.COMPLETED, used, (stored,))
+
+
+def cannot_start(settings: object) -> StandIn:
+    """A node on which nothing can be made."""
+    raise RuntimeError("no GPU found")

@@ -1,0 +1,188 @@
+"""A cell on a real Ray cluster on this machine, with processes that are really killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytest.importorskip("ray")
+
+from voxfleet.cluster.agent import CellEvent, CellFailed, CellSettings
+from voxfleet.cluster.ledger import AttemptClass, Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.ray_cell import run_on_ray
+from voxfleet.runners.workitem import State, Workitem
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+def workitem(number: int) -> Workitem:
+    """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process."""
+    return Workitem("1.2.3", f"1.2.3.{number}", "CT", 10, "dir:/in", "dir:/out", "stand-in", "1", "none")
+
+
+def ledger_of(folder: Path, numbers: list[int]) -> SqliteLedger:
+    """A ledger with these workitems."""
+    ledger = SqliteLedger(folder / "ledger.sqlite")
+    run = Run("r", "dir:/in", "dir:/out", ("stand-in 1",), {}, "0.1.0", "local", datetime.now(UTC))
+    ledger.create_run(run)
+    ledger.add(workitem(n) for n in numbers)
+    return ledger
+
+
+def settings_of(folder: Path, seconds: float = 0.2, **changes: object) -> CellSettings:
+    """Two agents of depth two, on the stand-in."""
+    settings = {"folder": str(folder / "work"), "seconds": str(seconds)}
+    common: dict[str, object] = {
+        "agents": 2,
+        "depth": 2,
+        "settings": settings,
+        "factory": "stand_in_pipeline:StandIn",
+        "cpus": 0.5,
+        "lease_s": 5.0,
+        "environment": {"PYTHONPATH": str(Path(__file__).parent)},
+    }
+    return CellSettings(**(common | changes))  # type: ignore[arg-type]
+
+
+def run(
+    ledger: SqliteLedger, settings: CellSettings, act: object = None, stop: threading.Event | None = None
+) -> list[CellEvent]:
+    """Run a cell to its end; `act` is called with each event."""
+    seen: list[CellEvent] = []
+
+    def on_event(event: CellEvent) -> None:
+        seen.append(event)
+        if callable(act):
+            act(event, seen)
+
+    run_on_ray(ledger, settings, may_lease=lambda _: True, on_event=on_event, stop=stop or threading.Event())
+    return seen
+
+
+def outcomes(ledger: SqliteLedger) -> Counter[str]:
+    """How many attempts ended how."""
+    return Counter(attempt.outcome.value if attempt.outcome else "open" for attempt in ledger.attempts())
+
+
+def test_all_workitems_once(tmp_path: Path) -> None:
+    """Every workitem is completed by one attempt; an item's own failure is recorded and stops nothing."""
+    ledger = ledger_of(tmp_path, [*range(12), 13])
+    run(ledger, settings_of(tmp_path))
+    counts = ledger.counts()
+    assert (counts.completed, counts.failed, counts.open) == (12, 1, 0)
+    assert outcomes(ledger) == {"completed": 12, "failed": 1}
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
+    (node,) = ledger.nodes()
+    assert node.down is not None
+
+
+def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
+    """Kill -9 of an agent's process: at most `depth` attempts are lost, a new agent comes, all is done once."""
+    ledger = ledger_of(tmp_path, list(range(100, 116)))
+    killed: list[int] = []
+
+    def kill_one(event: CellEvent, seen: list[CellEvent]) -> None:
+        if not killed and sum(e.kind == "finished" for e in seen) == 4:
+            pid = int(next((tmp_path / "work" / "pids").iterdir()).name)
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    seen = run(ledger, settings_of(tmp_path, seconds=0.5), kill_one)
+    counts = ledger.counts()
+    assert (counts.completed, counts.open, counts.failed) == (16, 0, 0)
+    ended = outcomes(ledger)
+    assert ended["completed"] == 16
+    assert 0 < ended["lost"] <= 2
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == 16
+    assert sum(e.kind == "agent_down" for e in seen) == 1
+    assert sum(e.kind == "agent_up" for e in seen) == 3
+
+
+def test_item_that_kills_its_agent_is_given_up(tmp_path: Path) -> None:
+    """A workitem at which the agent dies is tried five times, last of all, then CANCELED; the others are done."""
+    ledger = ledger_of(tmp_path, [666, 1, 2, 3])
+    run(ledger, settings_of(tmp_path, seconds=0.05, agents=1, depth=1))
+    counts = ledger.counts()
+    assert (counts.completed, counts.failed, counts.open) == (3, 1, 0)
+    poison = next(i for i in ledger.items() if i.workitem.series_instance_uid.endswith("666"))
+    assert (poison.losses, poison.fails) == (5, 0)
+    assert poison.failure is not None
+    assert poison.failure.code == "LOST_TOO_OFTEN"
+
+
+def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
+    """No process of a cluster for one machine listens on an address that others reach."""
+    ledger = ledger_of(tmp_path, [1])
+    addresses: set[str] = set()
+
+    def look(event: CellEvent, seen: list[CellEvent]) -> None:
+        for process in psutil.Process().children(recursive=True):
+            listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
+            addresses.update(c.laddr.ip.removeprefix("::ffff:") for c in listening)
+
+    run(ledger, settings_of(tmp_path, agents=1), look)
+    assert addresses == {"127.0.0.1"}
+
+
+def test_stop_drains(tmp_path: Path) -> None:
+    """A stop lets what is in flight end, begins nothing more, and leaves the rest SCHEDULED."""
+    ledger = ledger_of(tmp_path, list(range(100, 120)))
+    stop = threading.Event()
+
+    def stop_soon(event: CellEvent, seen: list[CellEvent]) -> None:
+        if event.kind == "finished":
+            stop.set()
+
+    run(ledger, settings_of(tmp_path, seconds=0.5), stop_soon, stop)
+    counts = ledger.counts()
+    assert counts.in_progress == 0
+    assert 0 < counts.completed < 20
+    assert counts.completed + counts.scheduled == 20
+    assert set(outcomes(ledger)) == {AttemptClass.COMPLETED.value}
+    run(ledger, settings_of(tmp_path, seconds=0.0))
+    assert ledger.counts().completed == 20
+
+
+def test_agents_that_cannot_start_end_the_cell(tmp_path: Path) -> None:
+    """Where no agent comes up the cell gives up and says why; nothing is lost."""
+    ledger = ledger_of(tmp_path, [1, 2])
+    with pytest.raises(CellFailed, match="3 agents died in a row"):
+        run(ledger, settings_of(tmp_path, agents=1, factory="stand_in_pipeline:cannot_start"))
+    assert ledger.counts().scheduled == 2
+    assert any("no GPU found" in event.detail for event in ledger.events())
+
+
+def test_driver_killed_and_started_again(tmp_path: Path) -> None:
+    """Kill -9 of the driver in mid-run: another finishes, with every result stored once."""
+    ledger = ledger_of(tmp_path, list(range(12)))
+    driver = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
+    deadline = time.monotonic() + 90
+    while ledger.counts().completed < 4:
+        assert time.monotonic() < deadline
+        assert driver.poll() is None
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    assert ledger.counts().open > 0
+    run(ledger, settings_of(tmp_path))
+    counts = ledger.counts()
+    assert (counts.completed, counts.open) == (12, 0)
+    assert all(item.state is State.COMPLETED for item in ledger.items())
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
+    assert len(ledger.stored()) == 12
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    run(SqliteLedger(folder / "ledger.sqlite"), settings_of(folder, seconds=0.5))

@@ -1,0 +1,504 @@
+"""What every ledger does. A new one is added by one entry in LEDGERS."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from voxfleet.cluster.ledger import (
+    MOST_FAILS,
+    MOST_LOSSES,
+    AttemptClass,
+    Counts,
+    Lease,
+    Ledger,
+    LedgerError,
+    NoSuchRun,
+    Run,
+    RunMismatch,
+    owner_name,
+)
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.enrich.archives.archive import StoredObject
+from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
+
+LEDGERS: dict[str, Callable[[Path], Ledger]] = {"sqlite": lambda folder: SqliteLedger(folder / "ledger.sqlite")}
+"""Opens the one ledger that belongs to a folder; the folder is new for each test."""
+
+OWNER, OTHER = "cell-a", "cell-b"
+RUN = Run(
+    name="nlst",
+    source="dir:/in",
+    target="dir:/out",
+    models=("ct-threshold 1.0",),
+    parameters={"segmentation_type": "BINARY"},
+    platform_version="0.1.0",
+    machine="local",
+    created=datetime(2026, 11, 21, tzinfo=UTC),
+    budget_usd=Decimal("12.50"),
+)
+
+
+@pytest.fixture(params=sorted(LEDGERS))
+def kind(request: pytest.FixtureRequest) -> str:
+    """Name of a ledger in LEDGERS."""
+    return str(request.param)
+
+
+@pytest.fixture
+def ledger(kind: str, tmp_path: Path) -> Iterator[Ledger]:
+    """An open ledger with a run and nothing in it."""
+    opened = LEDGERS[kind](tmp_path)
+    opened.create_run(RUN)
+    yield opened
+    opened.close()
+
+
+def workitem(number: int, size: int | None = 1000) -> Workitem:
+    """The workitem of series 1.2.NUMBER."""
+    return Workitem(
+        study_instance_uid="1.2",
+        series_instance_uid=f"1.2.{number}",
+        modality="CT",
+        instances=3,
+        source="dir:/in",
+        target="dir:/out",
+        model="ct-threshold",
+        model_version="1.0",
+        weights_sha256="none",
+        parameters=(("hu", "-500"), ("smooth", "true")),
+        bytes=size,
+    )
+
+
+def completed(lease: Lease, uid: str = "2.25.1") -> Outcome:
+    """A COMPLETED outcome with two stages and one object."""
+    used = (
+        Consumption("read", 100.0, 2.0, 1.5, 0.0, 10, 20, 0),
+        Consumption("segment", 102.0, 3.0, 4.0, 3.0, 50, 0, 7),
+    )
+    stored = (StoredObject("1.2.840.10008.5.1.4.1.1.66.4", uid, "2.25.9", "dir:/out/x.dcm", "ab" * 32, 7),)
+    return Outcome(lease.workitem.key, State.COMPLETED, used, stored, repairs=("tilt removed",), node="n1")
+
+
+def failed(lease: Lease, *, retryable: bool = False, refused: bool = False, lost: bool = False) -> Outcome:
+    """A CANCELED outcome."""
+    failure = Failure("read", "GANTRY_TILT", "tilted by 12 degrees", retryable, refused, lost)
+    return Outcome(lease.workitem.key, State.CANCELED, (Consumption("read", 1.0, 1.0, 1.0),), failure=failure)
+
+
+def one(ledger: Ledger, owner: str = OWNER, ttl_s: float = 60.0) -> Lease:
+    """The one lease that is to be had now."""
+    (lease,) = ledger.lease(owner, 1, ttl_s)
+    return lease
+
+
+class TestRun:
+    """A ledger is of one run."""
+
+    def test_is_what_it_was_made_from(self, ledger: Ledger) -> None:
+        """The run read back equals the run created, its budget to the cent."""
+        assert ledger.run() == RUN
+
+    def test_created_again(self, ledger: Ledger) -> None:
+        """The same work again is the same run, whatever the machine, the date and the budget."""
+        again = replace(RUN, machine="g4dn.xlarge", budget_usd=None, created=RUN.created + timedelta(days=1))
+        assert ledger.create_run(again) == RUN
+
+    @pytest.mark.parametrize("change", [{"target": "dir:/x"}, {"models": ("a 1",)}, {"parameters": {}}])
+    def test_of_other_work_is_refused(self, ledger: Ledger, change: dict[str, object]) -> None:
+        """Another target, model or parameter is another run; the message says which."""
+        with pytest.raises(RunMismatch, match=next(iter(change))):
+            ledger.create_run(replace(RUN, **change))  # type: ignore[arg-type]
+
+    def test_budget_can_be_raised(self, ledger: Ledger) -> None:
+        """A stopped run goes on with another budget."""
+        ledger.set_budget(Decimal("99.99"))
+        assert ledger.run().budget_usd == Decimal("99.99")
+
+    def test_is_not_there(self, kind: str, tmp_path: Path) -> None:
+        """A ledger without a run says so."""
+        with pytest.raises(NoSuchRun):
+            LEDGERS[kind](tmp_path).run()
+
+
+class TestAdd:
+    """Taking workitems in."""
+
+    def test_keeps_every_field(self, ledger: Ledger) -> None:
+        """A workitem comes back equal, unknown size and parameters included."""
+        works = [workitem(1), replace(workitem(2, None), repair=True, segmentation_type="LABELMAP", parameters=())]
+        ledger.add(works)
+        assert [item.workitem for item in ledger.items()] == works
+        assert [item.workitem.key for item in ledger.items()] == [work.key for work in works]
+
+    def test_again_adds_nothing(self, ledger: Ledger) -> None:
+        """The same workitems twice, or among new ones, are there once and stay in their state."""
+        assert ledger.add([workitem(1), workitem(2)]) == 2
+        lease = one(ledger)
+        ledger.finish(lease, completed(lease))
+        assert ledger.add([workitem(1), workitem(2), workitem(3)]) == 1
+        assert ledger.counts() == Counts(scheduled=2, completed=1)
+
+    def test_all_or_nothing(self, ledger: Ledger) -> None:
+        """Where the source breaks off in the middle, nothing of the batch is in."""
+
+        def broken() -> Iterator[Workitem]:
+            yield workitem(1)
+            raise OSError("source is gone")
+
+        with pytest.raises(OSError, match="source is gone"):
+            ledger.add(broken())
+        assert ledger.counts().total == 0
+
+    def test_nothing(self, ledger: Ledger) -> None:
+        """No workitems are no workitems."""
+        assert ledger.add([]) == 0
+        assert ledger.lease(OWNER, 5) == ()
+
+
+class TestRefusals:
+    """What never became a workitem."""
+
+    def test_are_counted_once(self, ledger: Ledger) -> None:
+        """An object that never became a workitem is counted, once, and is no workitem."""
+        assert ledger.refuse("a/b.dcm", "NOT_DICOM", "no DICM at byte 128")
+        assert not ledger.refuse("a/b.dcm", "NOT_DICOM", "no DICM at byte 128")
+        assert ledger.counts() == Counts(never_workitems=1)
+        assert [(r.identifier, r.code) for r in ledger.refusals()] == [("a/b.dcm", "NOT_DICOM")]
+
+
+class TestLease:
+    """Handing workitems out."""
+
+    def test_order(self, ledger: Ledger) -> None:
+        """The largest first; of equals in order of add; an unknown size counts 512 x 512 x 2 a slice."""
+        ledger.add([workitem(1, 10), workitem(2, 99), workitem(3, 10), workitem(4, None), workitem(5, 2_000_000)])
+        order = [lease.workitem.series_instance_uid for lease in ledger.lease(OWNER, 9)]
+        assert order == ["1.2.5", "1.2.4", "1.2.2", "1.2.1", "1.2.3"]
+
+    def test_gives_each_once(self, ledger: Ledger) -> None:
+        """What one owner holds, no other gets."""
+        ledger.add(workitem(n) for n in range(5))
+        mine, theirs = ledger.lease(OWNER, 3), ledger.lease(OTHER, 9)
+        assert (len(mine), len(theirs)) == (3, 2)
+        assert not {lease.workitem.key for lease in mine} & {lease.workitem.key for lease in theirs}
+        assert ledger.counts().in_progress == 5
+
+    def test_what_was_tried_comes_last(self, ledger: Ledger) -> None:
+        """An item that was lost waits until all others were tried, however large it is."""
+        ledger.add([workitem(1, 99), workitem(2, 1)])
+        ledger.lose([one(ledger)], "machine died")
+        assert [lease.workitem.series_instance_uid for lease in ledger.lease(OWNER, 2)] == ["1.2.2", "1.2.1"]
+
+    def test_fence_rises_and_attempts_count(self, ledger: Ledger) -> None:
+        """Each lease of an item has a higher fence and the next attempt number."""
+        ledger.add([workitem(1)])
+        first = one(ledger)
+        ledger.lose([first], "machine died")
+        second = one(ledger)
+        assert (first.attempt, second.attempt) == (1, 2)
+        assert second.fence > first.fence
+
+
+class TestFinish:
+    """How an attempt ends."""
+
+    def test_completed(self, ledger: Ledger) -> None:
+        """A completed attempt leaves its consumption, objects, repairs and node; the item is COMPLETED."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        assert ledger.start(lease, "n1")
+        outcome = completed(lease)
+        assert ledger.finish(lease, outcome)
+        (item,), (attempt,), (stored,) = ledger.items(), ledger.attempts(), ledger.stored()
+        assert (item.state, item.fails, item.losses, item.failure) == (State.COMPLETED, 0, 0, None)
+        assert item.repairs == ("tilt removed",)
+        assert (attempt.outcome, attempt.node, attempt.owner) == (AttemptClass.COMPLETED, "n1", OWNER)
+        assert attempt.consumption == outcome.consumption
+        assert attempt.ended is not None
+        assert attempt.started <= attempt.ended
+        assert (stored.key, stored.object) == (lease.workitem.key, outcome.stored[0])
+        (usage,) = ledger.usage()
+        assert (usage.wall_s, usage.cpu_s, usage.gpu_s, usage.bytes_in, usage.bytes_out) == (5.0, 5.5, 3.0, 20, 7)
+
+    def test_refused_is_never_tried_again(self, ledger: Ledger) -> None:
+        """A refusal is CANCELED at once, counted apart, and not by retry_failed either."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        ledger.finish(lease, failed(lease, refused=True))
+        assert ledger.counts() == Counts(refused=1)
+        assert ledger.retry_failed() == 0
+        assert ledger.items()[0].failure == Failure("read", "GANTRY_TILT", "tilted by 12 degrees", refused=True)
+
+    def test_failure_that_stays(self, ledger: Ledger) -> None:
+        """What is not retryable is CANCELED at the first failure."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        ledger.finish(lease, failed(lease))
+        assert ledger.counts() == Counts(failed=1)
+        assert ledger.items()[0].fails == 1
+
+    def test_failure_that_may_pass(self, ledger: Ledger) -> None:
+        """What is retryable is tried twice and no more; retry_failed gives it two more."""
+        ledger.add([workitem(1)])
+        for _ in range(2):
+            for _ in range(MOST_FAILS):
+                lease = one(ledger)
+                ledger.finish(lease, failed(lease, retryable=True))
+            assert ledger.counts() == Counts(failed=1)
+            assert ledger.lease(OWNER, 1) == ()
+            assert ledger.retry_failed() == 1
+        assert len(ledger.attempts()) == 2 * MOST_FAILS
+
+    def test_losses_are_not_fails(self, ledger: Ledger) -> None:
+        """Lost attempts are tried five times, and leave both chances of the item's own."""
+        ledger.add([workitem(1)])
+        for _ in range(MOST_LOSSES - 1):
+            lease = one(ledger)
+            ledger.finish(lease, failed(lease, lost=True))
+        (item,) = ledger.items()
+        assert (item.state, item.fails, item.losses) == (State.SCHEDULED, 0, MOST_LOSSES - 1)
+        lease = one(ledger)
+        ledger.finish(lease, failed(lease, retryable=True))
+        assert ledger.counts().scheduled == 1
+        lease = one(ledger)
+        ledger.lose([lease], "machine died")
+        assert ledger.counts() == Counts(failed=1)
+        assert {a.outcome for a in ledger.attempts()} == {AttemptClass.LOST, AttemptClass.FAILED}
+
+    def test_of_another_workitem(self, ledger: Ledger) -> None:
+        """An outcome that is not the lease's is an error and changes nothing."""
+        ledger.add([workitem(1), workitem(2)])
+        mine, other = ledger.lease(OWNER, 2)
+        with pytest.raises(LedgerError):
+            ledger.finish(mine, completed(other))
+        assert ledger.counts().in_progress == 2
+
+    def test_twice(self, ledger: Ledger) -> None:
+        """The second finish of one lease is fenced: nothing is stored or counted twice."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        assert ledger.finish(lease, completed(lease))
+        assert not ledger.finish(lease, completed(lease))
+        assert (len(ledger.attempts()), len(ledger.stored())) == (1, 1)
+
+
+class TestSilence:
+    """Drivers that die, and drivers that come back."""
+
+    def test_owner_that_falls_silent_loses_its_items(self, ledger: Ledger) -> None:
+        """After its time an owner's items are lost, and an event says so; before it, not."""
+        ledger.add([workitem(1), workitem(2)])
+        ledger.lease(OWNER, 2, ttl_s=60)
+        assert ledger.expire() == 0
+        ledger.heartbeat(OWNER, ttl_s=0)
+        time.sleep(0.002)
+        assert ledger.expire() == 2
+        assert ledger.counts() == Counts(scheduled=2)
+        assert [item.losses for item in ledger.items()] == [1, 1]
+        assert any(event.kind == "owner_silent" for event in ledger.events())
+
+    def test_heartbeat_holds_all(self, ledger: Ledger) -> None:
+        """A heartbeat holds every lease of its owner, and no other's."""
+        ledger.add([workitem(1), workitem(2)])
+        one(ledger, OWNER, ttl_s=0.05)
+        ledger.heartbeat(OWNER, ttl_s=60)
+        one(ledger, OTHER, ttl_s=0.05)
+        time.sleep(0.06)
+        assert ledger.expire() == 1
+        assert ledger.counts() == Counts(scheduled=1, in_progress=1)
+
+    def test_zombie_is_fenced(self, ledger: Ledger) -> None:
+        """Who comes back after its time can no longer start, finish, lose or give back what another holds."""
+        ledger.add([workitem(1)])
+        zombie = one(ledger, OWNER, ttl_s=0)
+        time.sleep(0.002)
+        lease = one(ledger, OTHER)
+        assert not ledger.start(zombie, "old")
+        assert not ledger.finish(zombie, completed(zombie, "2.25.666"))
+        assert ledger.lose([zombie], "late") == 0
+        assert ledger.give_back([zombie]) == 0
+        assert ledger.finish(lease, completed(lease, "2.25.1"))
+        assert [s.object.sop_instance_uid for s in ledger.stored()] == ["2.25.1"]
+        assert [a.outcome for a in ledger.attempts()] == [AttemptClass.LOST, AttemptClass.COMPLETED]
+
+    def test_zombie_is_fenced_from_its_own_new_lease(self, ledger: Ledger) -> None:
+        """The same owner with a newer lease of the item: the old lease is fenced all the same."""
+        ledger.add([workitem(1)])
+        old = one(ledger, OWNER, ttl_s=0)
+        time.sleep(0.002)
+        new = one(ledger, OWNER)
+        assert not ledger.finish(old, completed(old))
+        assert ledger.finish(new, completed(new))
+
+
+class TestRelease:
+    """Giving back what was never begun."""
+
+    def test_leaves_no_attempt(self, ledger: Ledger) -> None:
+        """A clean stop gives items back as never attempted, and only its own."""
+        ledger.add([workitem(1), workitem(2), workitem(3)])
+        ledger.lease(OWNER, 2)
+        ledger.lease(OTHER, 1)
+        assert ledger.release(OWNER, "stopped") == 2
+        assert ledger.counts() == Counts(scheduled=2, in_progress=1)
+        assert len(ledger.attempts()) == 1
+        assert [item.losses for item in ledger.items()] == [0, 0, 0]
+
+    def test_given_back_lease_is_fenced(self, ledger: Ledger) -> None:
+        """What was given back cannot be finished any more."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        assert ledger.give_back([lease]) == 1
+        assert not ledger.finish(lease, completed(lease))
+        assert one(ledger).attempt == 1
+
+
+class TestNodes:
+    """Lives of nodes, and the rate of work."""
+
+    def test_lives(self, ledger: Ledger) -> None:
+        """A node lives from up to down; one that never ended ends when it comes up again."""
+        ledger.node_up("n1", "g4dn.xlarge")
+        ledger.node_down("n1")
+        ledger.node_up("n1", "g4dn.xlarge")
+        ledger.node_up("n1", "g4dn.xlarge")
+        first, second, third = ledger.nodes()
+        assert first.down is not None
+        assert second.down == second.up
+        assert third.down is None
+        assert third.machine == "g4dn.xlarge"
+        assert first.up <= first.down <= second.up
+
+    def test_of_a_driver_that_lives_is_seen_now(self, ledger: Ledger) -> None:
+        """While a driver sends heartbeats its nodes cost money; afterwards up to their last attempt."""
+        ledger.node_up("n1", "local")
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        ledger.start(lease, "n1")
+        ledger.finish(lease, completed(lease), "n1")
+        (attempt,) = ledger.attempts()
+        time.sleep(0.01)
+        assert attempt.ended is not None
+        assert ledger.nodes()[0].last_seen > attempt.ended
+        ledger.heartbeat(OWNER, 0.0)
+        time.sleep(0.002)
+        assert ledger.nodes()[0].last_seen == attempt.ended
+
+    def test_rate_of_the_last_minutes(self, ledger: Ledger) -> None:
+        """Settled workitems are counted over the window, or since the first attempt if that is shorter."""
+        assert ledger.recent(300).per_s == 0
+        ledger.add([workitem(1), workitem(2)])
+        lease, _ = ledger.lease(OWNER, 2)
+        time.sleep(0.01)
+        ledger.finish(lease, completed(lease))
+        recent = ledger.recent(300)
+        assert recent.settled == 1
+        assert 0.01 <= recent.span_s < 60
+
+
+def test_events_in_order(ledger: Ledger) -> None:
+    """Events come back in order, with the database's time."""
+    ledger.event("info", "begun", "a")
+    ledger.event("error", "budget", "b")
+    assert [(e.level, e.kind, e.detail) for e in ledger.events()] == [("info", "begun", "a"), ("error", "budget", "b")]
+    assert abs(ledger.events()[0].at - ledger.now()) < timedelta(seconds=5)
+
+
+def test_errors_survive_pickling() -> None:
+    """Every error of a ledger is the same after pickling."""
+    error = RunMismatch("x.sqlite", "it is of other work")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again)) == (RunMismatch, str(error))
+
+
+def test_owner_names_differ() -> None:
+    """Two owners never have one name."""
+    assert owner_name() != owner_name()
+
+
+def _take_all(kind: str, folder: Path, owner: str, keys: multiprocessing.Queue[tuple[str, int]]) -> None:
+    """Lease, start and finish one by one until there is nothing left."""
+    ledger = LEDGERS[kind](folder)
+    while leases := ledger.lease(owner, 2):
+        for lease in leases:
+            if ledger.finish(lease, completed(lease, f"2.25.{lease.workitem.series_instance_uid[4:]}")):
+                keys.put((lease.workitem.key, lease.fence))
+
+
+def test_processes_at_the_same_time(kind: str, ledger: Ledger, tmp_path: Path) -> None:
+    """Four processes on one ledger finish every item, each once."""
+    ledger.add(workitem(n) for n in range(300))
+    context = multiprocessing.get_context("spawn")
+    keys: multiprocessing.Queue[tuple[str, int]] = context.Queue()
+    workers = [context.Process(target=_take_all, args=(kind, tmp_path, f"w{i}", keys)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    finished = [keys.get(timeout=60) for _ in range(300)]
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert len({key for key, _ in finished}) == 300
+    assert {fence for _, fence in finished} == {1}
+    assert ledger.counts() == Counts(completed=300)
+
+
+VICTIM = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_ledger as t
+ledger = t.LEDGERS[{kind!r}](Path({folder!r}))
+print("ready", flush=True)
+while leases := ledger.lease("victim", 3, 0.05):
+    for lease in leases:
+        ledger.start(lease, "n")
+        if ledger.finish(lease, t.completed(lease, "2.25." + lease.workitem.series_instance_uid[4:])):
+            print(lease.workitem.key, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(kind: str, ledger: Ledger, tmp_path: Path) -> None:
+    """Kill -9 of a process in the midst of leasing and finishing, ten times: nothing is lost or half written.
+
+    What it was told is finished is finished, and in the end every item is done once.
+    """
+    ledger.add(workitem(n) for n in range(3000))
+    code = VICTIM.format(here=str(Path(__file__).parent), kind=kind, folder=str(tmp_path))
+    told: list[str] = []
+    chance = random.Random(5)
+    for _ in range(10):
+        victim = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        assert victim.stdout is not None
+        assert victim.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0.01, 0.15))
+        os.kill(victim.pid, signal.SIGKILL)
+        told += victim.stdout.read().split()
+        victim.wait()
+        done = {item.workitem.key for item in ledger.items() if item.state is State.COMPLETED}
+        assert {key for key in told if len(key) == 64} <= done
+        assert {stored.key for stored in ledger.stored()} == done
+        ended = [a.key for a in ledger.attempts() if a.outcome is AttemptClass.COMPLETED]
+        assert sorted(ended) == sorted(done)
+    assert 0 < ledger.counts().completed < 3000
+    time.sleep(0.06)
+    while leases := ledger.lease(OWNER, 100):
+        for lease in leases:
+            ledger.finish(lease, completed(lease, f"2.25.{lease.workitem.series_instance_uid[4:]}"))
+    assert ledger.counts() == Counts(completed=3000)
+    assert len({s.object.sop_instance_uid for s in ledger.stored()}) == len(ledger.stored()) == 3000
