@@ -70,6 +70,8 @@ def frames_of(file: ImageFile) -> tuple[Frame, ...]:
         _check_uid(file, keyword)
     if header.get("FrameOfReferenceUID"):
         _check_uid(file, "FrameOfReferenceUID")
+    if header.SOPClassUID in SINGLE_FRAME | FRAME_TYPES.keys() and not file.has_pixels:
+        raise file.refused(Refusal.UNREADABLE, "ends before its pixel data")
     if header.SOPClassUID in SINGLE_FRAME:
         return (_frame(file, 1, header.get("ImageType"), (header,)),)
     if header.SOPClassUID in FRAME_TYPES:
@@ -87,6 +89,8 @@ def _check_uid(file: ImageFile, keyword: str) -> None:
         value = str(file.header.get(keyword) or "")
     except _UNUSABLE as exc:
         raise file.refused(Refusal.INVALID_UID, f"has a {keyword} that cannot be read") from exc
+    if not value and not file.has_pixels:
+        raise file.refused(Refusal.UNREADABLE, f"ends before its {keyword}")
     if not value:
         raise file.refused(Refusal.INVALID_UID, f"has an empty {keyword}")
     # Leading zeros in a component break PS3.5 9.1 too, but archives hold millions of such UIDs unharmed.

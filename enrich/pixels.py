@@ -66,6 +66,8 @@ class ImageFile:
         All up to the pixel data, with file meta information.
     pixel_offset : int
         Where the Pixel Data element starts in the file (meaningless if deflated).
+    has_pixels : bool
+        Whether anything follows the header: false for objects that are no image and for files cut in the header.
     """
 
     series_instance_uid: str
@@ -73,6 +75,7 @@ class ImageFile:
     path: Path
     header: Dataset
     pixel_offset: int
+    has_pixels: bool
 
     @property
     def transfer_syntax(self) -> UID:
@@ -96,6 +99,7 @@ def open_image(path: Path, series_instance_uid: str, name: str) -> ImageFile:
         with path.open("rb") as file:
             header = dcmread(file, stop_before_pixels=True)
             offset = file.tell()
+            followed = bool(file.read(1))
         UID(header.file_meta.TransferSyntaxUID)
     except InvalidDicomError as exc:
         detail = f"instance {name} is not a DICOM file (PS3.10)"
@@ -104,7 +108,11 @@ def open_image(path: Path, series_instance_uid: str, name: str) -> ImageFile:
         # Only the kind of fault: what pydicom says may quote the patient's attributes.
         detail = f"instance {name} has a header that cannot be read ({type(exc).__name__})"
         raise GeometryRefused(series_instance_uid, Refusal.UNREADABLE, detail) from exc
-    return ImageFile(series_instance_uid, name, path, header, offset)
+    return ImageFile(series_instance_uid, name, path, header, offset, followed or _is_deflated(header))
+
+
+def _is_deflated(header: Dataset) -> bool:
+    return bool(header.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian)
 
 
 def check_pixel_format(file: ImageFile) -> None:
@@ -138,7 +146,7 @@ def decode_frames(file: ImageFile) -> Iterator[NDArray[np.generic]]:
         UNREADABLE, if the pixel data are absent, cut short, or cannot be decoded.
     """
     try:
-        if file.transfer_syntax == DeflatedExplicitVRLittleEndian:
+        if _is_deflated(file.header):
             yield from _native(file, dcmread(file.path).PixelData)
         elif file.transfer_syntax.is_encapsulated:
             yield from _decompressed(file)

@@ -54,7 +54,7 @@ class SourceImage:
     ----------
     volume : highdicom.Volume
         Array (k, j, i), int16 kept as int16 (rescaled values: HU for CT), affine to LPS mm;
-        k ascends along the slice normal. Pixel padding is rescaled like any other value.
+        k ascends along the slice normal, row x column. Pixel padding is rescaled like any other value.
     headers : tuple of pydicom.Dataset
         Single-frame: one data set per slice without pixel data, in the order of k; where a repair
         made gaps even, one per slice read, which is not one per k.
