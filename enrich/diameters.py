@@ -101,9 +101,9 @@ class LineCollector:
             Slices, rows and columns that it spans.
         """
         number = sides.ravel()
-        inside = number != 0
+        inside = np.flatnonzero(number)
         number = number[inside].astype(np.intp)
-        k, j, i = (np.repeat(index, 2)[inside] for index in position)
+        k, j, i = (index[inside // 2] for index in position)
         half = [0, 0, 0]
         half[axis] = 1
         for kept, line, along, size, line_half, along_half in (

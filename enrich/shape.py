@@ -24,8 +24,12 @@ from .mesh import CORNERS, PATTERNS, mesh_table
 
 SLAB_VOXELS = 1 << 18
 """Voxels looked at together: few enough to stay in a processor's cache."""
-MOMENTS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (2, 0, 0), (0, 2, 0), (0, 0, 2), (1, 1, 0), (1, 0, 1), (0, 1, 1))
-"""Powers of (k, j, i) that are summed over the voxels of each segment."""
+MOMENTS = 10
+"""Sums over the voxels of a segment: of 1, k, j, i, kk, jj, ii, kj, ki, ji."""
+FIRST_UNSET_BIT = np.array([(~pattern & (pattern + 1)).bit_length() - 1 for pattern in range(PATTERNS)], np.intp)
+"""Of each corner pattern but the last: the first corner that is not in it."""
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,7 @@ class Sums:
     flux : ndarray of float64, shape (n + 1,)
         Scalar products of cell positions and their patterns' flux.
     moments : ndarray of float64, shape (10, n + 1)
-        Sums of ``MOMENTS``; whole numbers, exact below 2^53.
+        The sums that ``MOMENTS`` tells of; whole numbers, exact below 2^53.
     lines : LineCollector
         Ends of the lines of mesh vertices.
     """
@@ -99,9 +103,9 @@ class Slab:
 
     def position(self, index: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
         """(k, j, i) in the padded label map."""
-        line, i = np.divmod(index, self.columns)
-        k, j = np.divmod(line, self.rows)
-        return k + self.first, j, i
+        line = index // self.columns
+        k = line // self.rows
+        return k + self.first, line - k * self.rows, index - line * self.columns
 
 
 def shapes(
@@ -125,7 +129,7 @@ def shapes(
         By segment number; segments without a voxel are not in it.
     """
     count = int(mapping.max(initial=0)) + 1
-    sums = Sums(np.zeros((count, PATTERNS), np.int64), np.zeros(count), np.zeros((len(MOMENTS), count)))
+    sums = Sums(np.zeros((count, PATTERNS), np.int64), np.zeros(count), np.zeros((MOMENTS, count)))
     for slab in _slabs(labels, mapping):
         along_i, along_j, along_k = (_vertices(slab, axis, sums) for axis in (2, 1, 0))
         _add_patterns(slab, _mixed_cells(slab, along_i, along_j, along_k), sums)
@@ -171,24 +175,22 @@ def _vertices(slab: Slab, axis: int, sums: Sums) -> NDArray[np.bool_]:
     sides = np.stack([slab.flat[index], slab.flat[index + stride]], axis=1)
     if axis == 2:  # noqa: PLR2004
         for side, sign in ((sides[:, 0], 1), (sides[:, 1], -1)):
-            _add_moments(side, position, sign, sums)
+            inside = side != 0
+            k, j, i = (each[inside].astype(np.float64) for each in position)
+            _add_moments(side[inside].astype(np.intp), (k, j, i), sign, sums)
     sums.lines.add(sides, position, axis, slab.first, (slab.depth, slab.rows, slab.columns))
     return differs
 
 
-def _add_moments(
-    numbers: NDArray[np.unsignedinteger],
-    position: tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]],
-    sign: int,
-    sums: Sums,
-) -> None:
-    """Sums over rows up to i, added where a run ends and taken off where one begins."""
-    k, j, i = (axis.astype(np.float64) for axis in position)
-    upto = (i + 1, i * (i + 1) / 2, i * (i + 1) * (2 * i + 1) / 6)
-    key = numbers.astype(np.intp)
-    for which, (a, b, c) in enumerate(MOMENTS):
-        weights = upto[c] * j**b * k**a
-        sums.moments[which] += sign * np.bincount(key, weights=weights, minlength=sums.moments.shape[1])
+def _add_moments(number: NDArray[np.intp], position: tuple[Floats, Floats, Floats], sign: int, sums: Sums) -> None:
+    """Add the sums over a row up to i where a run ends, and take them off where one begins."""
+    k, j, i = position
+    voxels = i + 1
+    first = i * voxels / 2
+    second = first * (2 * i + 1) / 3
+    kv, jv = k * voxels, j * voxels
+    for row, weights in enumerate((voxels, kv, jv, first, k * kv, j * jv, second, k * jv, k * first, j * first)):
+        sums.moments[row] += sign * np.bincount(number, weights=weights, minlength=sums.moments.shape[1])
 
 
 def _mixed_cells(
@@ -208,28 +210,30 @@ def _mixed_cells(
 
 
 def _add_patterns(slab: Slab, cells: NDArray[np.intp], sums: Sums) -> None:
-    """Corner patterns of each number in each cell, and their flux."""
+    """Count the corner patterns of the numbers in each cell, one number after the other."""
     plane = slab.rows * slab.columns
-    corners = [slab.flat[cells + (k * plane + j * slab.columns + i)] for k, j, i in CORNERS]
-    same = {(q, r): corners[q] == corners[r] for q in range(8) for r in range(q)}
-    numbers, patterns, indices = [], [], []
-    for q in range(8):
-        chosen = corners[q] != 0
-        pattern = np.full(len(cells), 1 << q, np.uint8)
-        for r in range(8):
-            if r < q:
-                chosen &= ~same[q, r]
-            elif r > q:
-                pattern |= same[r, q].view(np.uint8) << np.uint8(r)
-        numbers.append(corners[q][chosen])
-        patterns.append(pattern[chosen])
-        indices.append(cells[chosen])
-    number, pattern = np.concatenate(numbers).astype(np.intp), np.concatenate(patterns)
+    corners = np.stack([slab.flat[cells + (k * plane + j * slab.columns + i)] for k, j, i in CORNERS])
+    done = np.zeros(len(cells), np.uint8)
+    while len(cells):
+        number = corners[FIRST_UNSET_BIT[done], np.arange(len(cells))]
+        same = (corners == number).view(np.uint8)
+        same <<= np.arange(8, dtype=np.uint8)[:, None]
+        pattern = np.bitwise_or.reduce(same, axis=0)
+        inside = number != 0
+        _add_cells(slab, cells[inside], number[inside].astype(np.intp), pattern[inside], sums)
+        done |= pattern
+        left = done != PATTERNS - 1
+        cells, corners, done = cells[left], corners[:, left], done[left]
+
+
+def _add_cells(
+    slab: Slab, cells: NDArray[np.intp], number: NDArray[np.intp], pattern: NDArray[np.uint8], sums: Sums
+) -> None:
+    """Count one number's pattern in each cell, and add the flux."""
     key = number * PATTERNS + pattern
     sums.patterns += np.bincount(key, minlength=sums.patterns.size).reshape(sums.patterns.shape)
-    position = slab.position(np.concatenate(indices))
-    flux = mesh_table().flux
-    weights = sum(flux[:, axis].astype(np.float64)[pattern] * position[axis] for axis in range(3))
+    flux = mesh_table().flux.astype(np.float64)
+    weights = sum(flux[:, axis][pattern] * along for axis, along in enumerate(slab.position(cells)))
     sums.flux += np.bincount(number, weights=weights, minlength=len(sums.flux))
 
 

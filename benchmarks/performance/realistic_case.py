@@ -3,8 +3,8 @@
 TotalSegmentator's example CT (3 mm, Apache-2.0, ``tests/reference_files`` of its
 repository) is resampled by B-spline to 512 x 512 voxels of 0.75 mm in slices of 1 mm
 or 2.5 mm and given correlated noise of about 11 HU. Its 61 labels are resampled as
-one-hots; unlabelled soft tissue becomes a muscle-like and a fat-like label; ellipsoids
-of 1 to 60 ml fill up to 104.
+one-hots (those outside the grid drop out); unlabelled soft tissue becomes a muscle-like
+and a fat-like label of about 2 l each; ellipsoids of 1 to 60 ml fill up to 104.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ EXAMPLE = Path(__file__).parents[3] / "shared" / "data" / "totalsegmentator-exam
 """Where the example lies beside a checkout of ours; any copy of TotalSegmentator's reference files will do."""
 STRUCTURES = 104
 LABELLED = 61
-"""Labels of the example, renumbered from 1; then muscle, fat, and ellipsoids."""
+"""Labels of the example, renumbered from 1; some may lie outside the grid."""
 NOISE_HU = 11.0
 SEED = 20240104
 MUSCLE_HU = (0, 100)
 FAT_HU = (-150, -30)
+FAT_SLICES = 0.25
+"""Share of the slices, from the lowest, that fat is labelled in: about 2 l, like the muscle."""
 ELLIPSOID_ML = (1.0, 60.0)
 
 
@@ -125,8 +127,9 @@ def _make_arrays(size: CaseSize, example: Path) -> tuple[NDArray[np.int16], NDAr
     offset = (np.array(coarse.shape) - 1) / 2 - step * (np.array(size.shape) - 1) / 2
     labels = _resample_labels(coarse_labels, size, step, offset)
     ct = _resample_ct(coarse, size, step, offset, generator)
-    _add_soft_tissue(ct, labels)
-    _add_ellipsoids(labels, size, generator)
+    organs = int(labels.max())
+    _add_soft_tissue(ct, labels, organs)
+    _add_ellipsoids(labels, size, organs, generator)
     return ct, labels
 
 
@@ -178,20 +181,22 @@ def _resample_labels(
         wins = share > best[target]
         labels[target][wins] = number
         best[target][wins] = share[wins]
-    return labels
+    numbers, renumbered = np.unique(labels, return_inverse=True)
+    return renumbered.astype(np.uint8).reshape(labels.shape) if len(numbers) <= LABELLED else labels
 
 
-def _add_soft_tissue(ct: NDArray[np.int16], labels: NDArray[np.uint8]) -> None:
-    """Labels 62 and 63 from unlabelled voxels of a smoothed HU band."""
+def _add_soft_tissue(ct: NDArray[np.int16], labels: NDArray[np.uint8], organs: int) -> None:
+    """Two labels after the organs, from unlabelled voxels of a smoothed HU band."""
     smooth = np.stack([ndimage.uniform_filter(plane, 5) for plane in ct])
-    for number, (low, high) in ((LABELLED + 1, MUSCLE_HU), (LABELLED + 2, FAT_HU)):
-        labels[(labels == 0) & (smooth >= low) & (smooth <= high)] = number
+    for number, (low, high), share in ((organs + 1, MUSCLE_HU, 1.0), (organs + 2, FAT_HU, FAT_SLICES)):
+        part = slice(0, round(share * len(ct)))
+        labels[part][(labels[part] == 0) & (smooth[part] >= low) & (smooth[part] <= high)] = number
 
 
-def _add_ellipsoids(labels: NDArray[np.uint8], size: CaseSize, generator: np.random.Generator) -> None:
-    """Labels 64 to 104: ellipsoids of 1 to 60 ml laid over the soft tissue."""
+def _add_ellipsoids(labels: NDArray[np.uint8], size: CaseSize, organs: int, generator: np.random.Generator) -> None:
+    """The labels up to 104: ellipsoids of 1 to 60 ml laid over soft tissue and background."""
     spacing = np.array(size.spacing_mm)
-    for number in range(LABELLED + 3, STRUCTURES + 1):
+    for number in range(organs + 3, STRUCTURES + 1):
         volume_mm3 = 1000 * generator.uniform(*ELLIPSOID_ML)
         axes = generator.uniform(0.6, 1.6, 3)
         radii = axes * (volume_mm3 / (4 / 3 * np.pi * axes.prod())) ** (1 / 3) / spacing
@@ -200,4 +205,4 @@ def _add_ellipsoids(labels: NDArray[np.uint8], size: CaseSize, generator: np.ran
         box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
         grid = np.ogrid[box]
         inside = sum(((g - c) / r) ** 2 for g, c, r in zip(grid, centre, radii, strict=True)) <= 1
-        labels[box][inside & ((labels[box] == 0) | (labels[box] > LABELLED))] = number
+        labels[box][inside & ((labels[box] == 0) | (labels[box] > organs))] = number
