@@ -61,7 +61,7 @@ class ImageFile:
     Attributes
     ----------
     name : str
-        How messages name it: its SOP Instance UID, or file name where that is unknown.
+        How messages name it: its SOP Instance UID, or a digest where that is unknown; no file name, which may name a patient.
     header : Dataset
         All up to the pixel data, with file meta information.
     pixel_offset : int
@@ -195,7 +195,7 @@ def _decompressed(file: ImageFile) -> Iterator[NDArray[np.generic]]:
         if found == frames:
             break
         found += 1
-        if syntax != RLELossless and frame.rfind(_END_OF_CODE_STREAM, len(frame) - _TAIL) < 0:
+        if syntax != RLELossless and _END_OF_CODE_STREAM not in frame[-_TAIL:]:
             raise file.refused(Refusal.UNREADABLE, f"frame {found} is a code stream cut short: no end marker")
         one = encapsulate([frame])
         values, _ = decoder.as_array(one, index=0, raw=True, decoding_plugin=DECODING_PLUGINS[syntax], **options)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from .geometry import DUPLICATE_DISTANCE_MM, check_instances, tilt_degrees, uneven
 from .identity import derived_uid
 from .refusal import GeometryRefused, Refusal
-from .slices import SliceStack
+from .slices import MINIMUM_SLICES, SliceStack
 
 MAXIMUM_TILT_DEGREES = 45.0
 """More is no gantry tilt (CT gantries reach 30 degrees) but a fault of the headers."""
@@ -76,7 +76,8 @@ def repair_stack(stack: SliceStack, array: NDArray[Any]) -> Repaired:
     Raises
     ------
     GeometryRefused
-        DUPLICATE_POSITION, if slices at one position differ in their pixels; DUPLICATE_INSTANCE.
+        DUPLICATE_POSITION, if slices at one position differ in their pixels;
+        TOO_FEW_SLICES, if too few differ; DUPLICATE_INSTANCE, if two different slices bear one UID.
     """
     repairs: list[str] = []
     kept = tuple(range(len(stack.slices)))
@@ -107,6 +108,9 @@ def _unique(stack: SliceStack, array: NDArray[Any]) -> tuple[int, ...]:
             one, other = stack.slices[kept[-1]], stack.slices[k]
             detail = f"{one.name} and {other.name} lie at one position and differ in their pixels"
             raise GeometryRefused(one.series_instance_uid, Refusal.DUPLICATE_POSITION, detail)
+    if len(kept) < MINIMUM_SLICES:
+        detail = f"{len(kept)} slices without duplicates, a volume needs at least {MINIMUM_SLICES}"
+        raise GeometryRefused(stack.slices[0].series_instance_uid, Refusal.TOO_FEW_SLICES, detail)
     return tuple(kept)
 
 

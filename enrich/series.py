@@ -123,7 +123,7 @@ def _read_headers(series: Series) -> tuple[list[ImageFile], list[Frame]]:
     if not series.instances:
         raise GeometryRefused(series.series_instance_uid, Refusal.TOO_FEW_SLICES, "no instances")
     uid = series.series_instance_uid
-    files = [open_image(one.path, uid, one.sop_instance_uid or one.path.name) for one in series.instances]
+    files = [open_image(one.path, uid, _name(one)) for one in series.instances]
     frames = [frame for file in files for frame in frames_of(file)]
     for file in files:
         check_pixel_format(file)
@@ -131,6 +131,11 @@ def _read_headers(series: Series) -> tuple[list[ImageFile], list[Frame]]:
         detail = f"{len(files)} instances, of which {files[0].name} or others are multi-frame"
         raise GeometryRefused(uid, Refusal.SEVERAL_MULTIFRAME, detail)
     return files, frames
+
+
+def _name(instance: Instance) -> str:
+    """What messages call an instance; never its file name, which may name a patient."""
+    return instance.sop_instance_uid or f"with SHA-256 {instance.sha256[:16]}"
 
 
 def _decode(files: Sequence[ImageFile], frames: Sequence[Frame], order: Sequence[int]) -> NDArray[Any]:

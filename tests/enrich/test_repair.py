@@ -156,6 +156,14 @@ def test_equal_duplicates_are_dropped(write_ct, series_of):
     assert image.repairs == ("1 slices dropped: equal in position and pixels to others.",)
 
 
+def test_too_few_without_duplicates(write_ct, series_of):
+    """Four slices of which two are the same are no volume of four."""
+    files = write_ct(np.zeros((4, 3, 3), np.int16), [(0.0, 0.0, z) for z in (0, 2, 2, 4)])
+    with pytest.raises(GeometryRefused, match="3 slices without duplicates") as caught:
+        read_volume(series_of(files), repair=True)
+    assert caught.value.code == Refusal.TOO_FEW_SLICES
+
+
 def test_same_file_twice_is_dropped(write_ct, series_of):
     """The same instance listed twice is refused, and dropped by repair."""
     files = write_ct(np.zeros((4, 3, 3), np.int16), [(0.0, 0.0, z) for z in (0, 2, 4, 6)])

@@ -500,6 +500,17 @@ def test_one_bad_file(write_ct, series_of, fault):
     assert "1.2.826.0.1.3680043.8.498.2." in error.detail or GUID in error.detail
 
 
+def test_file_names_are_not_told(write_ct, series_of):
+    """An instance without UID is named by its digest: file names often hold the patient's."""
+    files = write_ct(np.zeros((4, 3, 3), np.int16), HEIGHTS[:4])
+    changed("SOPInstanceUID", "")(files[0])
+    files[0] = files[0].rename(files[0].with_name("Roe_Jane_MRN-4711.dcm"))
+    series = series_of(files)
+    error = refusal(series)
+    assert error.code == Refusal.INVALID_UID
+    assert series.instances[0].sha256[:16] in error.detail
+
+
 def test_truncated_fragment(regular, series_of):
     """A compressed slice cut anywhere in its pixel data is refused as unreadable."""
     folder, _ = regular
