@@ -53,21 +53,25 @@ class Position:
         What one workitem is reckoned to cost: high, and not the mean.
     burn_usd_per_s : Decimal
         What all nodes that are up cost per second.
+    longest_s : Decimal
+        What one workitem may take: as long as it runs, nodes that are idle cost too.
     """
 
     spent_usd: Decimal
     in_flight: int
     item_usd: Decimal
     burn_usd_per_s: Decimal = Decimal(0)
+    longest_s: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
-        if min(self.spent_usd, self.item_usd, self.burn_usd_per_s) < 0 or self.in_flight < 0:
+        if min(self.spent_usd, self.item_usd, self.burn_usd_per_s, self.longest_s) < 0 or self.in_flight < 0:
             raise BudgetError(f"a position with negative amounts: {self.spent_usd}, {self.item_usd}, {self.in_flight}")
 
-    @property
-    def reserved_usd(self) -> Decimal:
-        """What will still have to be paid if nothing more is begun."""
-        return self.in_flight * self.item_usd + (DRAIN_S + LAG_S) * self.burn_usd_per_s
+    def reserved_usd(self, more: int = 0) -> Decimal:
+        """What will still have to be paid if `more` workitems are begun and then nothing."""
+        flying = self.in_flight + more
+        waiting_usd = self.longest_s * self.burn_usd_per_s if flying else Decimal(0)
+        return max(flying * self.item_usd, waiting_usd) + (DRAIN_S + LAG_S) * self.burn_usd_per_s
 
 
 def check_budget(budget_usd: Decimal | None, item_usd: Decimal) -> None:
@@ -84,12 +88,12 @@ def affordable(budget_usd: Decimal | None, position: Position, wanted: int) -> i
     """How many of `wanted` further workitems may be begun; all of them without a budget."""
     if budget_usd is None:
         return wanted
-    left = budget_usd - position.spent_usd - position.reserved_usd
-    if left <= 0:
+    if position.spent_usd + position.reserved_usd(1) > budget_usd:
         return 0
     if position.item_usd == 0:
         return wanted
-    return min(wanted, int(left / position.item_usd))
+    left = budget_usd - position.spent_usd - (DRAIN_S + LAG_S) * position.burn_usd_per_s
+    return max(0, min(wanted, int(left / position.item_usd) - position.in_flight))
 
 
 def mode(budget_usd: Decimal | None, position: Position) -> Mode:

@@ -131,8 +131,7 @@ class SqliteLedger:
         with self._file.write(DURABLE) as sql:
             if not steps.holds(sql, lease):
                 return False
-            attempt = steps.end_attempt(sql, (key, lease.fence), kind, outcome.failure, node or outcome.node)
-            steps.write_usage(sql, attempt, outcome)
+            steps.end_attempt(sql, (key, lease.fence), kind, outcome.failure, node or outcome.node, outcome.consumption)
             steps.settle(sql, key, kind, outcome.failure)
             if kind is AttemptClass.COMPLETED:
                 sql.execute(

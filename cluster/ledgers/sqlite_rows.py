@@ -22,10 +22,6 @@ LAST_SEEN = f"""coalesce(down, CASE WHEN EXISTS (SELECT 1 FROM owner WHERE lease
 
 _NODES = f"SELECT node, machine, up, down, {LAST_SEEN} AS last_seen FROM node ORDER BY id"  # noqa: S608
 
-_USAGE = """SELECT model, outcome, count(*) AS attempts, sum(wall_s) AS wall_s, sum(cpu_s) AS cpu_s,
-        sum(gpu_s) AS gpu_s, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out
-    FROM attempt WHERE ended IS NOT NULL GROUP BY model, outcome ORDER BY model, outcome"""
-
 _RECENT = f"""SELECT count(*) AS settled, {NOW} - (SELECT min(started) FROM attempt) AS age
     FROM attempt WHERE ended > {NOW} - ? AND outcome IN ('completed', 'refused', 'failed')"""  # noqa: S608
 
@@ -104,7 +100,7 @@ def usage(file: SqliteFile) -> tuple[Usage, ...]:
             row["bytes_in"],
             row["bytes_out"],
         )
-        for row in file.rows(_USAGE)
+        for row in file.rows("SELECT * FROM usage ORDER BY model, outcome")
     )
 
 

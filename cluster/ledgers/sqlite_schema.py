@@ -61,14 +61,20 @@ _VERSION_1: Final = (
         ended REAL,
         outcome TEXT CHECK (outcome IN ('completed', 'refused', 'failed', 'lost')),
         failure TEXT,
-        wall_s REAL NOT NULL DEFAULT 0,
-        cpu_s REAL NOT NULL DEFAULT 0,
-        gpu_s REAL NOT NULL DEFAULT 0,
-        bytes_in INTEGER NOT NULL DEFAULT 0,
-        bytes_out INTEGER NOT NULL DEFAULT 0,
         UNIQUE (key, fence)
     ) STRICT""",
-    # Covers `recent`; `usage` sums over the table, 0.1 s for the whole of NLST.
+    # Sums that each end of an attempt adds to: a budget asks for them before each lease.
+    """CREATE TABLE usage (
+        model TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        attempts INTEGER NOT NULL,
+        wall_s REAL NOT NULL,
+        cpu_s REAL NOT NULL,
+        gpu_s REAL NOT NULL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        PRIMARY KEY (model, outcome)
+    ) STRICT, WITHOUT ROWID""",
     "CREATE INDEX attempt_ended ON attempt (ended, outcome)",
     """CREATE TABLE consumption (
         attempt INTEGER NOT NULL REFERENCES attempt (id) ON DELETE CASCADE,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 
-from ...runners.workitem import Failure, Outcome, State
+from ...runners.consumption import Consumption
+from ...runners.workitem import Failure, State
 from ..ledger import AttemptClass, Lease, state_after
 from .records import consumption_rows, failure_to_json, workitem_from_json
 from .sqlite_file import NOW
@@ -85,33 +87,33 @@ def lose(sql: sqlite3.Connection, key: str, fence: int, reason: str, node: str) 
 
 
 def end_attempt(
-    sql: sqlite3.Connection, attempt: tuple[str, int], kind: AttemptClass, failure: Failure | None, node: str
-) -> int:
-    """Close the attempt (key, fence), now, on the node where it started unless another is named; its id."""
+    sql: sqlite3.Connection,
+    attempt: tuple[str, int],
+    kind: AttemptClass,
+    failure: Failure | None,
+    node: str,
+    used: Sequence[Consumption] = (),
+) -> None:
+    """Close the attempt (key, fence), now, on the node where it started unless another is named."""
     (row,) = sql.execute(
         f"""UPDATE attempt SET ended = {NOW}, outcome = ?, failure = ?, node = coalesce(nullif(?, ''), node)
-        WHERE key = ? AND fence = ? RETURNING id""",  # noqa: S608
+        WHERE key = ? AND fence = ? RETURNING id, model""",  # noqa: S608
         (kind.value, failure_to_json(failure), node, *attempt),
     ).fetchall()
-    number: int = row["id"]
-    return number
-
-
-def write_usage(sql: sqlite3.Connection, attempt: int, outcome: Outcome) -> None:
-    """Keep what each stage used, and the sums that `usage` adds up."""
-    used = outcome.consumption
-    if not used:
-        return
-    sql.executemany("INSERT INTO consumption VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", consumption_rows(attempt, used))
+    sql.executemany("INSERT INTO consumption VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", consumption_rows(row["id"], used))
     sql.execute(
-        "UPDATE attempt SET wall_s = ?, cpu_s = ?, gpu_s = ?, bytes_in = ?, bytes_out = ? WHERE id = ?",
+        """INSERT INTO usage VALUES (?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (model, outcome) DO UPDATE SET
+        attempts = attempts + 1, wall_s = wall_s + excluded.wall_s, cpu_s = cpu_s + excluded.cpu_s,
+        gpu_s = gpu_s + excluded.gpu_s, bytes_in = bytes_in + excluded.bytes_in,
+        bytes_out = bytes_out + excluded.bytes_out""",
         (
+            row["model"],
+            kind.value,
             sum(c.wall_s for c in used),
             sum(c.cpu_s for c in used),
             sum(c.gpu_s for c in used),
             sum(c.bytes_in for c in used),
             sum(c.bytes_out for c in used),
-            attempt,
         ),
     )
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
 from voxfleet.cluster.run_folder import RunBusy, RunFolder, RunFolderError
 
 
