@@ -61,7 +61,8 @@ class ImageFile:
     Attributes
     ----------
     name : str
-        How messages name it: its SOP Instance UID, or a digest where that is unknown; no file name, which may name a patient.
+        How messages name it: its SOP Instance UID, or a digest where that is unknown;
+        no file name, which may name a patient.
     header : Dataset
         All up to the pixel data, with file meta information.
     pixel_offset : int

@@ -17,8 +17,8 @@ import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pydicom.sr.coding import Code
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 from voxfleet.enrich.equipment import Producer
 from voxfleet.enrich.phantom import chest_phantom, write_ct_series
