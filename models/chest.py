@@ -59,8 +59,10 @@ LUNG_ML = 8.0
 LARGE_PIECE_FRACTION = 0.1
 """Part of the largest piece from which a piece is lung wherever it lies; a smaller one must lie near."""
 NEAR_LUNG_MM = 6.0
-PARENCHYMA_HU = (-965, -450)
+PARENCHYMA_HU = (-950, -450)
 """Lung tissue; gas in bowel and stomach lies below it."""
+GAS_RIM_MM = 4.0
+"""Rim of a bubble of gas that partial volume makes look like lung."""
 PARENCHYMA_FRACTION = 0.4
 """A piece of lung has at least this part of its inner voxels in `PARENCHYMA_HU`."""
 TWO_LUNGS_FRACTION = 0.15
@@ -133,9 +135,7 @@ def airway_of_lungs(airway: Airway | None, lungs: Lungs) -> Airway | None:
     return airway if lowest_airway > lowest_lung else None
 
 
-def find_lungs(
-    grid: WorkingGrid, body: Mask, airway: Airway | None, lung_hu: float, closing_mm: float
-) -> Lungs:
+def find_lungs(grid: WorkingGrid, body: Mask, airway: Airway | None, lung_hu: float, closing_mm: float) -> Lungs:
     """Both lungs: air-filled tissue below `lung_hu`, its vessels closed over `closing_mm`."""
     spacing_mm = grid.spacing_mm
     air = body & (grid.reduced < lung_hu)
@@ -170,9 +170,7 @@ def _find_trachea(hounsfield: NDArray[np.int16], body: Mask, spacing_mm: Spacing
     return np.asarray(labels == longest)
 
 
-def _round_holes(
-    air: NDArray[np.bool_], hounsfield: NDArray[np.int16], spacing_mm: Spacing
-) -> NDArray[np.bool_]:
+def _round_holes(air: NDArray[np.bool_], hounsfield: NDArray[np.int16], spacing_mm: Spacing) -> NDArray[np.bool_]:
     """Those components of one slice's air (j, i) that look like a trachea cut across."""
     _, row_mm, column_mm = spacing_mm
     labels = cc3d.connected_components(np.ascontiguousarray(air), connectivity=4)
@@ -203,7 +201,7 @@ def _lung_pieces(grid: WorkingGrid, air: Mask) -> Mask:
     """Pieces of air in the body that are lung: tissue rather than gas, and large or beside a large one."""
     labels = mm.label(air)
     count = int(labels.max(initial=0)) + 1
-    inner = ndimage.binary_erosion(air, border_value=1)
+    inner = mm.erosion(air, GAS_RIM_MM, grid.spacing_mm)
     inner_labels, values = labels[inner], grid.reduced[inner]
     tissue = (values > PARENCHYMA_HU[0]) & (values < PARENCHYMA_HU[1])
     inner_voxels = np.bincount(inner_labels, minlength=count)
@@ -211,8 +209,8 @@ def _lung_pieces(grid: WorkingGrid, air: Mask) -> Mask:
     is_tissue = tissue_voxels > PARENCHYMA_FRACTION * np.maximum(1, inner_voxels)
     size_ml = np.where(is_tissue, mm.sizes(labels) * grid.voxel_ml, 0.0)
     large = size_ml >= max(LUNG_ML, LARGE_PIECE_FRACTION * float(size_ml.max(initial=0.0)))
-    pieces = large[labels]
-    small = ((size_ml >= LUNG_ML) & ~large)[labels]
+    pieces: Mask = large[labels]
+    small: Mask = ((size_ml >= LUNG_ML) & ~large)[labels]
     if small.any():
         pieces |= mm.touching(small | pieces, mm.dilation(pieces, NEAR_LUNG_MM, grid.spacing_mm))
     return pieces
@@ -220,7 +218,8 @@ def _lung_pieces(grid: WorkingGrid, air: Mask) -> Mask:
 
 def _apart(grid: WorkingGrid, pieces: Mask, body: Mask) -> tuple[Mask, Mask]:
     """Pieces of lung given to the patient's right and left, those that touch cut apart."""
-    middle_mm = grid.centroid_x_mm(body & pieces.any(axis=(1, 2))[:, None, None])
+    slices: NDArray[np.bool_] = np.asarray(pieces.any(axis=(1, 2)))
+    middle_mm = grid.centroid_x_mm(body & slices[:, None, None])
     is_right = grid.right_of_mm(middle_mm)
     right, left = np.zeros_like(pieces), np.zeros_like(pieces)
     labels = mm.label(pieces)
@@ -248,11 +247,9 @@ def _cut_at_neck(grid: WorkingGrid, piece: Mask) -> tuple[Mask, Mask] | None:
     distance = ndimage.distance_transform_edt(piece[box], sampling=grid.spacing_mm)
     for radius_mm in np.arange(min(grid.spacing_mm) * 0.9, NECK_RADIUS_MM, 1.0):
         labels = mm.label(distance > radius_mm)
-        sizes = mm.sizes(labels)
-        if len(sizes) < 3:
-            continue
+        sizes = np.append(mm.sizes(labels), 0)
         first, second = (int(number) for number in np.argsort(-sizes, kind="stable")[:2])
-        if sizes[second] < TWO_LUNGS_FRACTION * sizes.sum():
+        if sizes[second] < max(1.0, TWO_LUNGS_FRACTION * float(sizes.sum())):
             continue
         cores = np.where(labels == first, 1, np.where(labels == second, 2, 0))
         nearest = ndimage.distance_transform_edt(

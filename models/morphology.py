@@ -83,22 +83,23 @@ def fill_holes(mask: Mask) -> Mask:
     for face in faces:
         outside[np.unique(face)] = True
     outside[0] = False
-    return ~outside[labels]
+    filled: Mask = ~outside[labels]
+    return filled
 
 
-def fill_axial_holes(mask: Mask) -> Mask:
-    """Mask with the background that no slice (j, i) links to the slice's border filled."""
-    return np.stack([fill_plane(plane) for plane in mask])
+def fill_axial_holes(mask: Mask, largest: float = np.inf) -> Mask:
+    """Mask with the background that no slice (j, i) links to the slice's border filled, up to `largest` voxels."""
+    return np.stack([_fill_plane(plane, largest) for plane in mask])
 
 
-def fill_plane(plane: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """One slice (j, i) with the background that does not reach its border filled."""
-    labels = cc3d.connected_components(~plane, connectivity=4)
-    outside = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
+def _fill_plane(plane: NDArray[np.bool_], largest: float) -> NDArray[np.bool_]:
+    labels = np.asarray(cc3d.connected_components(~plane, connectivity=4))
+    kept = sizes(labels) > largest
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
-        outside[np.unique(edge)] = True
-    outside[0] = False
-    return np.asarray(~outside[labels])
+        kept[np.unique(edge)] = True
+    kept[0] = False
+    filled: NDArray[np.bool_] = ~kept[labels]
+    return filled
 
 
 def label(mask: Mask) -> NDArray[np.integer]:
@@ -116,7 +117,8 @@ def sizes(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 def without_small(mask: Mask, voxels: float) -> Mask:
     """Mask without components of fewer voxels."""
     labels = label(mask)
-    return (sizes(labels) >= max(1.0, voxels))[labels]
+    kept: Mask = (sizes(labels) >= max(1.0, voxels))[labels]
+    return kept
 
 
 def touching(mask: Mask, seeds: Mask) -> Mask:
@@ -125,7 +127,8 @@ def touching(mask: Mask, seeds: Mask) -> Mask:
     kept = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
     kept[np.unique(labels[seeds & mask])] = True
     kept[0] = False
-    return kept[labels]
+    found: Mask = kept[labels]
+    return found
 
 
 def _distance_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float64]:

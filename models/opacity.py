@@ -87,11 +87,12 @@ def find_opacity(grid: WorkingGrid, lungs: Lungs, airway: Airway | None, bands: 
     opaque = lung & (grid.reduced >= bands.ground_glass_hu) & (grid.reduced <= bands.highest_hu)
     thinnest_mm = 1.01 * max(spacing_mm)
     strand_mm = max(bands.vessel_radius_mm, thinnest_mm)
-    vessels = lung & (grid.reduced >= bands.consolidation_hu) & ~mm.opening(dense, strand_mm, spacing_mm)
+    # An opening rounds corners off: the bulk gets back what lies one voxel from it.
+    bulk = mm.grow(mm.opening(dense, strand_mm, spacing_mm), dense, thinnest_mm, spacing_mm)
+    solid = lung & (grid.reduced >= bands.consolidation_hu)
+    vessels = solid & ~bulk
     if airway is not None:
-        vessels |= (lung & (grid.reduced >= bands.consolidation_hu)) & mm.dilation(
-            airway.mask, bands.hilum_mm, spacing_mm
-        )
+        vessels |= solid & mm.dilation(airway.mask, bands.hilum_mm, spacing_mm)
     tissue = opaque & ~mm.dilation(vessels, min(spacing_mm), spacing_mm)
     core_mm = max(bands.opacity_radius_mm, thinnest_mm)
     core = mm.without_small(mm.opening(tissue, core_mm, spacing_mm), bands.smallest_ml / grid.voxel_ml)

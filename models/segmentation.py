@@ -64,7 +64,9 @@ class Segment:
         if self.number < 1:
             raise InvalidSegmentation(f"segment number {self.number} is below 1")
         if not 0 < len(self.label) <= SEGMENT_LABEL_LENGTH:
-            raise InvalidSegmentation(f"segment label {self.label!r} is empty or over {SEGMENT_LABEL_LENGTH} characters")
+            raise InvalidSegmentation(
+                f"segment label {self.label!r} is empty or over {SEGMENT_LABEL_LENGTH} characters"
+            )
         if self.number in self.contains:
             raise InvalidSegmentation(f"segment {self.number} contains itself")
 

@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 from .model import ModelError
 from .morphology import Mask, Spacing
 
-TARGET_SPACING_MM = 2.5
-"""Voxels are averaged, a whole number along each axis, up to this spacing and not beyond."""
+TARGET_SPACING_MM = 2.25
+"""Voxels are averaged, the whole number along each axis that comes nearest to this spacing."""
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 """The 12 bit range of CT; padding outside the field of view (-2000, -3024) is taken as air."""
+
+AIR_HU = -500
+"""A CT whose lowest value lies above was stored without its Rescale Intercept, or is a crop within the body."""
 
 PATIENT_AXES = "HPL"
 """Axes k, j, i run to the head, to the back and to the left."""
@@ -105,13 +108,13 @@ def working_grid(volume: hd.Volume, model: str) -> WorkingGrid:
     Raises
     ------
     InvalidVolume
-        If the array is not three-dimensional, is empty, or holds NaN or no air and no tissue at all.
+        If the array has channels, is empty, holds NaN, or shows no air.
     """
-    if volume.array.ndim != 3 or volume.array.size == 0:
-        raise InvalidVolume(model, f"array of shape {volume.array.shape}: three axes with voxels are needed")
+    if volume.array.shape != volume.spatial_shape or volume.array.size == 0:
+        raise InvalidVolume(model, f"array of shape {volume.array.shape}: one value for each voxel is needed")
     turned = volume.to_patient_orientation(PATIENT_AXES)
     hounsfield = _as_hounsfield(turned.array, model)
-    k, j, i = (max(1, int(TARGET_SPACING_MM / step + 1e-6)) for step in turned.spacing)
+    k, j, i = (max(1, round(TARGET_SPACING_MM / step)) for step in turned.spacing)
     affine = np.asarray(turned.affine, dtype=np.float64)
     factors = np.array([k, j, i], dtype=np.float64)
     x_of_index = np.empty(4)
@@ -156,8 +159,8 @@ def _as_hounsfield(array: NDArray[np.generic], model: str) -> NDArray[np.int16]:
     lowest, highest = float(values.min()), float(values.max())
     if not np.isfinite(lowest + highest):
         raise InvalidVolume(model, "the volume holds values that are not finite")
-    if lowest == highest:
-        raise InvalidVolume(model, f"every voxel is {lowest:g}")
+    if lowest > AIR_HU:
+        raise InvalidVolume(model, f"lowest value {lowest:g}: there is no air, so that these are no Hounsfield units")
     if values.dtype.kind == "u":
         values = values.astype(np.int32)
     if values.dtype.kind == "f":

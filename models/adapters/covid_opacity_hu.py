@@ -23,7 +23,7 @@ from ..opacity import Bands, find_opacity, with_consolidated_periphery
 from ..parameters import numbers
 from ..refinement import Structure, refine
 from ..segmentation import Segmentation
-from ..working_grid import HIGHEST_HU, LOWEST_HU, working_grid
+from ..working_grid import LOWEST_HU, working_grid
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 RIGHT_GROUND_GLASS, RIGHT_CONSOLIDATION, LEFT_GROUND_GLASS, LEFT_CONSOLIDATION = 3, 4, 5, 6

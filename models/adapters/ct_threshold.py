@@ -28,7 +28,9 @@ CORTICAL_HU = 350
 """Bone has cortex: a bright piece without a voxel this dense is enhanced blood or gut."""
 CORTEX_REACH_MM = 15.0
 """Marrow lies no farther than this from dense bone."""
-MARROW_CLOSING_MM = 4.0
+MARROW_CLOSING_MM = 6.0
+MARROW_MM2 = 1500.0
+"""Holes in a slice up to this are marrow: a vertebral body; the inside of a skull is larger."""
 SMALLEST_BONE_ML = 0.5
 
 
@@ -84,7 +86,8 @@ def _bone(grid: WorkingGrid, where: Mask, bone_hu: float) -> Mask:
     cortex = where & (_brightest(grid) > max(CORTICAL_HU, bone_hu))
     bright = mm.touching(bright & mm.dilation(cortex, CORTEX_REACH_MM, spacing_mm), cortex)
     bright = mm.without_small(bright, SMALLEST_BONE_ML / grid.voxel_ml)
-    return mm.closing(bright, MARROW_CLOSING_MM, spacing_mm) & where
+    largest = MARROW_MM2 / (spacing_mm[1] * spacing_mm[2])
+    return mm.fill_axial_holes(mm.closing(bright, MARROW_CLOSING_MM, spacing_mm), largest) & where
 
 
 def _brightest(grid: WorkingGrid) -> NDArray[np.int16]:
