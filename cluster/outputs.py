@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from rich.console import Console
 from rich.table import Table
 
-from ..enrich.atomic import write_atomically
 from .ledger import Ledger
 from .run_folder import RunFolder
 from .summary import RunSummary, to_json, to_parquet
@@ -17,7 +14,7 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool) -> No
     """Print a run's figures: for people, or as one JSON document."""
     console = Console(soft_wrap=True, highlight=False)
     if as_json:
-        console.print_json(json.dumps(to_json(summary)))
+        console.print_json(to_json(summary))
         return
     for text in _lines(summary):
         console.print(text)
@@ -51,3 +48,8 @@ def _failures(summary: RunSummary) -> Table:
     for row in summary.failures:
         table.add_row(row.result, row.stage, row.code, str(row.count), row.reason)
     return table
+
+
+def write_outputs(folder: RunFolder, ledger: Ledger, summary: RunSummary) -> None:
+    """placeholder."""
+    to_parquet(summary, folder.path / "series.parquet")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
@@ -80,7 +80,7 @@ def run(  # noqa: PLR0913 - the command line's options
     archive.close()
     refused = [each for each in found if isinstance(each, RefusedObject)]
     items = [each for each in found if isinstance(each, Workitem)]
-    stages = StageSettings(scratch=out / ".scratch", results=out, node=node_name(), nifti=nifti)
+    stages = StageSettings(scratch=out / ".voxfleet" / "scratch", results=out, node=node_name(), nifti=nifti)
     outcomes = _perform(PipelineSettings(stages, devices=(device,)), items, quiet=as_json)
     _show(items, outcomes, refused, as_json=as_json)
     if refused or any(outcome.state is not State.COMPLETED for outcome in outcomes.values()):
@@ -120,7 +120,7 @@ def _show(
         }
         console.print_json(json.dumps(document))
         return
-    table = Table("series", "state", "stage", "reason", "seconds")
+    table = Table(Column("series", overflow="fold"), "state", "stage", Column("reason", overflow="fold"), "seconds")
     for item in items:
         outcome = outcomes[item.key]
         failure = outcome.failure or Failure("", "", "")

@@ -19,15 +19,14 @@ class StageSettings:
     scratch : Path
         Local cache of the series in flight.
     results : Path
-        Folder that gets ``<SeriesInstanceUID>/`` with pages, tables and provenance.
+        Folder that gets pages, tables and provenance: in ``<SeriesInstanceUID>/<model>/``, or in
+        ``<SeriesInstanceUID>/`` beside the SEG and SR where there is no target archive.
     node : str
         Name of this node in the ledger and in provenance.
     device : str
         ``cpu`` or ``cuda:N``, for the stage that segments.
     nifti : bool
         Whether label maps are written as NIfTI too.
-    pages : bool
-        Whether a page with pictures is made of each result.
     """
 
     scratch: Path
@@ -35,15 +34,15 @@ class StageSettings:
     node: str
     device: str = "cpu"
     nifti: bool = False
-    pages: bool = True
 
     def folder_of(self, workitem: Workitem) -> Path:
         """Local cache of one workitem."""
         return self.scratch / workitem.key[:32]
 
     def results_of(self, workitem: Workitem) -> Path:
-        """Folder for what people read about one series."""
-        return self.results / workitem.series_instance_uid
+        """Folder for what people read about one workitem."""
+        folder = self.results / workitem.series_instance_uid
+        return folder / workitem.model if workitem.target else folder
 
 
 @dataclass(frozen=True, slots=True)

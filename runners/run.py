@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from .. import Error
 from .consumption import Consumption, Meter
 from .request import Answer, Request
 from .stages import LANES
@@ -21,6 +22,9 @@ def perform(request: object) -> Answer:
         delivery = LANES[request.lane](request.workitem, request.settings, meter)
     except MemoryError as exc:
         failure = Failure(meter.stage, "OUT_OF_MEMORY", str(exc) or "out of host memory")
+    except Error as exc:
+        _LOG.warning("%s: %s", exc.code, exc)
+        failure = Failure.from_error(meter.stage, exc)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - one bad series never stops a run
         _LOG.exception("series %s, stage %s", request.workitem.series_instance_uid, meter.stage)
         failure = Failure.from_error(meter.stage, exc)

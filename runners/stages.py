@@ -7,33 +7,27 @@ store, report).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
-from pathlib import Path
 
 from pydicom import Dataset
 
 from .. import Error
 from ..enrich.archives.archive import Archive, SeriesEntry, StoredObject
-from ..enrich.archives.folder import store_file
+from ..enrich.archives.folder_store import store_file
 from ..enrich.archives.opening import open_archive
 from ..enrich.equipment import Producer
-from ..enrich.measurement import Measured
-from ..enrich.nifti import write_nifti
 from ..enrich.radiomics import measure
 from ..enrich.seg import encode_seg
-from ..enrich.series import SourceImage, read_volume
+from ..enrich.series import read_volume
 from ..enrich.sr import encode_sr
-from ..enrich.tables import measurement_table, write_tables
 from ..enrich.validate import validate_pair
 from ..models import catalogue
-from ..models.model import Model, ModelCard
-from ..models.segmentation import Segmentation
+from ..models.model import Model
 from .consumption import Meter
 from .handover import load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings
+from .results import Result, publish
 from .workitem import Workitem
 
 
@@ -75,22 +69,24 @@ def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
 
 
 def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delivery:
-    """Measure, encode, check, store and read back; then what people read about it."""
+    """Measure, encode, check, store and read back; then write what people read about it."""
     folder, card = settings.folder_of(workitem), catalogue.card(workitem.model)
     with meter.measure("measure"):
         image = load_image(folder)
         segmentation = load_segmentation(folder, image, card.segments)
         measured = measure(image.volume, segmentation)
     with meter.measure("encode"):
-        seg, sr = _encode(workitem, card, image, segmentation, measured)
+        producer = Producer(workitem.key, card, dict(workitem.parameters))
+        seg = encode_seg(image, segmentation, producer, segmentation_type=workitem.segmentation_type)
+        sr = encode_sr(image, seg, segmentation, measured, producer)
+        validate_pair(seg, sr)
     with meter.measure("store"):
-        stored = tuple(_store(dataset, kind, workitem, settings) for kind, dataset in (("seg", seg), ("sr", sr)))
+        stored = tuple(_store(dataset, kind, workitem, settings) for dataset, kind in ((seg, "seg"), (sr, "sr")))
         meter.bytes_out += sum(each.bytes for each in stored if not each.already_there)
-    return Delivery(
-        stored=stored,
-        repairs=image.repairs,
-        failed_features=tuple(f"segment {f.segment_number} {f.name}: {f.reason}" for f in measured.failed),
-    )
+    with meter.measure("report"):
+        result = Result(workitem, card, image, segmentation, measured, stored)
+        publish(result, settings, tuple(meter.consumption))
+    return Delivery(stored, image.repairs, result.failed_features)
 
 
 LANES: dict[str, Callable[[Workitem, StageSettings, Meter], Delivery | None]] = {
@@ -111,6 +107,13 @@ def _archive(uri: str) -> Archive:
 def _model(name: str, device: str) -> Model:
     """The warm model of this process: the last one used."""
     return catalogue.load(name, device)
+
+
+def _store(dataset: Dataset, kind: str, workitem: Workitem, settings: StageSettings) -> StoredObject:
+    """Store in the target archive, or as a file of the results where there is none."""
+    if workitem.target:
+        return _archive(workitem.target).store(dataset)
+    return store_file(dataset, settings.results_of(workitem) / f"{workitem.model}.{kind}.dcm")
 
 
 def _entry(workitem: Workitem) -> SeriesEntry:
