@@ -119,7 +119,11 @@ def _element(header: Dataset, keyword: str) -> DataElement | None:
         return None
     try:
         with config.disable_value_validation():
-            return copy.deepcopy(header[tag])
+            element = copy.deepcopy(header[tag])
+            if element.VR in ("DS", "IS") and not element.is_empty:
+                for value in element.value if element.VM > 1 else [element.value]:
+                    float(value)
+            return element
     except (ValueError, TypeError, OverflowError, NotImplementedError) as exc:
         uid = header.get("SOPInstanceUID", "unknown instance")
         logger.warning("%s: %s left out, it cannot be read (%s)", uid, keyword, type(exc).__name__)

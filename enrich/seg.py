@@ -197,12 +197,14 @@ def _add_dimensions(dataset: Dataset, producer: Producer, *, with_segment: bool)
 
 
 def _add_functional_groups(dataset: Dataset, source: SourceImage, frames: tuple[SegmentFrame, ...]) -> None:
-    """Multi-frame Functional Groups module (PS3.3 C.7.6.16)."""
+    """Multi-frame Functional Groups module (PS3.3 C.7.6.16); sources in one list where no frame has its own."""
     shared = Dataset()
     shared.PlaneOrientationSequence = source.volume.get_plane_orientation()
     shared.PixelMeasuresSequence = source.volume.get_pixel_measures()
     dataset.SharedFunctionalGroupsSequence = [shared]
     planes = _planes_of_source(source)
+    if not planes:
+        dataset.SourceImageSequence = source_references(source)
     groups = {k: _plane_groups(source, k, planes.get(k)) for k in sorted({frame.k for frame in frames})}
     raw = functional_groups(frames, groups)
     dataset[raw.tag] = raw
