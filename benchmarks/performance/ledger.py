@@ -80,6 +80,8 @@ def main() -> None:
         load = seconds(lambda: ledger.add(items))
         print(f"add            {options.items:7d} items  {load:6.2f} s   (target 5 s)")
         print(f"add again      {options.items:7d} items  {seconds(lambda: ledger.add(items)):6.2f} s")
+        commit = median(seconds(lambda: ledger.node_up("n1", "local")) for _ in range(20))
+        print(f"durable commit          {commit * 1e3:8.2f} ms   (the disk's share of each finish)")
         for batch in (1, 16):
             took = seconds(lambda batch=batch: work(ledger, options.finish, batch))  # type: ignore[misc]
             print(f"lease {batch:2d}, finish 1       {options.finish / took:8.0f} items/s   (target 1000)")
