@@ -121,7 +121,7 @@ def _paint_lungs(
         hilum = np.array([0.0, 5.0, side * 40.0])
         for _ in range(10):
             tip = np.array([random.uniform(-80, 90), random.uniform(-60, 70), side * random.uniform(80, 115)])
-            _paint_vessel(hounsfield, in_lung, axes, (hilum, tip), float(random.uniform(2.0, 4.0)))
+            _paint_vessel(hounsfield, in_lung, axes, (hilum, tip), float(random.uniform(1.5, 3.0)))
     return in_lung
 
 

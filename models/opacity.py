@@ -66,11 +66,14 @@ def with_consolidated_periphery(grid: WorkingGrid, lungs: Lungs, body: Mask, ban
     both = lungs.right | lungs.left
     angle, radius_mm = _polar(grid, both)
     farthest_mm = _farthest(both, angle, radius_mm)
+    # As a part of the way to the skin, the wall is nearly level: a level bridge follows its curve.
+    skin_mm = np.maximum(_farthest(body, angle, radius_mm), 1.0)
+    depth = farthest_mm / skin_mm
     ahead = ((0, 0), (ENVELOPE_ANGLE_STEPS, ENVELOPE_ANGLE_STEPS))
-    around = ndimage.grey_closing(np.pad(farthest_mm, ahead, mode="wrap"), size=(1, ENVELOPE_ANGLE_STEPS))
+    around = ndimage.grey_closing(np.pad(depth, ahead, mode="wrap"), size=(1, ENVELOPE_ANGLE_STEPS))
     slices = round(ENVELOPE_HEIGHT_MM / grid.spacing_mm[0]) | 1
-    along = ndimage.grey_closing(farthest_mm, size=(slices, 1), mode="constant")
-    envelope_mm = np.minimum(around[:, ENVELOPE_ANGLE_STEPS:-ENVELOPE_ANGLE_STEPS], along)
+    along = ndimage.grey_closing(depth, size=(slices, 1), mode="constant")
+    envelope_mm = np.minimum(around[:, ENVELOPE_ANGLE_STEPS:-ENVELOPE_ANGLE_STEPS], along) * skin_mm
     envelope_mm[farthest_mm == 0] = 0
     behind = (radius_mm > farthest_mm[:, angle]) & (radius_mm <= envelope_mm[:, angle])
     dense = (grid.reduced >= bands.ground_glass_hu) & (grid.reduced <= bands.highest_hu)

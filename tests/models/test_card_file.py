@@ -1,0 +1,60 @@
+"""Model cards and what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from voxfleet.models import card_file
+from voxfleet.models.card_file import InvalidCard, read_card
+
+GOOD = Path(card_file.__file__).parent / "cards" / "ct-threshold.yaml"
+
+
+def card_with(tmp_path: Path, change) -> Path:
+    """Path of a good card after a change."""
+    content = yaml.safe_load(GOOD.read_text())
+    change(content)
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda card: card.pop("citations"), "changed.yaml: citations: missing key"),
+        (lambda card: card.update(licence="MIT"), "changed.yaml: licence: unknown key"),
+        (lambda card: card.update(version=1.0), "changed.yaml: version: str is needed, not float"),
+        (lambda card: card.update(gpu_bytes=True), "changed.yaml: gpu_bytes: int is needed, not bool"),
+        (lambda card: card["parameters"].update(lung_hu=-500), "parameters.lung_hu: -500 is not text"),
+        (lambda card: card["segments"][1].pop("type"), r"segments\[1\].type: missing key"),
+        (lambda card: card["segments"][1].update(colour=[1, 2, 3]), r"segments\[1\].colour: unknown key"),
+        (lambda card: card["segments"][1].update(color=[1, 2, 300]), r"segments\[1\].color: .* not three numbers"),
+        (lambda card: card["segments"][1].update(number=7), r"segments\[1\].number: 7, where 2 comes next"),
+        (lambda card: card["segments"][0].update(contains=[1]), r"segments\[0\]: .*contains itself"),
+        (lambda card: card["segments"][0].update(type=["1", "SCT"]), r"segments\[0\].type: a code is written"),
+        (lambda card: card.update(weights=[{"url": "https://x"}]), r"weights\[0\].sha256: missing key"),
+        (lambda card: card.update(modality=[1]), "modality: 1 is not text"),
+    ],
+)
+def test_bad_card_names_file_and_key(tmp_path, change, message):
+    """Each key that is missing, unknown or of the wrong kind is named, with the file."""
+    with pytest.raises(InvalidCard, match=message):
+        read_card(card_with(tmp_path, change))
+
+
+@pytest.mark.parametrize("text", ["- a list", "{", "\x00"])
+def test_what_is_no_card_is_named(tmp_path, text):
+    """A file that is no YAML, or no mapping, is an error that names it."""
+    path = tmp_path / "broken.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidCard, match=r"broken\.yaml"):
+        read_card(path)
+
+
+def test_missing_file_is_named(tmp_path):
+    """A card that is not there is an error that names it."""
+    with pytest.raises(InvalidCard, match=r"none\.yaml: cannot be read"):
+        read_card(tmp_path / "none.yaml")
