@@ -19,7 +19,7 @@ from pydicom.uid import (
     PositronEmissionTomographyImageStorage,
 )
 
-from .pixels import ImageFile
+from .pixels import PARSING_FAULTS, ImageFile
 from .refusal import Refusal
 from .slices import Slice, check_image_types
 
@@ -38,8 +38,6 @@ FRAME_TYPES = {
 
 UID_LENGTH = 64
 """Longest UID (PS3.5 9.1)."""
-
-_UNUSABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,18 @@ def frames_of(file: ImageFile) -> tuple[Frame, ...]:
     GeometryRefused
         If a UID, the SOP class, the image type or an attribute that places a frame is not usable.
     """
+    try:
+        return tuple(_frames(file))
+    except PARSING_FAULTS as exc:
+        raise file.refused(Refusal.UNREADABLE, f"has a header that cannot be parsed ({type(exc).__name__})") from exc
+
+
+def is_multiframe(file: ImageFile) -> bool:
+    """Whether the file is an enhanced multi-frame image."""
+    return file.header.SOPClassUID in FRAME_TYPES
+
+
+def _frames(file: ImageFile) -> Iterator[Frame]:
     header = file.header
     for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
         _check_uid(file, keyword)
@@ -73,21 +83,19 @@ def frames_of(file: ImageFile) -> tuple[Frame, ...]:
     if header.SOPClassUID in SINGLE_FRAME | FRAME_TYPES.keys() and not file.has_pixels:
         raise file.refused(Refusal.UNREADABLE, "ends before its pixel data")
     if header.SOPClassUID in SINGLE_FRAME:
-        return (_frame(file, 1, header.get("ImageType"), (header,)),)
-    if header.SOPClassUID in FRAME_TYPES:
-        return tuple(_enhanced_frames(file))
-    raise file.refused(Refusal.UNSUPPORTED_SOP_CLASS, f"is of SOP class {header.SOPClassUID}, no CT, MR or PET image")
-
-
-def is_multiframe(file: ImageFile) -> bool:
-    """Whether the file is an enhanced multi-frame image."""
-    return file.header.SOPClassUID in FRAME_TYPES
+        yield _frame(file, 1, header.get("ImageType"), (header,))
+    elif header.SOPClassUID in FRAME_TYPES:
+        yield from _enhanced_frames(file)
+    else:
+        raise file.refused(
+            Refusal.UNSUPPORTED_SOP_CLASS, f"is of SOP class {header.SOPClassUID}, no CT, MR or PET image"
+        )
 
 
 def _check_uid(file: ImageFile, keyword: str) -> None:
     try:
         value = str(file.header.get(keyword) or "")
-    except _UNUSABLE as exc:
+    except PARSING_FAULTS as exc:
         raise file.refused(Refusal.INVALID_UID, f"has a {keyword} that cannot be read") from exc
     if not value and not file.has_pixels:
         raise file.refused(Refusal.UNREADABLE, f"ends before its {keyword}")
@@ -168,7 +176,7 @@ def _numbers(
     try:
         value = next((place.get(keyword) for place in places if keyword in place), None)
         numbers = () if value is None or value == "" else tuple(float(n) for n in (value if count > 1 else (value,)))
-    except _UNUSABLE as exc:
+    except PARSING_FAULTS as exc:
         raise file.refused(Refusal.INVALID_ATTRIBUTE, f"has a {keyword} that is no number") from exc
     if not numbers and default is not None:
         return (default,)

@@ -7,7 +7,8 @@ import struct
 import numpy as np
 import pytest
 from pydicom import dcmread, dcmwrite
-from pydicom.uid import JPEG2000Lossless
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.uid import JPEG2000Lossless, RLELossless
 from voxfleet.enrich.geometry import GeometryRefused, Refusal
 from voxfleet.enrich.series import read_volume
 
@@ -66,6 +67,23 @@ def compressed_nonsense(path):
     dcmwrite(path, dataset)
 
 
+def unknown_vr(path):
+    """Damage the value representation of Image Type."""
+    data = path.read_bytes()
+    assert data.count(b"\x08\x00\x08\x00CS") == 1
+    path.write_bytes(data.replace(b"\x08\x00\x08\x00CS", b"\x08\x00\x08\x00C\xd0"))
+
+
+def damaged_rle(path):
+    """Compress by RLE, then break the table of segments: one decoder panics on it."""
+    dataset = dcmread(path)
+    dataset.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    frame[4:8] = struct.pack("<L", 2**31)
+    dataset.PixelData = encapsulate([bytes(frame)])
+    dcmwrite(path, dataset)
+
+
 def unknown_syntax(path):
     """Name a transfer syntax that holds video."""
     compressed_nonsense(path)
@@ -83,6 +101,8 @@ BAD_FILES = {
     "too few pixels": (changed("PixelData", b"\0\0"), Refusal.UNREADABLE),
     "no pixel data": (changed("PixelData", None), Refusal.UNREADABLE),
     "no such code stream": (compressed_nonsense, Refusal.UNREADABLE),
+    "damaged RLE": (damaged_rle, Refusal.UNREADABLE),
+    "unknown value representation": (unknown_vr, Refusal.UNREADABLE),
     "unknown transfer syntax": (unknown_syntax, Refusal.UNREADABLE),
     "empty SOP Instance UID": (changed("SOPInstanceUID", ""), Refusal.INVALID_UID),
     "empty Study UID": (changed("StudyInstanceUID", ""), Refusal.INVALID_UID),
