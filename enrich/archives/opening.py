@@ -1,0 +1,110 @@
+"""From a URI to an archive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from ... import Error
+from .archive import Archive
+
+ENTRY_POINTS = "voxfleet.archives"
+"""Group in which other packages offer archives: scheme = function from URI to `Archive`."""
+_SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")
+
+
+class UnknownArchive(Error):
+    """A URI of a kind for which no archive is there."""
+
+    code = "UNKNOWN_ARCHIVE"
+
+    def __init__(self, scheme: str, known: tuple[str, ...]) -> None:
+        super().__init__(scheme, known)
+
+    def __str__(self) -> str:
+        scheme, known = self.args
+        return f"no archive of kind {scheme!r}; there are {', '.join(known)}, and a bare path is a folder"
+
+
+class BadArchiveUri(Error):
+    """A URI that cannot be an archive's address; the message holds no credentials."""
+
+    code = "BAD_ARCHIVE_URI"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+def open_archive(uri: str) -> Archive:
+    """Open the archive at a URI; nothing is asked of it yet.
+
+    Parameters
+    ----------
+    uri : str
+        ``dir:PATH`` or a path: a folder. ``dicomweb+https://HOST/PATH``, ``dicomweb+http://``,
+        ``https://`` or ``http://``: a DICOMweb service. Else a scheme that another package offers as
+        an entry point of the group ``voxfleet.archives``. Never user or password: see `credentials`.
+
+    Raises
+    ------
+    UnknownArchive
+        If nothing is known for the scheme.
+    BadArchiveUri
+        If the address holds credentials or is none.
+    BadCredentials
+        If the environment holds half of them, or two kinds.
+    """
+    match = _SCHEME.match(uri)
+    if match is None:
+        return _folder(f"dir:{uri}")
+    scheme = match[1].lower()
+    if scheme in _BUILT_IN:
+        return _BUILT_IN[scheme](uri)
+    offered = {each.name: each for each in entry_points(group=ENTRY_POINTS)}
+    if scheme in offered:
+        return _offered(offered[scheme], uri)
+    raise UnknownArchive(scheme, tuple(sorted({*_BUILT_IN, *offered})))
+
+
+def _offered(entry_point: EntryPoint, uri: str) -> Archive:
+    opener: Callable[[str], Archive] = entry_point.load()
+    return opener(uri)
+
+
+def _folder(uri: str) -> Archive:
+    from .folder import FolderArchive
+
+    path = uri.partition(":")[2]
+    if not path:
+        raise BadArchiveUri("dir: needs a path, e.g. dir:/data/ct")
+    folder = Path(path).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise BadArchiveUri(f"{folder} is a file; an archive is the folder that holds it")
+    return FolderArchive(folder)
+
+
+def _dicomweb(uri: str) -> Archive:
+    from .dicomweb import DicomwebArchive
+
+    parts = urlsplit(uri.partition("+")[2] if uri.lower().startswith("dicomweb+") else uri)
+    if parts.username is not None or parts.password is not None:
+        advice = "set VOXFLEET_DICOMWEB_USER and VOXFLEET_DICOMWEB_PASSWORD, or use .netrc"
+        raise BadArchiveUri(f"{parts.scheme}://{parts.hostname}: credentials do not belong into a URI; {advice}")
+    if parts.query or parts.fragment:
+        raise BadArchiveUri(f"{parts.scheme}://{parts.hostname}: a DICOMweb address has no query and no fragment")
+    if not parts.hostname:
+        raise BadArchiveUri(f"{uri}: has no host")
+    return DicomwebArchive(parts.geturl())
+
+
+_BUILT_IN: Final[dict[str, Callable[[str], Archive]]] = {
+    "dir": _folder,
+    "dicomweb+http": _dicomweb,
+    "dicomweb+https": _dicomweb,
+    "http": _dicomweb,
+    "https": _dicomweb,
+}
