@@ -112,7 +112,7 @@ def write_ct(tmp_path: Path) -> WriteCt:
 
 @pytest.fixture(scope="session")
 def hard_data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Real series that converters fail on, and one series in five transfer syntaxes (dicom2nifti's test data)."""
+    """Real series that converters fail on, and one series in four transfer syntaxes (dicom2nifti's test data)."""
     folder = tmp_path_factory.mktemp("hard")
     with tarfile.open(shared_data / "hard" / "dicom2nifti-failing-and-compressed.tar.xz") as archive:
         archive.extractall(folder, filter="data")

@@ -115,11 +115,10 @@ def test_headers_follow_k(regular, series_of):
         assert "PixelData" not in header
 
 
-@pytest.mark.parametrize("syntax", ["", "_j2k", "_jpeg", "_jpegls", "_rle"])
-def test_five_transfer_syntaxes(hard_data, series_of, syntax):
-    """One real MR series is the same volume uncompressed and as JPEG 2000, JPEG Lossless, JPEG-LS and RLE."""
-    plain = hard_data / "generic" / "compressed" / "001"
-    array, _ = read_by_itk(plain)
+@pytest.mark.parametrize("syntax", ["_j2k", "_jpeg", "_jpegls", "_rle"])
+def test_four_transfer_syntaxes(hard_data, series_of, syntax):
+    """One real MR series as JPEG 2000, JPEG Lossless, JPEG-LS and RLE is each time what ITK reads."""
+    array, _ = read_by_itk(hard_data / "generic" / "compressed" / "001")
     folder = hard_data / "generic" / f"compressed{syntax}" / "001"
     image = read_volume(series_of(folder.iterdir()), repair=True)  # it names no frame of reference
     np.testing.assert_array_equal(image.volume.array, array)
