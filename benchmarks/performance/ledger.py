@@ -87,7 +87,8 @@ def main() -> None:
             took = seconds(lambda batch=batch: work(ledger, options.finish, batch))  # type: ignore[misc]
             cpu = (time.process_time() - before) / options.finish
             print(
-                f"lease {batch:2d}, finish 1       {options.finish / took:8.0f} items/s   (target 1000), {cpu * 1e3:.2f} ms CPU each"
+            rate = f"{options.finish / took:8.0f} items/s   (target 1000), {cpu * 1e3:.2f} ms CPU each"
+            print(f"lease {batch:2d}, finish 1       {rate}")
             )
         counting = median(seconds(ledger.counts) for _ in range(5))
         print(f"counts                  {counting * 1e3:8.1f} ms   (target 200)")
