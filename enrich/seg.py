@@ -5,6 +5,7 @@ from __future__ import annotations
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
+from pydicom.charset import convert_encodings, default_encoding
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import UID, RLELossless, SegmentationStorage
@@ -100,6 +101,9 @@ def encode_seg(
     dataset.SegmentSequence = [_segment_item(segment, producer) for segment in segmentation.segments]
     if segmentation_type == LABELMAP:
         dataset.SegmentSequence.insert(0, _background_item())
+    # Without it pydicom reads all functional groups again before it writes them.
+    charset = dataset.get("SpecificCharacterSet")
+    dataset.set_original_encoding(False, True, convert_encodings(charset) if charset else default_encoding)
     return dataset
 
 

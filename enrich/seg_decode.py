@@ -161,6 +161,8 @@ def _paint(
         sizes[place.number] = sizes.get(place.number, 0) + int(np.count_nonzero(mask))
     for place, k, mask in sorted(masks, key=lambda entry: (-sizes[entry[0].number], entry[0].number)):
         array[k][mask] = place.number
+    if sum(sizes.values()) == np.count_nonzero(array):
+        return {}
     totals = np.bincount(array.ravel(), minlength=int(array.max()) + 1)
     contains: dict[int, tuple[int, ...]] = {}
     for number in sizes:
