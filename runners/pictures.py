@@ -9,6 +9,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 from ..models.codes import LUNG
 from ..models.segmentation import Segment, Segmentation
@@ -35,6 +36,8 @@ FEWEST_PIXELS = 64
 
 FILL_ALPHA = 88
 OUTLINE_ALPHA = 235
+OUTLINE_PIXELS = 1
+CONTAINER_OUTLINE_PIXELS = 2
 SAMPLES = 1_000_000
 
 
@@ -190,16 +193,10 @@ def _overlay(labels: NDArray[np.unsignedinteger], segmentation: Segmentation) ->
     for segment in sorted(segmentation.segments, key=lambda each: -len(each.contains)):
         mask = np.isin(labels, (segment.number, *segment.contains))
         if mask.any():
-            rgba[_rim(mask)] = (*segment.color, OUTLINE_ALPHA)
+            width = CONTAINER_OUTLINE_PIXELS if segment.contains else OUTLINE_PIXELS
+            rim = mask & ~ndimage.binary_erosion(mask, iterations=width)
+            rgba[rim] = (*segment.color, OUTLINE_ALPHA)
     return Image.fromarray(rgba)
-
-
-def _rim(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Pixels of a mask with a neighbour, of four, outside it."""
-    padded = np.pad(mask, 1)
-    inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    rim: NDArray[np.bool_] = mask & ~inner
-    return rim
 
 
 def _seen(labels: NDArray[np.unsignedinteger], segmentation: Segmentation) -> tuple[int, ...]:
