@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
 from voxfleet.enrich.mesh import CORNERS, PATTERNS, mesh_table
 
 radiomics = pytest.importorskip("radiomics")
