@@ -21,7 +21,7 @@ from ..runners.commands import parameters_of, progress_bar, segmentation_type_of
 from ..runners.worklist import Wish, wish
 from .enrichment import Plan, perform, register
 from .governor import Governor
-from .ledger import Counts, Ledger
+from .ledger import Ledger
 from .ledgers.sqlite import SqliteLedger
 from .outputs import show_summary, write_outputs
 from .price import Price, price_of
@@ -34,7 +34,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead 
 PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before the bundled ones.")]
 
 
-def enrich(  # noqa: PLR0913 - the command line's options
+def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
     model: Annotated[list[str], typer.Option("--model", "-m", help="May be repeated; see `voxfleet models`.")],
     to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
@@ -85,8 +85,8 @@ def enrich(  # noqa: PLR0913 - the command line's options
         summary = summarise(ledger, plan.price)
         write_outputs(plan.folder, ledger, summary)
         show_summary(summary, plan.folder, as_json=as_json)
-        counts = ledger.counts()
-    raise typer.Exit(_exit_code(counts, console, out_of_budget=governor.out_of_budget))
+        code = _exit_code(ledger, console, out_of_budget=governor.out_of_budget)
+    raise typer.Exit(code)
 
 
 def status(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:
@@ -196,9 +196,12 @@ def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> 
     return observe
 
 
-def _exit_code(counts: Counts, console: Console, *, out_of_budget: bool) -> int:
+def _exit_code(ledger: Ledger, console: Console, *, out_of_budget: bool) -> int:
+    """What the command ends with; a file that is no DICOM at all is recorded, and no reason to worry."""
+    counts = ledger.counts()
     if counts.open:
         reason = "the budget is used up" if out_of_budget else "stopped"
         console.print(f"{reason}: {counts.open} workitems are left; the same command goes on with them")
         return EXIT_STOPPED
-    return EXIT_INCOMPLETE if counts.failed or counts.refused or counts.never_workitems else EXIT_DONE
+    broken = [each for each in ledger.refusals() if each.code != "NOT_DICOM"]
+    return EXIT_INCOMPLETE if counts.failed or counts.refused or broken else EXIT_DONE

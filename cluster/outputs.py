@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .ledger import Ledger
 from .run_folder import RunFolder
@@ -44,12 +44,12 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
 
 
 def _failures(summary: RunSummary) -> Table:
-    table = Table("what", "stage", "reason", "number", "for example")
+    table = Table("what", "stage", "reason", "number", Column("for example", overflow="fold"))
     for row in summary.failures:
         table.add_row(row.result, row.stage, row.code, str(row.count), row.reason)
     return table
 
 
 def write_outputs(folder: RunFolder, ledger: Ledger, summary: RunSummary) -> None:
-    """placeholder."""
+    """Placeholder."""
     to_parquet(summary, folder.path / "series.parquet")

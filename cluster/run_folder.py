@@ -76,7 +76,7 @@ class RunFolder:
         return self.path / "report.html"
 
     def must_exist(self) -> RunFolder:
-        """This folder, if a run was begun in it; raises RunFolderError."""
+        """The folder, if a run was begun in it; raises RunFolderError."""
         if not self.ledger.is_file():
             raise RunFolderError(str(self.path), "no run was begun here; see `voxfleet enrich --help`")
         return self

@@ -38,7 +38,7 @@ def application() -> typer.Typer:
     return app
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"voxfleet {__version__}")
         raise typer.Exit

@@ -62,7 +62,7 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def run(  # noqa: PLR0913 - the command line's options
+def run(  # noqa: PLR0913, PLR0917 - the command line's options
     model: Annotated[str, typer.Argument(help="Name of the model; see `voxfleet models`.")],
     source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if absent.")],
@@ -83,7 +83,8 @@ def run(  # noqa: PLR0913 - the command line's options
     stages = StageSettings(scratch=out / ".voxfleet" / "scratch", results=out, node=node_name(), nifti=nifti)
     outcomes = _perform(PipelineSettings(stages, devices=(device,)), items, quiet=as_json)
     _show(items, outcomes, refused, as_json=as_json)
-    if refused or any(outcome.state is not State.COMPLETED for outcome in outcomes.values()):
+    broken = [each for each in refused if each.code != "NOT_DICOM"]
+    if broken or any(outcome.state is not State.COMPLETED for outcome in outcomes.values()):
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
@@ -109,9 +110,7 @@ def _perform(settings: PipelineSettings, items: list[Workitem], *, quiet: bool) 
     return outcomes
 
 
-def _show(
-    items: list[Workitem], outcomes: dict[str, Outcome], refused: list[RefusedObject], *, as_json: bool
-) -> None:
+def _show(items: list[Workitem], outcomes: dict[str, Outcome], refused: list[RefusedObject], *, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     if as_json:
         document = {

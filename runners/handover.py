@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import fields
 from pathlib import Path
 
 import highdicom as hd
@@ -19,18 +20,18 @@ _VOLUME, _IMAGE, _LABELMAP = "volume.npy", "image.pickle", "labelmap.npy"
 def save_image(image: SourceImage, folder: Path) -> None:
     """Write the array, uncompressed, beside all the rest of a SourceImage."""
     np.save(folder / _VOLUME, np.ascontiguousarray(image.volume.array))
-    rest = (image.series, image.volume.affine, image.volume.frame_of_reference_uid, image.headers, image.repairs)
-    (folder / _IMAGE).write_bytes(pickle.dumps(rest))
+    rest = {each.name: getattr(image, each.name) for each in fields(image) if each.name != "volume"}
+    place = (image.volume.affine, image.volume.frame_of_reference_uid)
+    (folder / _IMAGE).write_bytes(pickle.dumps((rest, place)))
 
 
 def load_image(folder: Path) -> SourceImage:
     """The SourceImage that `save_image` wrote; its array is mapped from disk and may be changed."""
-    rest = pickle.loads((folder / _IMAGE).read_bytes())  # noqa: S301 - written by a stage of our own
-    series, affine, frame_of_reference_uid, headers, repairs = rest
+    rest, place = pickle.loads((folder / _IMAGE).read_bytes())  # noqa: S301 - written by a stage of our own
     # The headers were read, and judged, before: their values are not to be judged (and warned of) again.
     config.settings.reading_validation_mode = config.IGNORE
     array = np.load(folder / _VOLUME, mmap_mode="c")
-    return SourceImage(series, volume_like(array, affine, frame_of_reference_uid), headers, repairs)
+    return SourceImage(volume=volume_like(array, *place), **rest)
 
 
 def save_segmentation(segmentation: Segmentation, folder: Path) -> None:

@@ -9,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-
 import voxfleet
 
 ROOT = Path(voxfleet.__file__).parent

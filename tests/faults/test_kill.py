@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pydicom
 import pytest
-
 from voxfleet.cluster.ledger import AttemptClass
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series

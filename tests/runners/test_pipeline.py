@@ -6,7 +6,6 @@ from concurrent.futures import wait
 from pathlib import Path
 
 import pytest
-
 from voxfleet.runners.pipeline import NodePipeline, PipelineSettings
 from voxfleet.runners.request import StageSettings
 from voxfleet.runners.workitem import State, Workitem

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from voxfleet.enrich.archives.archive import RefusedObject, SeriesEntry
 from voxfleet.models import catalogue
 from voxfleet.runners.worklist import LabelmapCannotOverlap, UnknownParameter, wish, worklist

@@ -1,0 +1,247 @@
+"""``voxfleet enrich`` and the commands over a run, as a user calls them: real processes, small real collections."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pydicom
+import pytest
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.enrich.phantom import CtIdentity, Fault, chest_phantom, write_ct_series
+
+pytestmark = pytest.mark.slow
+
+PRICES = """
+[[price]]
+machine = "toy"
+usd_per_hour = 900
+source = "a toy: a quarter of a dollar a second"
+dated = 2026-11-01
+"""
+
+
+def voxfleet(*words: object, **options) -> subprocess.CompletedProcess[str]:
+    """The console script in a process of its own."""
+    command = [sys.executable, "-m", "voxfleet", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=240, **options)
+
+
+def make_series(folder: Path, number: int, fault: Fault | None = None) -> Path:
+    """A small phantom series in a folder of its own."""
+    phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=number)
+    name = f"commands-{number}"
+    write_ct_series(phantom.volume, folder / name, identity=CtIdentity.named(name), fault=fault)
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four series, the last one with gantry tilt."""
+    folder = tmp_path_factory.mktemp("collection")
+    for number in range(3):
+        make_series(folder, number)
+    make_series(folder, 3, Fault.GANTRY_TILT)
+    (folder / "README.txt").write_text("no DICOM")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(collection: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A run over the collection with both models: target, run folder, what it printed as JSON."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = voxfleet(
+        "enrich", collection, "-m", "ct-threshold", "-m", "covid-opacity-hu", "--to", f"dir:{folder}/out",
+        "--run", folder / "run", "--json",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    return folder / "out", folder / "run", done.stdout
+
+
+def test_every_good_series_is_enriched_and_the_bad_one_refused(finished):
+    """Three series by two models: six SEG and six SR; the tilted one is refused twice with its reason."""
+    target, _, text = finished
+    summary = json.loads(text)
+    assert {key: summary["progress"]["counts"][key] for key in ("completed", "refused", "failed")} == {
+        "completed": 6,
+        "refused": 2,
+        "failed": 0,
+    }
+    assert {row["code"] for row in summary["series"] if row["result"] == "refused"} == {"GANTRY_TILT"}
+    modalities = Counter(pydicom.dcmread(path, stop_before_pixels=True).Modality for path in target.rglob("*.dcm"))
+    assert modalities == {"SEG": 6, "SR": 6}
+
+
+def test_refusal_costs_next_to_nothing(finished):
+    """The refused series used no stage beyond reading its headers."""
+    ledger = SqliteLedger(finished[1] / "ledger.sqlite")
+    stages = {used.stage for each in ledger.attempts() if each.failure for used in each.consumption}
+    assert stages == {"retrieve", "read"}
+
+
+def test_every_result_has_a_page_tables_and_provenance(finished):
+    """Each workitem that completed has a folder with what people and tables read."""
+    for folder in (finished[1] / "series").glob("*/*"):
+        assert {path.name for path in folder.iterdir()} >= {
+            "report.html",
+            "provenance.json",
+            "measurements.parquet",
+            "measurements.csv",
+        }
+    assert len(list((finished[1] / "series").glob("*/*"))) == 6
+
+
+def test_same_command_again_does_nothing_twice(finished, collection):
+    """A finished run is finished: no attempt is added, and the archive keeps its files untouched."""
+    target, run, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*.dcm")}
+    attempts = len(SqliteLedger(run / "ledger.sqlite").attempts())
+    again = voxfleet(
+        "enrich", collection, "-m", "ct-threshold", "-m", "covid-opacity-hu", "--to", f"dir:{target}", "--run", run
+    )
+    assert again.returncode == 3
+    assert {path: path.stat().st_mtime_ns for path in target.rglob("*.dcm")} == before
+    assert len(SqliteLedger(run / "ledger.sqlite").attempts()) == attempts
+
+
+def test_another_run_of_the_same_work_gives_the_same_objects(finished, collection, tmp_path):
+    """Deterministic UIDs and bytes: a second run into the same archive finds every object there already."""
+    target, _, _ = finished
+    before = {path: path.read_bytes() for path in target.rglob("*.dcm")}
+    done = voxfleet("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{target}", "--run", tmp_path / "run")
+    assert done.returncode == 3
+    stored = SqliteLedger(tmp_path / "run" / "ledger.sqlite").stored()
+    assert [each.object.already_there for each in stored] == [True] * 6
+    assert {path: path.read_bytes() for path in target.rglob("*.dcm")} == before
+
+
+def test_status_report_and_verify(finished):
+    """A finished run can be asked, written anew, and held against the archive."""
+    _, run, text = finished
+    asked = json.loads(voxfleet("status", run, "--json").stdout)
+    assert asked["money"] == json.loads(text)["money"]
+    (run / "report.html").unlink()
+    assert voxfleet("report", run).returncode == 0
+    assert (run / "report.html").stat().st_size > 1000
+    found = voxfleet("verify", run, "--json")
+    assert (found.returncode, json.loads(found.stdout)) == (
+        0,
+        {"equal": 12, "missing": [], "changed": [], "doubled": []},
+    )
+
+
+def test_verify_finds_what_was_taken_and_changed(collection, tmp_path):
+    """One object removed from the archive and one changed: both are named, and the exit code says so."""
+    target, run = tmp_path / "out", tmp_path / "run"
+    voxfleet("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{target}", "--run", run)
+    gone, changed = sorted(target.rglob("*.dcm"))[:2]
+    gone_uid = pydicom.dcmread(gone, stop_before_pixels=True).SOPInstanceUID
+    gone.unlink()
+    dataset = pydicom.dcmread(changed)
+    dataset.SeriesDescription = "something else"
+    dataset.save_as(changed)
+    found = voxfleet("verify", run, "--json")
+    assert found.returncode == 3
+    assert json.loads(found.stdout) == {
+        "equal": 4,
+        "missing": [gone_uid],
+        "changed": [dataset.SOPInstanceUID],
+        "doubled": [],
+    }
+
+
+def test_another_work_under_the_same_run_is_refused(finished, collection):
+    """A run's name stands for one piece of work: other models are an error that says so."""
+    target, run, _ = finished
+    other = voxfleet("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{target}", "--run", run)
+    assert other.returncode == 1
+    assert "RUN_MISMATCH" in other.stderr
+    assert len(other.stderr.strip().splitlines()) <= 2
+
+
+def test_budget_stops_the_run_and_a_larger_one_resumes_it(tmp_path):
+    """At a quarter of a dollar a second a small budget is not passed: exit code 4; with a larger one the run ends."""
+    source, prices = tmp_path / "in", tmp_path / "prices.toml"
+    prices.write_text(PRICES)
+    for number in range(8):
+        make_series(source, number)
+    words = ["enrich", source, "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
+    words += ["--machine", "toy", "--prices", prices, "--json"]
+    stopped = voxfleet(*words, "--budget", "16")
+    assert stopped.returncode == 4, stopped.stderr
+    summary = json.loads(stopped.stdout)
+    assert 0 < float(summary["money"]["total"]) <= 16
+    assert summary["progress"]["counts"]["completed"] < 8
+    resumed = voxfleet(*words, "--budget", "4000")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["progress"]["counts"]["completed"] == 8
+
+
+def test_ctrl_c_drains_and_the_run_resumes(tmp_path):
+    """SIGINT: what is in flight completes, exit code 4, nothing lost; the same command goes on."""
+    for number in range(10):
+        make_series(tmp_path / "in", number)
+    words = ["enrich", tmp_path / "in", "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "voxfleet", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    ledger_file = tmp_path / "run" / "ledger.sqlite"
+    deadline = time.monotonic() + 60
+    while not (ledger_file.exists() and SqliteLedger(ledger_file).counts().completed):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    assert process.wait(timeout=60) == 4
+    counts = SqliteLedger(ledger_file).counts()
+    assert counts.in_progress == 0
+    assert 0 < counts.completed < 10
+    assert voxfleet(*words).returncode == 0
+    assert SqliteLedger(ledger_file).counts().completed == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "no-such-model", "{collection}"], "MODEL"),
+        (["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "ct-threshold", "{tmp}/nowhere"], "nowhere"),
+        (["--to", "ftp://host/x", "--run", "{tmp}/run", "-m", "ct-threshold", "{collection}"], "ftp"),
+        (["--to", "dir:{tmp}/out", "--run", "../..", "-m", "ct-threshold", "{collection}", "--on", "mars"], "mars"),
+        (
+            ["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "ct-threshold", "{collection}", "--machine", "x9"],
+            "x9",
+        ),
+        (
+            ["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "covid-opacity-hu", "{collection}"]
+            + ["--seg", "labelmap"],
+            "OVERLAPPING_SEGMENTS",
+        ),
+    ],
+)
+def test_wrong_words_are_one_clear_line_and_exit_code_1(words, code, collection, tmp_path):
+    """Model, source, target, executor, price and segmentation type: each error names what is wrong."""
+    filled = [word.format(tmp=tmp_path, collection=collection) for word in words]
+    done = voxfleet("enrich", *filled, cwd=tmp_path)
+    assert done.returncode == 1
+    assert code in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_driver_imports_neither_ray_nor_torch(collection, tmp_path):
+    """--on local does without both, in the driver and by what it imports."""
+    code = (
+        "import sys\nsys.argv = ['voxfleet', *sys.argv[1:]]\n"
+        "from voxfleet.runners.cli import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(sorted({'ray', 'torch', 'kubernetes'} & set(sys.modules)))\n"
+    )
+    words = ["enrich", collection, "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip().splitlines()[-1] == "[]"
