@@ -5,11 +5,11 @@ decides its triangles, whose vertices lie halfway along the cube's edges. Area a
 volume are sums over triangles, so that a count of the 256 corner patterns and these
 tables stand for the whole mesh (Lorensen and Cline, SIGGRAPH 1987, doi 10.1145/37401.37422).
 
-The table holds what was measured of pyradiomics' mesh (3.1.4, BSD 3-clause,
-``radiomics.cShape``): for each pattern the determinant and the normals of its triangles.
-A test compares each pattern's area and volume with the library's. Some neighbouring
-patterns do not agree on the diagonal of a shared face, so the mesh has gaps and
-its volume depends on the origin, which is one voxel below the bounding box.
+The table holds facts about pyradiomics' mesh (3.1.4, BSD 3-clause), taken from the triangle
+table in its compiled ``radiomics.cShape``: for each pattern the determinant and the normals
+of its triangles. A test compares each pattern's area and volume with the library's. The
+mesh is not closed everywhere, so its volume depends on the origin, which is one voxel below
+the bounding box.
 """
 
 from __future__ import annotations

@@ -159,7 +159,7 @@ def _mapped(part: NDArray[np.unsignedinteger], mapping: NDArray[np.unsignedinteg
     if part.dtype == np.uint8:
         table = np.zeros(256, np.uint8)
         table[: len(mapping)] = mapping
-        # bytes.translate is ten times faster than indexing.
+        # bytes.translate is twice as fast as indexing.
         return np.frombuffer(part.tobytes().translate(table.tobytes()), np.uint8).reshape(part.shape)
     mapped: NDArray[np.unsignedinteger] = mapping[part]
     return mapped
