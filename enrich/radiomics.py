@@ -5,8 +5,9 @@ This is our own implementation, in NumPy and SciPy. On the realistic case of the
 the whole body in 135 slices 0.4. pyradiomics on cropped boxes took 173 for 100 of the
 structures, ours 1.65, and its time grows with the square of the surface. An earlier numba
 prototype of the same ideas took 1.2 in its own measurement, but 20 more to compile at its first
-call; a C extension would have to be built for each platform. Equality with pyradiomics (1e-6 relative or 1e-9 absolute) is
-a test; ``pyradiomics_engine`` gives the same features by the library itself.
+call; a C extension would have to be built for each platform. Equality with pyradiomics (1e-6
+relative or 1e-9 absolute) is a test; ``pyradiomics_engine`` gives the same features by the
+library itself.
 """
 
 from __future__ import annotations
