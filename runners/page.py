@@ -30,8 +30,8 @@ BAR_WIDTH = 1000.0
 """Of the bar's own coordinates."""
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
-SMALL_USD = Decimal("0.01")
-"""Amounts below a cent are written with two digits that count."""
+LEAST_USD = Decimal("0.000001")
+"""Amounts below are told as being below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def bar(amounts: Iterable[tuple[str, float]]) -> tuple[BarPart, ...]:
 
 
 def seconds(value: float) -> str:
-    """A duration: ``0.04 s``, ``12.3 s``, ``4 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    """A duration: ``40 s`` (of an int), ``0.04 s``, ``12.3 s``, ``4 min 05 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    if isinstance(value, int) and value < MINUTE_S:
+        return f"{value} s"
     if value < MINUTE_S:
         return f"{value:.2f} s" if value < 1 else f"{value:.1f} s"
     whole = round(value)
@@ -101,9 +103,11 @@ def size(value: int) -> str:
 
 
 def usd(value: Decimal) -> str:
-    """Dollars: cents from a cent on, two digits that count below it, never in powers of ten."""
-    if value == 0 or abs(value) >= SMALL_USD:
+    """Dollars: cents from one dollar on, two digits that count below; never in powers of ten."""
+    if value == 0 or value >= 1:
         return f"${value:,.2f}"
+    if value < LEAST_USD:
+        return f"<${LEAST_USD}"
     return f"${value:.{1 - value.adjusted()}f}"
 
 
