@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError, URLError
 
+import psutil
+import pydicom
 import pytest
+from pydicom import Dataset
+from pydicom.data import get_testdata_file
+from pydicom.uid import generate_uid
+
+ORTHANC = Path("/usr/sbin/Orthanc")
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+START_S = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +34,112 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes of folders stay out of the user's cache, in this process and in its children."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXFLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
+            patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def ct_slices() -> Callable[..., list[Dataset]]:
+    """Make series of small CT slices with real pixels (pydicom's CT_small), in memory."""
+
+    def make(count: int = 3) -> list[Dataset]:
+        study, series = generate_uid(), generate_uid()
+        slices = []
+        for number in range(count):
+            dataset = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+            dataset.StudyInstanceUID, dataset.SeriesInstanceUID = study, series
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+            dataset.InstanceNumber, dataset.ImagePositionPatient = number + 1, [0, 0, 5 * number]
+            slices.append(dataset)
+        return slices
+
+    return make
+
+
+@dataclass(frozen=True)
+class Orthanc:
+    """A running Orthanc with nothing in it."""
+
+    url: str
+    user: str = ""
+    password: str = ""
+
+    @property
+    def uri(self) -> str:
+        """For `open_archive`."""
+        return f"dicomweb+{self.url}"
+
+
+@pytest.fixture
+def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
+    """Start an Orthanc with DICOMweb; with `user` and `password` it asks for them.
+
+    Orthanc listens on every interface: so only in a network namespace that has no other than loopback.
+    """
+    if not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()):
+        pytest.skip("Orthanc is not there: apt-get install orthanc orthanc-dicomweb")
+    outside = [name for name, status in psutil.net_if_stats().items() if status.isup and name != "lo"]
+    if outside:
+        pytest.skip(f"Orthanc would listen on {', '.join(outside)}: run under 'unshare -n' as 'make test' does")
+    with ExitStack() as stack:
+        yield lambda user="", password="": stack.enter_context(
+            _running_orthanc(tmp_path_factory.mktemp("orthanc"), user, password)
+        )
+
+
+@pytest.fixture
+def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
+    """Start an empty Orthanc without password."""
+    return start_orthanc()
+
+
+@contextmanager
+def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    configuration = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "HttpPort": port,
+        "DicomServerEnabled": False,
+        "RemoteAccessAllowed": True,
+        "AuthenticationEnabled": bool(user),
+        "RegisteredUsers": {user: password} if user else {},
+        "HttpCompressionEnabled": False,
+        "Plugins": [str(DICOMWEB_PLUGIN)],
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+    }
+    (folder / "orthanc.json").write_text(json.dumps(configuration))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}
+        )
+        try:
+            _wait_for(f"http://127.0.0.1:{port}/system", process, folder / "log")
+            yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", user, password)
+        finally:
+            process.kill()  # a polite stop takes Orthanc 2.5 s, and nothing it holds is wanted
+            process.wait(START_S)
+            shutil.rmtree(folder / "storage", ignore_errors=True)
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            urllib.request.urlopen(url, timeout=1).close()
+        except HTTPError:
+            return  # it asks for a password: it is up
+        except (URLError, OSError):
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"Orthanc did not start: {log.read_text()[-2000:]}")
