@@ -83,7 +83,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             task = bar.add_task(plan.folder.name, total=None, counts="")
             perform(plan, ledger, governor, _observer(ledger, governor, lambda **shown: bar.update(task, **shown)))
         summary = summarise(ledger, plan.price)
-        write_outputs(plan.folder, ledger, summary)
+        write_outputs(plan.folder, summary)
         show_summary(summary, plan.folder, as_json=as_json)
         code = _exit_code(ledger, console, out_of_budget=governor.out_of_budget)
     raise typer.Exit(code)
@@ -99,7 +99,7 @@ def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> N
     """Write a run's page, tables and provenance anew, from the ledger; nothing is run again."""
     folder, ledger, price = _opened(run, prices)
     summary = summarise(ledger, price)
-    write_outputs(folder, ledger, summary)
+    write_outputs(folder, summary)
     show_summary(summary, folder, as_json=as_json)
 
 

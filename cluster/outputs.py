@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Console
 from rich.table import Column, Table
 
-from .ledger import Ledger
+from ..enrich.atomic import write_text
+from ..enrich.prov_json import member_of, run_prov
+from ..enrich.provenance import CostStatement, RunActivity
+from ..runners.environment import git_commit, software
+from ..runners.page import Link
+from ..runners.request import file_name
+from ..runners.results import PAGE, PROVENANCE
+from ..runners.run_report import Reason, RunPage, SeriesLine, Spending, StageTotal, Totals, run_report
+from .figures import RunSummary, SeriesRow
+from .price import Price
 from .run_folder import RunFolder
-from .summary import RunSummary, to_json, to_parquet
+from .summary import to_json, to_parquet
+
+TABLE = "series.parquet"
 
 
 def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool) -> None:
@@ -27,9 +40,8 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool) -> No
 
 
 def _lines(summary: RunSummary) -> tuple[str, ...]:
-    counts, money, price = summary.progress.counts, summary.money, summary.price
+    counts, money, price = summary.counts, summary.money, summary.price
     each = f", {money.per_completed * 100:.4f} cents a result" if money.per_completed is not None else ""
-    priced = f"as {price.equivalent_of}, " if price.equivalent_of else ""
     eta = f", about {summary.progress.eta_s:.0f} s to go" if summary.progress.eta_s else ""
     return (
         f"[bold]{summary.run.name}[/bold]  {summary.run.source} -> {summary.run.target}",
@@ -38,8 +50,7 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
         f"{summary.attempts} attempts, {summary.lost} of them lost to killed workers or machines",
         f"${money.total:.6f}: useful ${money.useful:.6f}, wasted ${money.wasted:.6f}, "
         f"refused ${money.refused:.6f}, start-up and idle ${money.overhead:.6f}{each}",
-        f"at ${price.usd_per_hour}/h ({priced}{price.provider} {price.region} {price.market}, {price.dated}, "
-        f"{price.source})",
+        f"at {_priced(price)}, {price.dated}, {price.source}",
     )
 
 
@@ -50,6 +61,105 @@ def _failures(summary: RunSummary) -> Table:
     return table
 
 
-def write_outputs(folder: RunFolder, ledger: Ledger, summary: RunSummary) -> None:
-    """Placeholder."""
-    to_parquet(summary, folder.path / "series.parquet")
+def write_outputs(folder: RunFolder, summary: RunSummary) -> None:
+    """Write a run's page, its table of series, and its provenance, each whole or not at all."""
+    pages = {row.key: _page_of(folder, row) for row in summary.series}
+    to_parquet(summary, folder.path / TABLE)
+    write_text(folder.path / PROVENANCE, run_prov(_activity(folder, summary)))
+    write_text(folder.report, run_report(_run_page(summary, pages)))
+
+
+def _page_of(folder: RunFolder, row: SeriesRow) -> str:
+    """Path of a workitem's page, relative to the run's; empty if it has none."""
+    path = folder.results / row.series_instance_uid / file_name(row.model.partition(" ")[0]) / PAGE
+    return path.relative_to(folder.path).as_posix() if path.is_file() else ""
+
+
+def _activity(folder: RunFolder, summary: RunSummary) -> RunActivity:
+    counts, run = summary.counts, summary.run
+    files = sorted(folder.results.glob(f"*/*/{PROVENANCE}"))
+    return RunActivity(
+        name=run.name,
+        source=run.source,
+        target=run.target,
+        models=run.models,
+        parameters=run.parameters,
+        software=software(),
+        git_commit=git_commit(),
+        started=run.created,
+        ended=summary.at,
+        totals={"completed": counts.completed, "refused": counts.refused, "failed": counts.failed, "open": counts.open},
+        members=tuple(member_of(file, folder.path, file.parts[-3], file.parts[-2]) for file in files),
+        cost=CostStatement(summary.money.total, summary.price.source, summary.price.dated.isoformat()),
+    )
+
+
+def _run_page(summary: RunSummary, pages: Mapping[str, str]) -> RunPage:
+    counts, run = summary.counts, summary.run
+    return RunPage(
+        name=run.name,
+        source=run.source,
+        target=run.target,
+        models=run.models,
+        created=run.created,
+        at=summary.at,
+        totals=Totals(
+            completed=counts.completed,
+            refused=counts.refused,
+            failed=counts.failed,
+            in_flight=counts.in_progress,
+            waiting=counts.scheduled,
+            unusable=counts.never_workitems,
+        ),
+        attempts=summary.attempts,
+        lost=summary.lost,
+        per_s=summary.progress.per_s,
+        eta_s=summary.progress.eta_s,
+        spending=_spending(summary),
+        stages=tuple(StageTotal(s.stage, s.attempts, s.wall_s, s.cpu_s, s.gpu_s, s.usd) for s in summary.stages),
+        reasons=tuple(Reason(f.result, f.stage, f.code, f.count, f.example, f.reason) for f in summary.failures),
+        series=tuple(_series_line(row, pages[row.key]) for row in summary.series),
+        warnings=summary.warnings,
+        files=(Link("series (Parquet)", TABLE), Link("provenance (PROV-JSON)", PROVENANCE)),
+    )
+
+
+def _spending(summary: RunSummary) -> Spending:
+    money, price = summary.money, summary.price
+    return Spending(
+        total=money.total,
+        useful=money.useful,
+        wasted=money.wasted,
+        refused=money.refused,
+        in_flight=money.in_flight,
+        overhead=money.overhead,
+        per_completed=money.per_completed,
+        budget=summary.run.budget_usd,
+        price=_priced(price),
+        price_source=price.source,
+        price_dated=price.dated,
+    )
+
+
+def _priced(price: Price) -> str:
+    """A price in words."""
+    alike = f", priced as {price.equivalent_of}" if price.equivalent_of else ""
+    where = " ".join(part for part in (price.provider, price.region, price.market) if part)
+    return f"{price.usd_per_hour} US$ an hour for {price.machine}{alike} ({where})"
+
+
+def _series_line(row: SeriesRow, page: str) -> SeriesLine:
+    return SeriesLine(
+        series_instance_uid=row.series_instance_uid,
+        modality=row.modality,
+        model=row.model,
+        instances=row.instances,
+        result=row.result,
+        stage=row.stage,
+        code=row.code,
+        message=row.reason,
+        attempts=row.attempts,
+        wall_s=row.wall_s,
+        usd=row.usd,
+        page=page,
+    )

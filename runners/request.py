@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,12 @@ class StageSettings:
     def results_of(self, workitem: Workitem) -> Path:
         """Folder for what people read about one workitem."""
         folder = self.results / workitem.series_instance_uid
-        return folder / workitem.model if workitem.target else folder
+        return folder / file_name(workitem.model) if workitem.target else folder
+
+
+def file_name(model: str) -> str:
+    """A model's name as part of a file's name: ``nnunet:/a/b`` gives ``nnunet_a_b``."""
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", model)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ from ..models.model import ModelCard
 from ..models.segmentation import Segmentation
 from .consumption import Consumption
 from .environment import git_commit, machine, software
-from .request import StageSettings
+from .page import Link
+from .pictures import pictures
+from .report import SeriesPage, series_report
+from .request import StageSettings, file_name
 from .workitem import Workitem
 
 PAGE = "report.html"
@@ -53,8 +56,16 @@ def publish(result: Result, settings: StageSettings, consumption: tuple[Consumpt
     activity = _activity(result, settings.node, consumption)
     write_tables(measurement_table(result.image.series, result.card, result.measured, result.stored), folder)
     write_text(folder / PROVENANCE, to_prov(activity))
+    files = [Link("measurements (CSV)", "measurements.csv"), Link("measurements (Parquet)", "measurements.parquet")]
+    files.append(Link("provenance (PROV-JSON)", PROVENANCE))
     if settings.nifti:
-        write_nifti(result.segmentation, folder / f"{result.workitem.model}.nii.gz")
+        name = f"{file_name(result.workitem.model)}.nii.gz"
+        write_nifti(result.segmentation, folder / name)
+        files.append(Link("label map (NIfTI)", name))
+    volume = result.image.volume
+    seen = pictures(volume, result.segmentation, result.workitem.modality)
+    page = SeriesPage(activity, volume, result.segmentation, result.measured, seen, tuple(files))
+    write_text(folder / PAGE, series_report(page))
 
 
 def _activity(result: Result, node: str, consumption: tuple[Consumption, ...]) -> Activity:

@@ -26,7 +26,7 @@ from ..models import catalogue
 from ..models.model import Model
 from .consumption import Meter
 from .handover import load_image, load_segmentation, save_image, save_segmentation
-from .request import Delivery, StageSettings
+from .request import Delivery, StageSettings, file_name
 from .results import Result, publish
 from .workitem import Workitem
 
@@ -113,7 +113,7 @@ def _store(dataset: Dataset, kind: str, workitem: Workitem, settings: StageSetti
     """Store in the target archive, or as a file of the results where there is none."""
     if workitem.target:
         return _archive(workitem.target).store(dataset)
-    return store_file(dataset, settings.results_of(workitem) / f"{workitem.model}.{kind}.dcm")
+    return store_file(dataset, settings.results_of(workitem) / f"{file_name(workitem.model)}.{kind}.dcm")
 
 
 def _entry(workitem: Workitem) -> SeriesEntry:

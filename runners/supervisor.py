@@ -18,7 +18,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import psutil
 
@@ -153,7 +153,7 @@ class StageProcess:
                 )
         return self._process
 
-    def _wait(self, process: subprocess.Popen[bytes], stdout: BinaryIO, limits: Limits) -> None:
+    def _wait(self, process: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> None:
         """Return when an answer (or the end of the pipe) can be read."""
         deadline = time.monotonic() + limits.deadline_s
         while not select.select([stdout], [], [], POLL_S)[0]:
@@ -205,7 +205,7 @@ def resident_bytes(pid: int) -> int:
         return 0
 
 
-def write_message(stream: BinaryIO, message: object) -> None:
+def write_message(stream: IO[bytes], message: object) -> None:
     """Send one object: eight bytes of length, little endian, then its pickle."""
     body = pickle.dumps(message)
     stream.write(_HEADER.pack(len(body)))
@@ -213,7 +213,7 @@ def write_message(stream: BinaryIO, message: object) -> None:
     stream.flush()
 
 
-def read_message(stream: BinaryIO) -> object:
+def read_message(stream: IO[bytes]) -> object:
     """Receive one object from a process of our own.
 
     Raises
@@ -225,7 +225,7 @@ def read_message(stream: BinaryIO) -> object:
     return pickle.loads(_read_exactly(stream, length))  # noqa: S301 - the pipe of our own child
 
 
-def _read_exactly(stream: BinaryIO, count: int) -> bytes:
+def _read_exactly(stream: IO[bytes], count: int) -> bytes:
     body = stream.read(count)
     if len(body) != count:
         raise EOFError(f"{len(body)} of {count} bytes")
