@@ -22,6 +22,7 @@ STAGE_COLORS = {
     "measure": "#e0913a",
     "encode": "#4caf7a",
     "store": "#d96a8b",
+    "report": "#b0a33c",
 }
 """Colours of the bar; stages that are not named here are grey."""
 

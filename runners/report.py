@@ -26,6 +26,17 @@ SHARE_PERCENT = "involvement_PercentOfStructure"
 
 MM3_PER_ML = 1000.0
 
+READABLE_UNITS = {
+    "1": "",
+    "[hnsf'U]": "HU",
+    "[hnsf'U]2": "HU²",
+    "[hnsf'U]2.mm3": "HU²·mm³",
+    "mm2": "mm²",
+    "mm3": "mm³",
+    "/mm": "mm⁻¹",
+}
+"""UCUM codes as people write them; others are shown as they are."""
+
 OBJECT_NAMES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "Segmentation (SEG)",
     "1.2.840.10008.5.1.4.1.1.66.7": "Label Map Segmentation (SEG)",
@@ -153,7 +164,7 @@ def _intensity_unit(measured: Measured) -> str:
 
 def _readable(ucum: str) -> str:
     """A UCUM code as people write it."""
-    return {"[hnsf'U]": "HU", "[hnsf'U]2": "HU²", "mm2": "mm²", "mm3": "mm³", "/mm": "mm⁻¹", "1": ""}.get(ucum, ucum)
+    return READABLE_UNITS.get(ucum, ucum)
 
 
 def _feature_rows(measured: Measured, segments: list[int]) -> list[_FeatureRow]:
