@@ -89,10 +89,17 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     raise typer.Exit(code)
 
 
-def status(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:
+def status(
+    run: RunName,
+    series: Annotated[
+        bool, typer.Option("--series", help="Add a row for every series: result, seconds, cost.")
+    ] = False,
+    prices: PriceFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Show where a run stands: done, refused, failed and why, ETA, dollars useful and wasted."""
     folder, ledger, price = _opened(run, prices)
-    show_summary(summarise(ledger, price), folder, as_json=as_json)
+    show_summary(summarise(ledger, price), folder, as_json=as_json, series=series)
 
 
 def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:

@@ -53,14 +53,18 @@ def demo(
     console.print(f"[bold]2.[/bold] voxfleet {' '.join(command[3:])}\n   ... and kill -9 after the first result:")
     _kill_after_first(command, run)
     console.print("[bold]3.[/bold] The same command again goes on where it was:")
-    if (code := subprocess.run(command, check=False).returncode) not in (EXIT_DONE, EXIT_INCOMPLETE):
+    if (code := subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode) not in (
+        EXIT_DONE,
+        EXIT_INCOMPLETE,
+    ):
         raise DemoFailed(f"the run ended with exit code {code}")
     ledger, archive = SqliteLedger(run.ledger), open_archive(f"dir:{target}")
     found = verify(ledger, archive)
     if not found.sound or not found.equal:
         raise DemoFailed(f"the archive is not what the ledger says: {found}")
     console.print(f"[bold]4.[/bold] {found.equal} objects read back from the archive, each equal to what was made.")
-    console.print(f"[bold]5.[/bold] Look at it: [bold]{run.report}[/bold]", soft_wrap=True)
+    subprocess.run([*command[:3], "status", str(run.path), "--series"], check=True)
+    console.print(f"[bold]5.[/bold] Look at it: [bold]{run.report}[/bold]")
 
 
 def build_collection(folder: Path, *, phantoms: int) -> None:

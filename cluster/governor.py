@@ -11,7 +11,7 @@ from .cost import spent_on_nodes
 from .ledger import Ledger
 from .price import Price
 
-FIRST_ITEM_S = Decimal(30)
+FIRST_ITEM_S = Decimal(10)
 """What a workitem is reckoned to take before any has ended."""
 
 MARGIN = Decimal(2)

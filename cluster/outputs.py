@@ -23,8 +23,8 @@ from .summary import to_json, to_parquet
 TABLE = "series.parquet"
 
 
-def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool) -> None:
-    """Print a run's figures: for people, or as one JSON document."""
+def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool, series: bool = False) -> None:
+    """Print a run's figures: for people, with a row a series if wanted; or as one JSON document."""
     console = Console(soft_wrap=True, highlight=False)
     if as_json:
         console.print_json(to_json(summary))
@@ -33,6 +33,8 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool) -> No
         console.print(text)
     if summary.failures:
         console.print(_failures(summary))
+    if series:
+        console.print(_series(summary))
     for warning in summary.warnings:
         console.print(f"[yellow]warning[/yellow] {warning}")
     if folder.report.is_file():
@@ -58,6 +60,15 @@ def _failures(summary: RunSummary) -> Table:
     table = Table("what", "stage", "reason", "number", Column("for example", overflow="fold"))
     for row in summary.failures:
         table.add_row(row.result, row.stage, row.code, str(row.count), row.reason)
+    return table
+
+
+def _series(summary: RunSummary) -> Table:
+    table = Table(Column("series", overflow="fold"), "model", "result", "seconds", "cents", "objects")
+    for row in summary.series:
+        result = f"{row.result} {row.code}".strip()
+        cells = (f"{row.wall_s:.1f}", f"{row.usd * 100:.5f}", str(len(row.stored)))
+        table.add_row(row.series_instance_uid, row.model, result, *cells)
     return table
 
 
