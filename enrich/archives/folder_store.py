@@ -86,14 +86,22 @@ def _errors(uri: str, identifier: str) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        reason = exc.strerror or type(exc).__name__
-        if exc.errno in _FULL:
+        error = _original(exc)
+        reason = error.strerror or type(error).__name__
+        if error.errno in _FULL:
             raise NoSpace(uri, identifier, f"not stored: {reason}") from exc
-        if exc.errno in _DENIED:
+        if error.errno in _DENIED:
             raise AccessDenied(uri, identifier, f"not stored: {reason}") from exc
         raise StoreError(uri, identifier, f"not stored: {reason}") from exc
     except DAMAGE as exc:
         raise StoreRefused(uri, identifier, f"cannot be encoded: {' '.join(str(exc).split())[:200]}") from exc
+
+
+def _original(error: OSError) -> OSError:
+    """Give the error with its number: pydicom's writer raises another of the same type, without it."""
+    while error.errno is None and isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    return error
 
 
 def _digest_of(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import Message
@@ -78,6 +79,7 @@ def open_session(url: str, patience: Patience) -> requests.Session:
     POST is retried as GET is: storing the same object twice changes nothing, and the archive is asked
     for the object afterwards whatever it answered.
     """
+    _quieten()
     session = requests.Session()
     session.auth = credentials_for(url)
     session.headers["Accept"] = "application/dicom+json"
@@ -97,6 +99,13 @@ def open_session(url: str, patience: Patience) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry))
     return session
+
+
+def _quieten() -> None:
+    """Keep dicomweb-client's retry library from printing tracebacks where nobody configured logging."""
+    logger = logging.getLogger("retrying")
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
 
 
 def open_client(url: str, session: requests.Session, patience: Patience, chunk_bytes: int) -> DICOMwebClient:
@@ -128,7 +137,7 @@ def _must_end(response: requests.Response, **_: object) -> None:
             tail = (tail + chunk)[-_TAIL_BYTES:]
             yield chunk
         if closing not in tail:
-            raise requests.exceptions.ChunkedEncodingError("no closing boundary", response=response)
+            raise requests.exceptions.ChunkedEncodingError("no closing boundary")
 
     response.iter_content = checked  # type: ignore[method-assign,assignment]
 

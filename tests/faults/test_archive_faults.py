@@ -1,0 +1,648 @@
+"""Archives that answer wrongly, late, by halves or not at all, over real sockets; and full disks."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+from voxfleet.enrich.archives.archive import (
+    AccessDenied,
+    ArchiveError,
+    NoSpace,
+    NotThere,
+    ReadBackDiffers,
+    RetrieveError,
+    SearchError,
+    SearchUnanswered,
+    SeriesEntry,
+    SourceNotThere,
+    StoreError,
+    StoreRefused,
+)
+from voxfleet.enrich.archives.dicomweb import DicomwebArchive
+from voxfleet.enrich.archives.http_session import Patience
+from voxfleet.enrich.digest import dataset_digest
+
+PATIENCE = Patience(connect_s=1.0, read_s=0.4, retries=2, backoff_s=0.01)
+BOUNDARY = "b0undary"
+MakeSlices = Callable[..., list[Dataset]]
+Answer = Callable[["_Handler"], None]
+Expected = tuple[type[ArchiveError], bool, str]
+"""Kind of error, whether it is retryable, and what it says."""
+
+
+@dataclass
+class Pacs:
+    """A DICOMweb service of a few lines that keeps objects, and answers with faults in the order given."""
+
+    url: str = ""
+    held: dict[str, bytes] = field(default_factory=dict)
+    faults: dict[str, list[Answer]] = field(default_factory=lambda: {"search": [], "retrieve": [], "store": []})
+    seen: list[tuple[str, str | None]] = field(default_factory=list)
+    """Kind of each request and its Authorization field."""
+
+    def holds(self, *datasets: Dataset) -> None:
+        """Put objects in without a request."""
+        for dataset in datasets:
+            file = BytesIO()
+            pydicom.dcmwrite(file, dataset)
+            self.held[dataset.SOPInstanceUID] = file.getvalue()
+
+    def answers(self, kind: str, *faults: Answer) -> None:
+        """Answer the next requests of a kind so, and the rest rightly."""
+        self.faults[kind].extend(faults)
+
+    def times(self, kind: str) -> int:
+        """How many requests of a kind came."""
+        return sum(each == kind for each, _ in self.seen)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    pacs: Pacs
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        self._answer("retrieve" if "/studies/" in self.path and "/instances?" not in self.path else "search")
+
+    def do_POST(self) -> None:
+        self.body = self.rfile.read(int(self.headers["Content-Length"]))
+        self._answer("store")
+
+    def _answer(self, kind: str) -> None:
+        self.pacs.seen.append((kind, self.headers["Authorization"]))
+        queue = self.pacs.faults[kind]
+        (queue.pop(0) if queue else getattr(_Handler, kind))(self)
+
+    def reply(self, status: int, body: bytes = b"", content_type: str = "text/plain", **fields: str) -> None:
+        """One whole answer."""
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in fields.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def search(self) -> None:
+        found: dict[str, list[Dataset]] = {}
+        for each in self.objects():
+            found.setdefault(each.SeriesInstanceUID, []).append(each)
+        tell = [_match(each[0], len(each)) for each in found.values()]
+        offset = int((re.search(r"offset=(\d+)", self.path) or ["", "0"])[1])
+        self.reply(200, json.dumps(tell[offset:]).encode(), "application/dicom+json")
+
+    def retrieve(self) -> None:
+        instance = re.search(r"/instances/([\d.]+)", self.path)
+        parts = [data for uid, data in self.pacs.held.items() if instance is None or uid == instance[1]]
+        self.reply(200, multipart(parts), MULTIPART) if parts else self.reply(404)
+
+    def store(self) -> None:
+        self.keep()
+        self.reply(200, json.dumps({"00081198": {"vr": "SQ", "Value": []}}).encode(), "application/dicom+json")
+
+    def keep(self) -> None:
+        dataset = pydicom.dcmread(BytesIO(self.body[self.body.index(b"\r\n\r\n") + 4 : self.body.rindex(b"\r\n--")]))
+        self.pacs.holds(dataset)
+
+    def objects(self) -> list[Dataset]:
+        return [pydicom.dcmread(BytesIO(each)) for each in self.pacs.held.values()]
+
+
+MULTIPART = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+
+
+def multipart(parts: list[bytes]) -> bytes:
+    """Objects as the body of an answer (RFC 2387)."""
+    head = f"\r\n--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    return b"".join(head + each for each in parts) + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def _match(dataset: Dataset, instances: int) -> dict[str, dict[str, object]]:
+    return {
+        "00080060": {"vr": "CS", "Value": [dataset.Modality]},
+        "0020000D": {"vr": "UI", "Value": [dataset.StudyInstanceUID]},
+        "0020000E": {"vr": "UI", "Value": [dataset.SeriesInstanceUID]},
+        "00201209": {"vr": "IS", "Value": [instances]},
+    }
+
+
+def status(code: int, **fields: str) -> Answer:
+    """Answer with a status code and no body."""
+    return lambda handler: handler.reply(code, **fields)
+
+
+def hang(handler: _Handler) -> None:
+    """Answer nothing for longer than the client waits."""
+    time.sleep(3 * PATIENCE.read_s)
+
+
+def hang_up(handler: _Handler) -> None:
+    """Close the connection without an answer."""
+    handler.close_connection = True
+
+
+def cut(handler: _Handler) -> None:
+    """Announce the whole answer, send half of it, close."""
+    body = multipart(list(handler.pacs.held.values()))
+    handler.send_response(200)
+    handler.send_header("Content-Type", MULTIPART)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: len(body) // 2])
+    handler.close_connection = True
+
+
+def cut_unseen(handler: _Handler) -> None:
+    """As Orthanc does, announce no length; send all but the last 4 kB, close."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", MULTIPART)
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    handler.wfile.write(multipart(list(handler.pacs.held.values()))[:-4096])
+    handler.close_connection = True
+
+
+def stall(handler: _Handler) -> None:
+    """Begin an answer and fall silent in the middle."""
+    body = multipart(list(handler.pacs.held.values()))
+    handler.send_response(200)
+    handler.send_header("Content-Type", MULTIPART)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[:1000])
+    handler.wfile.flush()
+    time.sleep(3 * PATIENCE.read_s)
+    handler.close_connection = True
+
+
+def failed(code: int, reason: int) -> Answer:
+    """Answer that the object failed, with a Failure Reason, as DICOM JSON."""
+    item = {"00081197": {"vr": "US", "Value": [reason]}}
+    body = json.dumps({"00081198": {"vr": "SQ", "Value": [item]}}).encode()
+    return lambda handler: handler.reply(code, body, "application/dicom+json")
+
+
+def failed_xml(code: int, reason: int) -> Answer:
+    """Answer that the object failed, as DICOM XML (PS3.19 A.1)."""
+    body = (
+        '<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence"><Item number="1">'
+        '<DicomAttribute tag="00081197" vr="US" keyword="FailureReason">'
+        f'<Value number="1">{reason}</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>'
+    ).encode()
+    return lambda handler: handler.reply(code, body, "application/dicom+xml")
+
+
+def change(handler: _Handler) -> None:
+    """Store the object with another pixel value, and report success."""
+    _Handler.store(handler)
+    for dataset in handler.objects():
+        dataset.PixelData = b"\1" + dataset.PixelData[1:]
+        handler.pacs.holds(dataset)
+
+
+def accept_and_drop(code: int) -> Answer:
+    """Report success and keep nothing."""
+    return lambda handler: handler.reply(code, b"{}", "application/dicom+json")
+
+
+def stored_with(code: int, body: bytes, content_type: str) -> Answer:
+    """Keep the object, and answer something else than DICOM JSON."""
+
+    def answer(handler: _Handler) -> None:
+        handler.keep()
+        handler.reply(code, body, content_type)
+
+    return answer
+
+
+@pytest.fixture
+def pacs() -> Iterator[Pacs]:
+    """A service on a free port of 127.0.0.1 in threads of its own."""
+    pacs = Pacs()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"pacs": pacs}))
+    server.daemon_threads = True
+    pacs.url = f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield pacs
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def archive(pacs: Pacs) -> Iterator[DicomwebArchive]:
+    """Our side."""
+    archive = DicomwebArchive(pacs.url, PATIENCE)
+    yield archive
+    archive.close()
+
+
+def _check(error: ArchiveError, expected: Expected) -> None:
+    """An error of that kind and no other, in one line that names the archive and the reason."""
+    kind, retryable, names = expected
+    assert type(error) is kind
+    assert error.retryable is retryable
+    assert error.args[0] in str(error)
+    assert names in str(error)
+    assert "\n" not in str(error)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_the_service_keeps_the_contract(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, tmp_path: Path
+) -> None:
+    """Without faults the double searches, stores and gives back: the errors below come from the faults."""
+    slices = ct_slices(2)
+    assert [archive.store(each).already_there for each in slices] == [False, False]
+    (entry,) = archive.search()
+    assert entry == SeriesEntry(slices[0].StudyInstanceUID, slices[0].SeriesInstanceUID, "CT", 2)
+    got = archive.retrieve(entry, tmp_path).instances
+    assert {dataset_digest(pydicom.dcmread(each.path)) for each in got} == {dataset_digest(each) for each in slices}
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (status(401), (AccessDenied, False, "401")),
+        (status(403), (AccessDenied, False, "VOXFLEET_DICOMWEB")),
+        (status(404), (SourceNotThere, False, "404")),
+        (status(400), (SearchError, False, "400")),
+        (status(500), (SearchUnanswered, True, "500")),
+        (lambda handler: handler.reply(200, b"<html>", "text/html"), (SearchError, False, "cannot be understood")),
+        (hang, (SearchUnanswered, True, "no answer within 0.4 s")),
+    ],
+)
+def test_search_faults(pacs: Pacs, archive: DicomwebArchive, fault: Answer, expected: Expected) -> None:
+    """Each answer to a search that is none gives its own error."""
+    pacs.answers("search", fault)
+    with pytest.raises(ArchiveError) as caught:
+        list(archive.search())
+    _check(caught.value, expected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (status(401), (AccessDenied, False, "401")),
+        (status(403), (AccessDenied, False, "403")),
+        (status(404), (NotThere, False, "404")),
+        (status(409), (RetrieveError, True, "409")),
+        (status(500), (RetrieveError, True, "500")),
+        (hang, (RetrieveError, True, "no answer within 0.4 s")),
+        (stall, (RetrieveError, True, "no answer within 0.4 s")),
+        (cut, (RetrieveError, True, "broke in the middle")),
+        (cut_unseen, (RetrieveError, True, "broke in the middle")),
+        (lambda handler: handler.reply(200, b"<html>", "text/html"), (RetrieveError, True, "cannot be understood")),
+        (lambda handler: handler.reply(200, multipart([b"no DICOM"]), MULTIPART), (RetrieveError, True, "understood")),
+        (lambda handler: handler.reply(200, multipart([]), MULTIPART), (NotThere, False, "no instance")),
+    ],
+)
+def test_retrieve_faults(
+    pacs: Pacs,
+    archive: DicomwebArchive,
+    ct_slices: MakeSlices,
+    tmp_path: Path,
+    fault: Answer,
+    expected: Expected,
+) -> None:
+    """Each answer that is no whole series gives its own error, which names the series."""
+    slices = ct_slices(2)
+    pacs.holds(*slices)
+    pacs.answers("retrieve", fault)
+    entry = SeriesEntry(slices[0].StudyInstanceUID, slices[0].SeriesInstanceUID, "CT", 2)
+    with pytest.raises(ArchiveError, match=entry.series_instance_uid) as caught:
+        archive.retrieve(entry, tmp_path)
+    _check(caught.value, expected)
+    assert len(archive.retrieve(entry, tmp_path).instances) == 2
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_a_series_of_another_count(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, tmp_path: Path, keep: int
+) -> None:
+    """An archive that gives fewer or more instances than it told gave no series."""
+    slices = ct_slices(3)
+    pacs.holds(*slices[:keep])
+    entry = SeriesEntry(slices[0].StudyInstanceUID, slices[0].SeriesInstanceUID, "CT", 2)
+    with pytest.raises(RetrieveError, match=f"gave {keep} of 2"):
+        archive.retrieve(entry, tmp_path)
+
+
+def test_an_object_of_another_series(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, tmp_path: Path
+) -> None:
+    """An object of a series that was not asked for is an error, not a slice."""
+    pacs.holds(*ct_slices(1))
+    entry = SeriesEntry(generate_uid(), generate_uid(), "CT", 1)
+    with pytest.raises(RetrieveError, match="gave an object of series"):
+        archive.retrieve(entry, tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_an_object_that_names_a_path(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, tmp_path: Path
+) -> None:
+    """A SOP Instance UID that climbs out of the folder is refused, and nothing is written."""
+    (dataset,) = ct_slices(1)
+    dataset.SOPInstanceUID = "../../escape"
+    pacs.holds(dataset)
+    entry = SeriesEntry(dataset.StudyInstanceUID, dataset.SeriesInstanceUID, "CT", 1)
+    with pytest.raises(RetrieveError, match="SOPInstanceUID"):
+        archive.retrieve(entry, tmp_path / "a" / "b")
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [
+        (status(401), (AccessDenied, False, "401")),
+        (status(403), (AccessDenied, False, "403")),
+        (status(400), (StoreRefused, False, "400")),
+        (status(404), (StoreRefused, False, "404")),
+        (status(409), (StoreRefused, False, "409")),
+        (status(413), (StoreRefused, False, "413")),
+        (status(500), (StoreError, True, "500")),
+        (status(507), (NoSpace, False, "507")),
+        (failed(409, 0x0122), (StoreRefused, False, "SOP class not supported (0122H)")),
+        (failed_xml(409, 0x0122), (StoreRefused, False, "SOP class not supported (0122H)")),
+        (failed(409, 0xA700), (NoSpace, False, "out of resources (A700H)")),
+        (failed(202, 0x0110), (StoreRefused, False, "processing failure (0110H)")),
+        (failed(200, 0x0110), (StoreRefused, False, "processing failure (0110H)")),
+        (failed(200, 0xA702), (NoSpace, False, "out of resources (A702H)")),
+        (failed_xml(200, 0xC122), (StoreRefused, False, "transfer syntax not supported (C122H)")),
+        (hang, (StoreError, True, "no answer within 0.4 s")),
+        (accept_and_drop(200), (StoreError, True, "does not hold it")),
+        (accept_and_drop(202), (StoreError, True, "does not hold it")),
+        (change, (ReadBackDiffers, False, "another data set")),
+    ],
+)
+def test_store_faults(
+    pacs: Pacs,
+    archive: DicomwebArchive,
+    ct_slices: MakeSlices,
+    fault: Answer,
+    expected: Expected,
+) -> None:
+    """Each way not to store an object gives its own error, which names the object."""
+    (dataset,) = ct_slices(1)
+    pacs.answers("store", fault)
+    with pytest.raises(ArchiveError, match=dataset.SOPInstanceUID) as caught:
+        archive.store(dataset)
+    _check(caught.value, expected)
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "content_type"),
+    [
+        (200, b"", "text/plain"),
+        (202, b"{}", "application/dicom+json"),
+        (200, b"[{}]", "application/dicom+json"),
+        (200, b"not JSON", "application/dicom+json"),
+        (200, b"stored, thank you", "text/html"),
+    ],
+)
+def test_only_what_comes_back_counts(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, code: int, body: bytes, content_type: str
+) -> None:
+    """An object that comes back equal is stored, however oddly the archive answered the store."""
+    (dataset,) = ct_slices(1)
+    pacs.answers("store", stored_with(code, body, content_type))
+    assert archive.store(dataset).sha256 == dataset_digest(dataset)
+
+
+@pytest.mark.parametrize("fault", [status(500), cut, cut_unseen, hang])
+def test_reading_back_fails(pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, fault: Answer) -> None:
+    """Stored but not read back is not completed: an error that may pass, and the next try finds the object."""
+    (dataset,) = ct_slices(1)
+    pacs.answers("retrieve", _Handler.retrieve, fault)
+    with pytest.raises(StoreError) as caught:
+        archive.store(dataset)
+    assert caught.value.retryable
+    assert archive.store(dataset).already_there
+
+
+@pytest.mark.parametrize("code", [429, 502, 503, 504])
+def test_a_busy_archive_is_asked_again(
+    pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, tmp_path: Path, code: int
+) -> None:
+    """Not now, then yes: every verb goes through without an error, also the object sent whole a second time."""
+    (dataset,) = ct_slices(1)
+    dataset.add_new(0x00091001, "OB", bytes(3_000_000))  # more than dicomweb-client's chunk, which cannot be sent twice
+    for kind in ("search", "retrieve", "store"):
+        pacs.answers(kind, status(code), status(code, Retry_After="0"))
+    assert archive.store(dataset).sha256 == dataset_digest(dataset)
+    (entry,) = archive.search()
+    assert isinstance(entry, SeriesEntry)
+    assert len(archive.retrieve(entry, tmp_path).instances) == 1
+    assert pacs.times("store") == 3
+
+
+def test_a_busy_archive_is_not_asked_for_ever(pacs: Pacs, archive: DicomwebArchive) -> None:
+    """After the retries that patience allows, busy is an error that may pass."""
+    pacs.answers("search", *[status(503)] * 10)
+    with pytest.raises(SearchUnanswered, match="503") as caught:
+        list(archive.search())
+    assert caught.value.retryable
+    assert pacs.times("search") == 1 + PATIENCE.retries
+
+
+def test_a_broken_connection_is_tried_again(pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices) -> None:
+    """A connection that breaks before an answer is taken up again, for asking and for storing."""
+    (dataset,) = ct_slices(1)
+    pacs.answers("search", hang_up)
+    pacs.answers("store", hang_up)
+    assert archive.store(dataset).sha256 == dataset_digest(dataset)
+    assert len(list(archive.search())) == 1
+
+
+def test_silence_is_not_tried_again(pacs: Pacs, archive: DicomwebArchive) -> None:
+    """An archive that hangs costs one waiting time, not one for each retry."""
+    pacs.answers("search", hang, hang, hang)
+    with pytest.raises(SearchUnanswered):
+        list(archive.search())
+    assert pacs.times("search") == 1
+
+
+def test_nobody_listens() -> None:
+    """A port where nothing listens is an error that may pass."""
+    archive = DicomwebArchive("http://127.0.0.1:9/dicom-web", PATIENCE)
+    with pytest.raises(SearchUnanswered, match="no connection") as caught:
+        list(archive.search())
+    assert caught.value.retryable
+
+
+def test_an_archive_without_paging(pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices) -> None:
+    """An archive that gives all series whatever the offset is listed once, and the search ends."""
+    pacs.holds(*ct_slices(1), *ct_slices(1))
+
+    def everything(handler: _Handler) -> None:
+        handler.path = handler.path.replace("offset=", "ignored=")
+        _Handler.search(handler)
+
+    pacs.answers("search", *[everything] * 5)
+    assert len(list(archive.search())) == 2
+
+
+def test_an_archive_that_does_not_count(pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices) -> None:
+    """Where Number of Series Related Instances is absent, the instances are counted; UIDs that are none are refused."""
+    slices = ct_slices(2)
+    one, bad = _match(slices[0], 2), _match(slices[0], 2)
+    del one["00201209"]
+    bad["0020000E"]["Value"] = ["6fa459ea-ee8a"]
+    instances = [{"00080018": {"vr": "UI", "Value": [each.SOPInstanceUID]}} for each in slices]
+    for body in ([one, bad], [], instances, []):
+        pacs.answers(
+            "search", lambda handler, body=body: handler.reply(200, json.dumps(body).encode(), "application/json")
+        )
+    entry, refused = archive.search()
+    assert isinstance(entry, SeriesEntry)
+    assert entry.instances == 2
+    assert (refused.identifier, refused.code) == ("6fa459ea-ee8a", "INVALID_UID")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({"USER": "user", "PASSWORD": "s3cret"}, "Basic dXNlcjpzM2NyZXQ="),  # RFC 7617: base64 of user:s3cret
+        ({"TOKEN": "s3cret"}, "Bearer s3cret"),
+        ({"TOKEN_FILE": "token"}, "Bearer s3cret"),
+        ({"USER": "user", "PASSWORD": "s3cret", "HOST": "127.0.0.1"}, "Basic dXNlcjpzM2NyZXQ="),
+        ({"TOKEN": "s3cret", "HOST": "other.example"}, None),
+        ({}, None),
+    ],
+)
+def test_credentials_reach_the_archive_and_nothing_else(
+    pacs: Pacs,
+    ct_slices: MakeSlices,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    case: tuple[dict[str, str], str | None],
+) -> None:
+    """Every request bears the credentials, meant for this host only; no log, error, URI or repr shows them."""
+    caplog.set_level(logging.DEBUG)
+    given, field = case
+    (tmp_path / "token").write_text("s3cret\n")
+    monkeypatch.setenv("NETRC", "/dev/null")
+    for name, value in given.items():
+        monkeypatch.setenv(f"VOXFLEET_DICOMWEB_{name}", str(tmp_path / value) if name == "TOKEN_FILE" else value)
+    archive = DicomwebArchive(pacs.url, PATIENCE)
+    stored = archive.store(ct_slices(1)[0])
+    pacs.answers("search", status(401))
+    with pytest.raises(AccessDenied) as caught:
+        list(archive.search())
+    assert {each for _, each in pacs.seen} == {field}
+    shown = [caplog.text, str(caught.value), repr(caught.value), archive.uri, repr(stored), repr(vars(archive))]
+    shown.append(repr(archive._session.auth))
+    assert not any("s3cret" in each or "dXNlcjpzM2NyZXQ" in each for each in shown)
+
+
+def test_a_token_that_is_replaced(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token file is read for each request: a token that was replaced while we run is used."""
+    monkeypatch.setenv("VOXFLEET_DICOMWEB_TOKEN_FILE", str(tmp_path / "token"))
+    archive = DicomwebArchive(pacs.url, PATIENCE)
+    for token in ("one", "two"):
+        (tmp_path / "token").write_text(token)
+        list(archive.search())
+    assert [each for _, each in pacs.seen] == ["Bearer one", "Bearer two"]
+
+
+def test_netrc(pacs: Pacs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without variables the host's entry in .netrc is used; a bearer token goes before it."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login user password s3cret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    list(DicomwebArchive(pacs.url, PATIENCE).search())
+    monkeypatch.setenv("VOXFLEET_DICOMWEB_TOKEN", "t0ken")
+    list(DicomwebArchive(pacs.url, PATIENCE).search())
+    assert [each for _, each in pacs.seen] == ["Basic dXNlcjpzM2NyZXQ=", "Bearer t0ken"]
+
+
+@pytest.mark.orthanc
+def test_a_real_archive_with_a_password(
+    start_orthanc: Callable[..., object], ct_slices: MakeSlices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Orthanc with a password: denied without it and with a wrong one, whole with the right one."""
+    orthanc = start_orthanc(user="fleet", password="s3cret")
+    url, denied = orthanc.url, []
+    for password in ("", "wrong", "s3cret"):
+        if password:
+            monkeypatch.setenv("VOXFLEET_DICOMWEB_USER", "fleet")
+            monkeypatch.setenv("VOXFLEET_DICOMWEB_PASSWORD", password)
+        try:
+            assert list(DicomwebArchive(url, PATIENCE).search()) == []
+        except AccessDenied as exc:
+            denied.append(str(exc))
+    assert len(denied) == 2
+    assert all("401" in each and "wrong" not in each for each in denied)
+    assert not DicomwebArchive(url, PATIENCE).store(ct_slices(1)[0]).already_there
+
+
+DISK = """
+import pickle, sys, pydicom
+from pathlib import Path
+from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.archive import ArchiveError
+root = Path(sys.argv[1])
+try:
+    FolderArchive(root).store(pydicom.dcmread(sys.argv[2]))
+except ArchiveError as exc:
+    print(exc.code, exc.retryable, exc)
+print(sum(each.is_file() for each in root.rglob("*")), "files")
+"""
+
+
+def _on_disk(tmp_path: Path, options: str, dataset: Dataset) -> list[str]:
+    """Lines that a store prints, onto a small file system of its own."""
+    own = ["unshare", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs a mount namespace of its own (unshare)")
+    dataset.save_as(tmp_path / "object.dcm")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" -c "$4" "$2" "$5"'
+    command = [*own, "sh", "-c", script, "sh", options, disk, sys.executable, DISK, tmp_path / "object.dcm"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_a_full_disk(tmp_path: Path, ct_slices: MakeSlices) -> None:
+    """A disk with room for less than the object: one line that names it, and no half file left."""
+    (dataset,) = ct_slices(1)
+    error, files = _on_disk(tmp_path, "size=16k", dataset)
+    assert error.startswith("NO_SPACE False dir:")
+    assert dataset.SOPInstanceUID in error
+    assert "No space left on device" in error
+    assert files == "0 files"
+
+
+def test_a_disk_that_may_not_be_written(tmp_path: Path, ct_slices: MakeSlices) -> None:
+    """A read-only disk: one line that names the object and the reason."""
+    (dataset,) = ct_slices(1)
+    error, files = _on_disk(tmp_path, "ro", dataset)
+    assert error.startswith("ACCESS_DENIED False dir:")
+    assert dataset.SOPInstanceUID in error
+    assert "Read-only file system" in error
+    assert files == "0 files"
+
+
+def test_a_disk_with_room(tmp_path: Path, ct_slices: MakeSlices) -> None:
+    """The same with room enough stores the object."""
+    assert _on_disk(tmp_path, "size=1m", ct_slices(1)[0]) == ["1 files"]
