@@ -31,6 +31,7 @@ _CARD: dict[str, type] = {
     "weights_licence": str,
     "citations": list,
 }
+_CARD_OPTIONAL: dict[str, type] = {"commercial_use": bool}
 _SEGMENT: dict[str, type] = {
     "number": int,
     "label": str,
@@ -70,7 +71,7 @@ def read_card(path: Path | Traversable) -> ModelCard:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise InvalidCard(file, "", f"cannot be read: {exc}") from exc
-    card = _checked(file, "", content, _CARD, {})
+    card = _checked(file, "", content, _CARD, _CARD_OPTIONAL)
     segments = tuple(_segment(file, number, item) for number, item in enumerate(card["segments"], start=1))
     weights = [_checked(file, f"weights[{n}]", item, _WEIGHTS, {}) for n, item in enumerate(card["weights"])]
     return ModelCard(
@@ -80,6 +81,7 @@ def read_card(path: Path | Traversable) -> ModelCard:
         weights=tuple(Weights(item["url"], item["sha256"]) for item in weights),
         parameters=_parameters(file, card["parameters"]),
         citations=_texts(file, "citations", card["citations"]),
+        commercial_use=card.get("commercial_use", True),
     )
 
 
@@ -145,6 +147,6 @@ def _checked(
             raise InvalidCard(file, f"{prefix}{key}", "missing key")
     for key, value in item.items():
         kind = needed.get(key) or optional[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
+        if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
             raise InvalidCard(file, f"{prefix}{key}", f"{kind.__name__} is needed, not {type(value).__name__}")
     return item

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import highdicom as hd
 
@@ -31,6 +33,11 @@ class Weights:
 
     url: str
     sha256: str
+
+    @property
+    def file(self) -> str:
+        """Name of the file: the last part of the URL's path."""
+        return PurePosixPath(urlsplit(self.url).path).name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,8 @@ class ModelCard:
         SPDX identifiers; ``none`` where there are no weights.
     citations : tuple of str
         Papers that the numbers come from.
+    commercial_use : bool
+        Whether the licence of the weights allows it, as far as the licence's name does not say.
     """
 
     name: str
@@ -78,6 +87,12 @@ class ModelCard:
     code_licence: str
     weights_licence: str
     citations: tuple[str, ...]
+    commercial_use: bool = True
+
+    @property
+    def forbids_commercial_use(self) -> bool:
+        """Whether the licence of the weights forbids commercial use: so said, or Creative Commons' NC in its name."""
+        return not self.commercial_use or "NC" in self.weights_licence.upper().split("-")
 
     @property
     def weights_sha256(self) -> str:
