@@ -1,4 +1,4 @@
-"""Archives that answer wrongly, late, by halves or not at all, over real sockets; and full disks."""
+"""Archives that answer wrongly, late, by halves or not at all, over real sockets."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import json
 import logging
 import pickle
 import re
-import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -594,55 +591,3 @@ def test_a_real_archive_with_a_password(
     assert len(denied) == 2
     assert all("401" in each and "wrong" not in each for each in denied)
     assert not DicomwebArchive(url, PATIENCE).store(ct_slices(1)[0]).already_there
-
-
-DISK = """
-import pickle, sys, pydicom
-from pathlib import Path
-from voxfleet.enrich.archives.folder import FolderArchive
-from voxfleet.enrich.archives.archive import ArchiveError
-root = Path(sys.argv[1])
-try:
-    FolderArchive(root).store(pydicom.dcmread(sys.argv[2]))
-except ArchiveError as exc:
-    print(exc.code, exc.retryable, exc)
-print(sum(each.is_file() for each in root.rglob("*")), "files")
-"""
-
-
-def _on_disk(tmp_path: Path, options: str, dataset: Dataset) -> list[str]:
-    """Lines that a store prints, onto a small file system of its own."""
-    own = ["unshare", "--map-root-user", "--mount"]
-    if not shutil.which("unshare") or subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("needs a mount namespace of its own (unshare)")
-    dataset.save_as(tmp_path / "object.dcm")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" -c "$4" "$2" "$5"'
-    command = [*own, "sh", "-c", script, "sh", options, disk, sys.executable, DISK, tmp_path / "object.dcm"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-
-
-def test_a_full_disk(tmp_path: Path, ct_slices: MakeSlices) -> None:
-    """A disk with room for less than the object: one line that names it, and no half file left."""
-    (dataset,) = ct_slices(1)
-    error, files = _on_disk(tmp_path, "size=16k", dataset)
-    assert error.startswith("NO_SPACE False dir:")
-    assert dataset.SOPInstanceUID in error
-    assert "No space left on device" in error
-    assert files == "0 files"
-
-
-def test_a_disk_that_may_not_be_written(tmp_path: Path, ct_slices: MakeSlices) -> None:
-    """A read-only disk: one line that names the object and the reason."""
-    (dataset,) = ct_slices(1)
-    error, files = _on_disk(tmp_path, "ro", dataset)
-    assert error.startswith("ACCESS_DENIED False dir:")
-    assert dataset.SOPInstanceUID in error
-    assert "Read-only file system" in error
-    assert files == "0 files"
-
-
-def test_a_disk_with_room(tmp_path: Path, ct_slices: MakeSlices) -> None:
-    """The same with room enough stores the object."""
-    assert _on_disk(tmp_path, "size=1m", ct_slices(1)[0]) == ["1 files"]
