@@ -5,23 +5,21 @@ from __future__ import annotations
 import highdicom as hd
 import numpy as np
 from pydicom import Dataset
-from pydicom.charset import convert_encodings, default_encoding
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
 from pydicom.uid import UID, RLELossless, SegmentationStorage
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
-from .composite import SeriesRole, new_instance, reference_item, source_references
+from .composite import SeriesRole, new_instance, source_references
+from .encoded import keep_encoding
 from .equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
+from .functional_groups import PlaneGroups, SourceFrame, functional_groups, plane_groups
 from .patient_study import text
 from .segment_frames import (
-    PlaneGroups,
     SegmentFrame,
     binary_frames,
-    element_bytes,
     encode_labelmap,
-    functional_groups,
     labelmap_frames,
     pack_binary,
     segment_counts,
@@ -36,8 +34,6 @@ ROLES = {
     BINARY: SeriesRole("seg", SegmentationStorage, "SEG", 0, PURPOSE),
     LABELMAP: SeriesRole("seg", LabelMapSegmentationStorage, "SEG", 0, PURPOSE),
 }
-SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
-SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 BACKGROUND = Code("125040", "DCM", "Background")
 SAME_POSITION_MM = 1e-3
 """A slice of the volume closer than this to its source slice takes its position as written there."""
@@ -101,9 +97,7 @@ def encode_seg(
     dataset.SegmentSequence = [_segment_item(segment, producer) for segment in segmentation.segments]
     if segmentation_type == LABELMAP:
         dataset.SegmentSequence.insert(0, _background_item())
-    # Without it pydicom reads all functional groups again before it writes them.
-    charset = dataset.get("SpecificCharacterSet")
-    dataset.set_original_encoding(False, True, convert_encodings(charset) if charset else default_encoding)
+    keep_encoding(dataset)
     return dataset
 
 
@@ -155,7 +149,7 @@ def _add_binary(dataset: Dataset, segmentation: Segmentation, frames: tuple[Segm
     dataset.SegmentationType = BINARY
     dataset.BitsAllocated = dataset.BitsStored = 1
     dataset.HighBit = 0
-    dataset.SegmentsOverlap = "YES" if _share_voxels(segmentation) else "NO"
+    dataset.SegmentsOverlap = "YES" if segmentation.overlapping and _share_voxels(segmentation) else "NO"
     dataset.NumberOfFrames = len(frames)
     dataset.PixelData = pack_binary(segmentation, frames)
     dataset["PixelData"].VR = "OB"
@@ -209,24 +203,23 @@ def _add_functional_groups(dataset: Dataset, source: SourceImage, frames: tuple[
     planes = _planes_of_source(source)
     if not planes:
         dataset.SourceImageSequence = source_references(source)
-    groups = {k: _plane_groups(source, k, planes.get(k)) for k in sorted({frame.k for frame in frames})}
-    raw = functional_groups(frames, groups)
+    raw = functional_groups(frames, _plane_groups(source, planes, sorted({frame.k for frame in frames})))
     dataset[raw.tag] = raw
 
 
-def _planes_of_source(source: SourceImage) -> dict[int, tuple[Dataset, list[float]]]:
-    """Reference to the source's frame, and its position, for each slice k; none where the volume was resampled."""
+def _planes_of_source(source: SourceImage) -> dict[int, tuple[SourceFrame, list[float]]]:
+    """The source's frame, and its position, for each slice k; none where the volume was resampled."""
     header = source.headers[0]
     frames = header.get("PerFrameFunctionalGroupsSequence")
     if frames is None:
-        planes = [(reference_item(h.SOPClassUID, h.SOPInstanceUID), _position(h)) for h in source.headers]
+        planes = [(SourceFrame(str(h.SOPClassUID), str(h.SOPInstanceUID)), _position(h)) for h in source.headers]
     else:
         planes = []
         for number in source.frame_numbers:
-            item = reference_item(header.SOPClassUID, header.SOPInstanceUID, {"ReferencedFrameNumber": number})
+            frame = SourceFrame(str(header.SOPClassUID), str(header.SOPInstanceUID), number)
             places = (frames[number - 1], header.SharedFunctionalGroupsSequence[0])
             place = next(groups for groups in places if "PlanePositionSequence" in groups)
-            planes.append((item, _position(place.PlanePositionSequence[0])))
+            planes.append((frame, _position(place.PlanePositionSequence[0])))
     if source.repairs and not _in_place(source, [position for _, position in planes]):
         return {}
     return dict(enumerate(planes))
@@ -243,23 +236,17 @@ def _position(dataset: Dataset) -> list[float]:
     return [float(value) for value in dataset.ImagePositionPatient]
 
 
-def _plane_groups(source: SourceImage, k: int, plane: tuple[Dataset, list[float]] | None) -> PlaneGroups:
-    """Where slice k lies, and the frame it was derived from (none if the volume was resampled)."""
-    placed = source.volume.get_plane_position(k)
-    derivation = []
-    if plane is not None:
-        reference, position = plane
-        if np.allclose(position, _position(placed[0]), rtol=0, atol=SAME_POSITION_MM):
-            placed = hd.PlanePositionSequence("PATIENT", position)
-        reference.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
-        reference.SpatialLocationsPreserved = "YES"
-        derived = Dataset()
-        derived.DerivationCodeSequence = [code_item(SEGMENTATION_DERIVATION)]
-        derived.SourceImageSequence = [reference]
-        derivation = [derived]
-    return PlaneGroups(
-        element_bytes("DerivationImageSequence", derivation), element_bytes("PlanePositionSequence", placed)
-    )
+def _plane_groups(
+    source: SourceImage, planes: dict[int, tuple[SourceFrame, list[float]]], slices: list[int]
+) -> dict[int, PlaneGroups]:
+    """Where each slice k lies, and the frame it was derived from (none if the volume was resampled)."""
+    grid = source.volume.map_indices_to_reference(np.array([[k, 0, 0] for k in slices]))
+    groups = {}
+    for k, placed in zip(slices, grid.tolist(), strict=True):
+        frame, position = planes.get(k, (None, placed))
+        near = all(abs(a - b) <= SAME_POSITION_MM for a, b in zip(position, placed, strict=True))
+        groups[k] = plane_groups(frame, position if near else placed)
+    return groups
 
 
 def _segment_item(segment: Segment, producer: Producer) -> Dataset:

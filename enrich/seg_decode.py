@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import highdicom as hd
 import numpy as np
@@ -16,6 +15,7 @@ from pydicom.uid import RLELossless
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
 from .equipment import code_of
+from .functional_groups import FramePlace, frame_places
 
 GRID_TOLERANCE = 0.05
 """A frame may lie off the grid by this part of a voxel."""
@@ -33,14 +33,6 @@ class DecodeError(Error):
 
     def __str__(self) -> str:
         return f"SEG {self.args[0]}: {self.args[1]}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Place:
-    """Number of the segment (0 in a label map) and first voxel in LPS mm of one frame."""
-
-    number: int
-    position: NDArray[np.float64]
 
 
 def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None = None) -> Segmentation:
@@ -64,7 +56,7 @@ def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None 
     DecodeError
         If frames are off the grid, or overlap so that no segment holds the shared part alone.
     """
-    places = tuple(_places(dataset))
+    places = frame_places(dataset)
     grid = _grid(dataset, places) if geometry is None else _bare(geometry)
     slices = _slices(dataset, places, grid)
     items = [item for item in dataset.SegmentSequence if int(item.SegmentNumber) != 0]
@@ -82,24 +74,14 @@ def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None 
 
 def frame_segments(dataset: Dataset) -> tuple[int, ...]:
     """Referenced Segment Number of each frame; 0 for each frame of a label map."""
-    return tuple(place.number for place in _places(dataset))
-
-
-def _places(dataset: Dataset) -> Iterator[_Place]:
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    for groups in dataset.PerFrameFunctionalGroupsSequence:
-        found = groups if "PlanePositionSequence" in groups else shared
-        position = np.array(found.PlanePositionSequence[0].ImagePositionPatient, float)
-        found = groups if "SegmentIdentificationSequence" in groups else shared
-        identification = found.get("SegmentIdentificationSequence")
-        yield _Place(int(identification[0].ReferencedSegmentNumber) if identification else 0, position)
+    return tuple(place.number for place in frame_places(dataset))
 
 
 def _bare(geometry: hd.VolumeGeometry | hd.Volume) -> hd.VolumeGeometry:
     return geometry.get_geometry() if isinstance(geometry, hd.Volume) else geometry
 
 
-def _grid(dataset: Dataset, places: tuple[_Place, ...]) -> hd.VolumeGeometry:
+def _grid(dataset: Dataset, places: tuple[FramePlace, ...]) -> hd.VolumeGeometry:
     """Smallest grid that holds all frames, k ascending along the normal (row x column)."""
     shared = dataset.SharedFunctionalGroupsSequence[0]
     groups = dataset.PerFrameFunctionalGroupsSequence[0]
@@ -118,7 +100,7 @@ def _grid(dataset: Dataset, places: tuple[_Place, ...]) -> hd.VolumeGeometry:
     return hd.VolumeGeometry(affine, shape, "PATIENT", str(dataset.FrameOfReferenceUID))
 
 
-def _slices(dataset: Dataset, places: tuple[_Place, ...], grid: hd.VolumeGeometry) -> list[int]:
+def _slices(dataset: Dataset, places: tuple[FramePlace, ...], grid: hd.VolumeGeometry) -> list[int]:
     """Slice k of each frame."""
     uid = str(dataset.SOPInstanceUID)
     if (int(dataset.Rows), int(dataset.Columns)) != grid.spatial_shape[1:]:
@@ -152,7 +134,7 @@ def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
 
 
 def _paint(
-    dataset: Dataset, places: tuple[_Place, ...], slices: list[int], array: NDArray[np.generic]
+    dataset: Dataset, places: tuple[FramePlace, ...], slices: list[int], array: NDArray[np.generic]
 ) -> dict[int, tuple[int, ...]]:
     """Fill the label map, small segments over large ones; returns which segments each one contains."""
     masks = list(zip(places, slices, _frames(dataset), strict=True))

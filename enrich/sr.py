@@ -26,9 +26,11 @@ from .content_items import (
     container,
     image_item,
     number_item,
+    root,
     text_item,
     uid_item,
 )
+from .encoded import keep_encoding
 from .equipment import MANUFACTURER, Producer, ascii_text, code_of
 from .feature_codes import PRIVATE_SCHEME
 from .measurement import Measured, Measurement
@@ -156,6 +158,7 @@ def encode_sr(
     dataset.update(_root(source, producer, groups))
     if any(each.concept.scheme_designator == PRIVATE_SCHEME for each in measured.measurements):
         dataset.CodingSchemeIdentificationSequence = [_private_scheme()]
+    keep_encoding(dataset)
     return dataset
 
 
@@ -200,7 +203,7 @@ def _evidence(series_instance_uid: str, references: list[Dataset]) -> Dataset:
     return item
 
 
-def _root(source: SourceImage, producer: Producer, groups: list[Dataset]) -> Dataset:
+def _root(source: SourceImage, producer: Producer, groups: list[bytes]) -> Dataset:
     """Root of the content tree: TID 1500."""
     items = [
         coded_item(LANGUAGE, HAS_CONCEPT_MOD, ENGLISH),
@@ -209,10 +212,10 @@ def _root(source: SourceImage, producer: Producer, groups: list[Dataset]) -> Dat
         _image_library(source),
         container(IMAGING_MEASUREMENTS, CONTAINS, groups, None),
     ]
-    return container(MEASUREMENT_REPORT, None, items, "1500")
+    return root(MEASUREMENT_REPORT, items, "1500")
 
 
-def _observer(producer: Producer) -> Iterator[Dataset]:
+def _observer(producer: Producer) -> Iterator[bytes]:
     """Observation context: the device that made the report (TID 1002, TID 1004)."""
     yield coded_item(OBSERVER_TYPE, HAS_OBS_CONTEXT, DEVICE)
     yield uid_item(DEVICE_UID, HAS_OBS_CONTEXT, producer.device_uid)
@@ -222,7 +225,7 @@ def _observer(producer: Producer) -> Iterator[Dataset]:
     yield text_item(DEVICE_SERIAL, HAS_OBS_CONTEXT, producer.serial_number)
 
 
-def _image_library(source: SourceImage) -> Dataset:
+def _image_library(source: SourceImage) -> bytes:
     """Image Library (TID 1600): one group of all source instances."""
     header = source.headers[0]
     items = []
@@ -237,7 +240,7 @@ def _image_library(source: SourceImage) -> Dataset:
     return container(IMAGE_LIBRARY, CONTAINS, [container(IMAGE_LIBRARY_GROUP, CONTAINS, items, None)], None)
 
 
-def _algorithm(producer: Producer) -> list[Dataset]:
+def _algorithm(producer: Producer) -> list[bytes]:
     """What measured, and how (TID 4019)."""
     measuring = producer.measuring
     parameters = ",".join(f"{name}={value}" for name, value in measuring.parameters)
@@ -250,8 +253,8 @@ def _algorithm(producer: Producer) -> list[Dataset]:
 
 
 def _group(
-    segment: Segment, item: Dataset, seg: Dataset, algorithm: list[Dataset], measurements: list[Measurement]
-) -> Dataset:
+    segment: Segment, item: Dataset, seg: Dataset, algorithm: list[bytes], measurements: list[Measurement]
+) -> bytes:
     """Measurement group of one segment (TID 1411); `item` describes it in the SEG."""
     series = seg.ReferencedSeriesSequence[0].SeriesInstanceUID
     # Of an organ: a structure, there. Of a finding: what it is, and the organ it is in.

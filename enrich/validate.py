@@ -15,9 +15,9 @@ from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, SegmentationS
 from .. import Error
 from .content_items import HAS_CONCEPT_MOD, children
 from .equipment import LONG_STRING, code_of
+from .functional_groups import frame_count
 from .patient_study import DATE, REQUIRED
 from .seg import LabelMapSegmentationStorage
-from .segment_frames import frame_count
 from .sr import (
     FINDING,
     FINDING_SITE,

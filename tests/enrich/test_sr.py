@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
+from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
 from voxfleet.enrich.content_items import CONTAINS, number_item
 from voxfleet.enrich.measurement import Measured
@@ -323,7 +324,7 @@ def test_nothing_found_is_a_report_without_groups(products: Products, dciodvfy) 
 def test_any_double_fits_a_decimal_string(value: float) -> None:
     """A finite double gives a DS of at most 16 characters, right to the digits that fit, and itself beside it."""
     item = number_item(Code("Q4LE", "IBSI", "Mean"), CONTAINS, value, Code("1", "UCUM", "no units"))
-    (measured,) = item.MeasuredValueSequence
+    (measured,) = read_dataset(BytesIO(item), is_implicit_VR=False, is_little_endian=True).MeasuredValueSequence
     text = str(measured.NumericValue)
     assert len(text) <= 16
     assert float(text) == pytest.approx(value, rel=1e-8, abs=5e-324)
