@@ -26,6 +26,12 @@ HOUNSFIELD = Code("[hnsf'U]", "UCUM", "Hounsfield Unit")
 SQUARE_HOUNSFIELD = Code("[hnsf'U]2", "UCUM", "square Hounsfield Unit")
 SQUARE_HOUNSFIELD_VOLUME = Code("[hnsf'U]2.mm3", "UCUM", "square Hounsfield Unit cubic millimeter")
 PERCENT = Code("%", "UCUM", "percent")
+ARBITRARY_UNITS = {
+    HOUNSFIELD: Code("[arb'U]", "UCUM", "arbitrary unit"),
+    SQUARE_HOUNSFIELD: Code("[arb'U]2", "UCUM", "square arbitrary unit"),
+    SQUARE_HOUNSFIELD_VOLUME: Code("[arb'U]2.mm3", "UCUM", "square arbitrary unit cubic millimeter"),
+}
+"""What stands for Hounsfield units where the values of an image are none, as in MR and PET."""
 
 
 @dataclass(frozen=True, slots=True)

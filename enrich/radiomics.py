@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import highdicom as hd
 import numpy as np
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from .. import Error
 from ..models.codes import MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from ..models.segmentation import Segment, Segmentation
-from .feature_codes import EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
+from .feature_codes import ARBITRARY_UNITS, EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
 from .first_order import first_order, histograms, union
 from .measurement import FailedFeature, Measured, Measurement
 from .shape import shapes
@@ -47,7 +48,7 @@ class GeometryDiffers(Error):
         return f"volume {self.args[0]} and label map {self.args[1]} do not share a geometry"
 
 
-def measure(volume: hd.Volume, segmentation: Segmentation) -> Measured:
+def measure(volume: hd.Volume, segmentation: Segmentation, modality: str = "CT") -> Measured:
     """All features of all segments that have a voxel, in the order of segment numbers.
 
     Parameters
@@ -56,6 +57,8 @@ def measure(volume: hd.Volume, segmentation: Segmentation) -> Measured:
         Array (k, j, i) of HU or another unit, integer or float.
     segmentation : Segmentation
         On the same grid. A voxel counts for its own segment and those that contain it.
+    modality : str
+        Of the image (0008,0060): values of CT are in HU, of any other in arbitrary units.
 
     Returns
     -------
@@ -90,7 +93,8 @@ def measure(volume: hd.Volume, segmentation: Segmentation) -> Measured:
             if sum(side > 1 for side in shape.extent) < LEAST_DIMENSIONS:
                 refused[number] = f"a region of {' x '.join(map(str, shape.extent))} voxels has no radiomics features"
     counts = {number: part.size for number, part in parts.items()}
-    return assemble(segmentation, counts, {**features, **refused})
+    measured = assemble(segmentation, counts, {**features, **refused})
+    return measured if modality == "CT" else _in_arbitrary_units(measured)
 
 
 def check_geometry(volume: hd.Volume, segmentation: Segmentation) -> None:
@@ -127,6 +131,11 @@ def assemble(
                 measurements.append(_measurement(number, feature, value))
         measurements += [_measurement(number, feature, value) for feature, value in shares.get(number, ())]
     return Measured(tuple(measurements), tuple(failed))
+
+
+def _in_arbitrary_units(measured: Measured) -> Measured:
+    values = tuple(replace(each, unit=ARBITRARY_UNITS.get(each.unit, each.unit)) for each in measured.measurements)
+    return Measured(values, measured.failed)
 
 
 def _measurement(number: int, feature: Feature, value: float) -> Measurement:

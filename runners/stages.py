@@ -74,7 +74,7 @@ def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delive
     with meter.measure("measure"):
         image = load_image(folder)
         segmentation = load_segmentation(folder, image, card.segments)
-        measured = measure(image.volume, segmentation)
+        measured = measure(image.volume, segmentation, workitem.modality)
     with meter.measure("encode"):
         producer = Producer(workitem.key, card, dict(workitem.parameters))
         seg = encode_seg(image, segmentation, producer, segmentation_type=workitem.segmentation_type)

@@ -145,7 +145,15 @@ class StageProcess:
             self._log.parent.mkdir(parents=True, exist_ok=True)
             with self._log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", f"{__package__}.stage_process", self._lane, str(os.getpid()), self._perform],
+                    [
+                        sys.executable,
+                        "-P",
+                        "-m",
+                        f"{__package__}.stage_process",
+                        self._lane,
+                        str(os.getpid()),
+                        self._perform,
+                    ],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -407,3 +407,23 @@ def test_ibsi_digital_phantom(shared_data):
     for name, tag in AXES.items():
         expected, tolerance = (float(consensus[tag][column]) for column in ("reference value", "tolerance"))
         assert values[name] * math.sqrt(74 / 73) == pytest.approx(expected, abs=tolerance), (name, tag)
+
+
+def test_values_of_mr_are_in_arbitrary_units() -> None:
+    """The same numbers, and no Hounsfield unit, where the image is no CT; lengths stay in millimetres."""
+    segments = (Segment(1, "A", "a", ANATOMICAL_STRUCTURE, LUNG, (1, 2, 3)),)
+    array = np.arange(64, dtype=np.int16).reshape(4, 4, 4)
+    volume = hd.Volume(array, np.eye(4), "PATIENT")
+    segmentation = Segmentation(volume.with_array(np.ones((4, 4, 4), np.uint8)), segments)
+    of_ct, of_mr = (radiomics.measure(volume, segmentation, modality).measurements for modality in ("CT", "MR"))
+    assert [each.value for each in of_ct] == [each.value for each in of_mr]
+    assert {each.unit.value for each in of_mr} == {
+        "1",
+        "mm",
+        "mm2",
+        "mm3",
+        "/mm",
+        "[arb'U]",
+        "[arb'U]2",
+        "[arb'U]2.mm3",
+    }
