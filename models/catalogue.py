@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from pathlib import Path
 from typing import Protocol, cast
 
 from .. import Error
@@ -18,8 +19,14 @@ ENTRY_POINTS = "voxfleet.models"
 _ADAPTERS = {
     "covid-opacity-hu": "covid_opacity_hu:load",
     "ct-threshold": "ct_threshold:load",
+    "meshnet-gwm": "meshnet:load",
 }
 """Our own models: name -> file in models/adapters and the function that loads it."""
+
+_FAMILIES = {
+    "monai": ("monai_card:card", "monai_bundle:load"),
+}
+"""Models that lie in a folder, named ``family:folder``: what reads their card (in models/), what loads them."""
 
 
 class UnknownModel(Error):
@@ -32,6 +39,19 @@ class UnknownModel(Error):
 
     def __str__(self) -> str:
         return f"no model {self.args[0]!r}; known are {', '.join(self.args[1])}"
+
+
+class ModelNeedsPackage(Error):
+    """A model whose library is not installed; says which extra brings it."""
+
+    code = "MISSING_PACKAGE"
+
+    def __init__(self, adapter: str, package: str) -> None:
+        super().__init__(adapter, package)
+
+    def __str__(self) -> str:
+        adapter, package = self.args
+        return f"{adapter} needs {package}, which is not installed: pip install 'voxfleet[all]'"
 
 
 class ModelSource(Protocol):
@@ -61,6 +81,9 @@ def card(name: str) -> ModelCard:
     """
     if name in _ADAPTERS:
         return read_card(files(__package__) / "cards" / f"{name}.yaml")
+    family, _, folder = name.partition(":")
+    if family in _FAMILIES and folder:
+        return cast(Callable[[Path], ModelCard], _function(f".{_FAMILIES[family][0]}"))(Path(folder))
     return _source(name).card()
 
 
@@ -79,12 +102,26 @@ def load(name: str, device: str = "cpu") -> Model:
     UnknownModel
         If there is no model of this name.
     """
-    if name in _ADAPTERS:
-        module, function = _ADAPTERS[name].split(":")
-        factory = getattr(import_module(f".adapters.{module}", __package__), function)
-        return cast(Callable[[ModelCard, str], Model], factory)(card(name), device)
+    adapter = _ADAPTERS.get(name) or _FAMILIES.get(name.partition(":")[0], ("", ""))[1]
+    if adapter:
+        return cast(Callable[[ModelCard, str], Model], _function(f".adapters.{adapter}"))(card(name), device)
     source = _source(name)
     return source.load(source.card(), device)
+
+
+def _function(place: str) -> object:
+    """What stands behind ``module:function``, the module below this package; a library that is absent is named.
+
+    Raises
+    ------
+    ModelNeedsPackage
+        If the module needs a package that is not installed.
+    """
+    module, function = place.split(":")
+    try:
+        return getattr(import_module(module, __package__), function)
+    except ModuleNotFoundError as exc:
+        raise ModelNeedsPackage(place.rpartition(".")[2].partition(":")[0], str(exc.name)) from exc
 
 
 def _plugged_in() -> dict[str, EntryPoint]:

@@ -19,7 +19,9 @@ SNOMED_ONLY = {"95436008"}
 def test_names_are_the_cards_on_disk():
     """Every card has a model, and every model of ours a card."""
     assert (
-        set(catalogue.names()) >= {path.stem for path in CARDS.glob("*.yaml")} == {"covid-opacity-hu", "ct-threshold"}
+        set(catalogue.names())
+        >= {path.stem for path in CARDS.glob("*.yaml")}
+        == {"covid-opacity-hu", "ct-threshold", "meshnet-gwm"}
     )
 
 
@@ -33,7 +35,7 @@ def test_loaded_model_shows_its_card(name):
     assert all("doi:10." in citation for citation in card.citations)
 
 
-@pytest.mark.parametrize("name", ["ct-threshold", "covid-opacity-hu"])
+@pytest.mark.parametrize("name", ["ct-threshold", "covid-opacity-hu", "meshnet-gwm"])
 def test_codes_are_those_of_dicom(name):
     """Codes of all segments stand in DICOM PS3.16, but for the one SNOMED CT concept named here."""
     known = {
@@ -67,7 +69,7 @@ def test_third_party_model_is_found(monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda self: Source)
     point = EntryPoint("other", "somewhere:source", catalogue.ENTRY_POINTS)
     monkeypatch.setattr(catalogue, "entry_points", lambda *, group: [point] if group == catalogue.ENTRY_POINTS else [])
-    assert catalogue.names() == ("covid-opacity-hu", "ct-threshold", "other")
+    assert catalogue.names() == ("covid-opacity-hu", "ct-threshold", "meshnet-gwm", "other")
     assert catalogue.card("other").name == "ct-threshold"
     assert catalogue.load("other", "cuda:1") == ("ct-threshold", "cuda:1")
 

@@ -1,0 +1,28 @@
+"""What every network needs of a volume before it is worth a forward pass."""
+
+from __future__ import annotations
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+
+from .working_grid import InvalidVolume
+
+
+def finite_values(volume: hd.Volume, model: str) -> NDArray[np.float32]:
+    """The volume's values (k, j, i) as float32.
+
+    Raises
+    ------
+    InvalidVolume
+        If there is not one value for each voxel, there are no voxels, a value is not finite, or all are equal.
+    """
+    if volume.array.shape != volume.spatial_shape or volume.array.size == 0:
+        raise InvalidVolume(model, f"array of shape {volume.array.shape}: one value for each voxel is needed")
+    values: NDArray[np.float32] = np.ascontiguousarray(volume.array, dtype=np.float32)
+    lowest, highest = float(values.min()), float(values.max())
+    if not np.isfinite(highest - lowest):
+        raise InvalidVolume(model, "the volume holds values that are not finite")
+    if lowest == highest:
+        raise InvalidVolume(model, f"every voxel is {lowest:g}: there is nothing to segment")
+    return values
