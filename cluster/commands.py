@@ -42,7 +42,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), or ray://HOST:10001.")] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
     device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
-    seg: Annotated[str, typer.Option(help="binary or labelmap.")] = "binary",
+    seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,

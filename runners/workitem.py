@@ -37,7 +37,7 @@ class Workitem:
     parameters : tuple of (str, str)
         All of the model's parameters, sorted by name.
     segmentation_type : str
-        ``BINARY`` or ``LABELMAP`` (0062,0001).
+        ``BINARY``, ``BINARY_DEFLATED`` or ``LABELMAP``: a key of `enrich.seg.ROLES`.
     repair : bool
         Whether tilt and uneven gaps are resampled.
     """

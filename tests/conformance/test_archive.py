@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
-from pydicom.uid import generate_uid
+from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 from voxfleet.enrich.archives.archive import (
     Archive,
     ArchiveError,
@@ -238,3 +238,16 @@ def test_the_suite_runs_over_every_kind_of_archive() -> None:
         "archive"
     }
     assert kinds == {each if isinstance(each, str) else each.values[0] for each in KINDS}
+
+
+def test_a_deflated_object_stays_deflated(archive: Archive, ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """An object in Deflated Explicit VR Little Endian is stored, read back and retrieved as it was."""
+    (dataset,) = ct_slices(1)
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    stored = archive.store(dataset)
+    assert (stored.sha256, stored.already_there) == (dataset_digest(dataset), False)
+    assert archive.store(dataset).already_there
+    (instance,) = archive.retrieve(_entries(archive)[0], tmp_path / "back").instances
+    back = pydicom.dcmread(instance.path)
+    assert dataset_digest(back) == stored.sha256
+    assert back.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian

