@@ -12,8 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,15 +23,17 @@ from .uids import ObjectUids
 _SCHEMA_VERSION = 1
 _BUSY_S = 60.0
 """How long one process waits while another writes the same index."""
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS files (
-    folder BLOB NOT NULL, name BLOB NOT NULL, bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    study TEXT NOT NULL, series TEXT NOT NULL, instance TEXT NOT NULL, class TEXT NOT NULL,
-    modality TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (folder, name)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_series ON files (series, instance);
-CREATE INDEX IF NOT EXISTS by_instance ON files (instance);
-"""
+_SCHEMA: Final = (
+    """
+    CREATE TABLE files (
+        folder BLOB NOT NULL, name BLOB NOT NULL, bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+        study TEXT NOT NULL, series TEXT NOT NULL, instance TEXT NOT NULL, class TEXT NOT NULL,
+        modality TEXT NOT NULL, code TEXT NOT NULL, reason TEXT NOT NULL,
+        PRIMARY KEY (folder, name)) WITHOUT ROWID
+    """,
+    "CREATE INDEX by_series ON files (series, instance)",
+    "CREATE INDEX by_instance ON files (instance)",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +58,18 @@ class FolderIndex:
         return {os.fsdecode(row[1]): _file(row) for row in rows}
 
     def replace(self, folder: str, gone: list[str], found: list[FoundFile]) -> None:
-        """Forget the files named in `gone` and remember those `found` in one folder, at once."""
+        """Forget the files named in `gone` and remember those `found` in one folder."""
         forgotten = [(os.fsencode(folder), os.fsencode(name)) for name in gone]
-        with self._connection:
-            self._connection.executemany("DELETE FROM files WHERE folder = ? AND name = ?", forgotten)
-            self._connection.executemany(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(each) for each in found]
-            )
+        self._change("DELETE FROM files WHERE folder = ? AND name = ?", forgotten)
+        self._change(
+            "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [_row(each) for each in found]
+        )
 
     def keep_folders(self, folders: set[str]) -> None:
         """Forget the files of all other folders."""
         known = self._connection.execute("SELECT DISTINCT folder FROM files").fetchall()
         gone = [row for row in known if os.fsdecode(row[0]) not in folders]
-        with self._connection:
-            self._connection.executemany("DELETE FROM files WHERE folder = ?", gone)
+        self._change("DELETE FROM files WHERE folder = ?", gone)
 
     def refused(self) -> Iterator[FoundFile]:
         """Files that are no usable instance, by path."""
@@ -103,6 +102,18 @@ class FolderIndex:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def _change(self, statement: str, rows: Sequence[tuple[bytes | str | int, ...]]) -> None:
+        """Write rows; from the moment that the disk takes no more, into memory."""
+        try:
+            with self._connection:
+                self._connection.executemany(statement, rows)
+        except sqlite3.OperationalError:
+            on_disk, self._connection = self._connection, _prepared(":memory:")
+            on_disk.backup(self._connection)
+            on_disk.close()
+            with self._connection:
+                self._connection.executemany(statement, rows)
 
 
 def _row(found: FoundFile) -> tuple[bytes | str | int, ...]:
@@ -137,14 +148,17 @@ def _open(root: Path) -> sqlite3.Connection:
 
 
 def _prepared(path: str) -> sqlite3.Connection:
+    """Connection to an index with our tables; of several processes that make it at once, one does."""
     connection = sqlite3.connect(path, timeout=_BUSY_S, check_same_thread=False)
-    with connection, closing(connection.cursor()) as cursor:
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute("PRAGMA synchronous = NORMAL")
-        if cursor.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
-            cursor.execute("DROP TABLE IF EXISTS files")
-            cursor.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        cursor.executescript(_SCHEMA)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _SCHEMA_VERSION:
+            connection.execute("DROP TABLE IF EXISTS files")
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
     return connection
 
 

@@ -26,8 +26,19 @@ print(sum(each.is_file() for each in root.rglob("*")), "files")
 """
 
 
-def _on_disk(tmp_path: Path, options: str, dataset: Dataset) -> list[str]:
-    """Lines that a store prints, onto a small file system of its own."""
+SEARCH = """
+import os, sys
+from pathlib import Path
+from voxfleet.enrich.archives.folder import FolderArchive
+os.environ["VOXFLEET_CACHE"] = sys.argv[1]
+root = Path(sys.argv[2]).parent / "source"
+for entry in FolderArchive(root).search():
+    print(len(FolderArchive(root).retrieve(entry, root).instances))
+"""
+
+
+def _on_disk(tmp_path: Path, options: str, dataset: Dataset, program: str = DISK) -> list[str]:
+    """Lines that a program prints, given a small file system of its own and an object."""
     own = ["unshare", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*own, "true"], check=False, capture_output=True).returncode:
         pytest.skip("needs a mount namespace of its own (unshare)")
@@ -35,7 +46,7 @@ def _on_disk(tmp_path: Path, options: str, dataset: Dataset) -> list[str]:
     disk = tmp_path / "disk"
     disk.mkdir()
     script = 'mount -t tmpfs -o "$1" tmpfs "$2" && exec "$3" -c "$4" "$2" "$5"'
-    command = [*own, "sh", "-c", script, "sh", options, disk, sys.executable, DISK, tmp_path / "object.dcm"]
+    command = [*own, "sh", "-c", script, "sh", options, disk, sys.executable, program, tmp_path / "object.dcm"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
@@ -62,3 +73,15 @@ def test_a_disk_that_may_not_be_written(tmp_path: Path, ct_slices: MakeSlices) -
 def test_a_disk_with_room(tmp_path: Path, ct_slices: MakeSlices) -> None:
     """The same with room enough stores the object."""
     assert _on_disk(tmp_path, "size=1m", ct_slices(1)[0]) == ["1 files"]
+
+
+@pytest.mark.parametrize("size", ["4k", "128k"])
+def test_a_disk_without_room_for_the_index(tmp_path: Path, ct_slices: MakeSlices, size: str) -> None:
+    """Wherever the index of 300 files finds its disk full, the series is found and retrieved whole."""
+    (dataset,) = ct_slices(1)
+    del dataset.PixelData
+    (tmp_path / "source").mkdir()
+    for number in range(300):
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        dataset.save_as(tmp_path / "source" / f"{number}.dcm")
+    assert _on_disk(tmp_path, f"size={size}", dataset, SEARCH) == ["300"]

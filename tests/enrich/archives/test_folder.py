@@ -298,6 +298,18 @@ def test_an_index_that_is_damaged(tmp_path: Path, ct_slices: MakeSlices, monkeyp
     assert len(_search(root)[0]) == 1
 
 
+def test_searches_at_once(tmp_path: Path, ct_slices: MakeSlices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen workers that meet a folder without index at the same moment all find the whole of it."""
+    root = tmp_path / "root"
+    root.mkdir()
+    for dataset in ct_slices(20):
+        dataset.save_as(root / f"{dataset.InstanceNumber}.dcm")
+    monkeypatch.setenv("VOXFLEET_CACHE", str(tmp_path / "cache"))
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda _: _search(root), range(16)))
+    assert [[each.instances for each in entries] for entries, _ in found] == [[20]] * 16
+
+
 def test_where_an_object_is_stored(tmp_path: Path, ct_slices: MakeSlices) -> None:
     """An object lies under STUDY/SERIES/INSTANCE.dcm, as a whole DICOM file, with nothing beside it."""
     (dataset,) = ct_slices(1)
