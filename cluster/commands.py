@@ -17,8 +17,8 @@ from rich.console import Console
 from ..enrich.archives.opening import open_archive
 from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
-from ..runners.commands import parameters_of, progress_bar, segmentation_type_of
-from ..runners.worklist import Wish, wish
+from ..runners.commands import AcceptLicence, parameters_of, progress_bar, segmentation_type_of
+from ..runners.worklist import Wish, check_licence, wish
 from .enrichment import Plan, perform, register
 from .governor import Governor
 from .ledger import Ledger
@@ -51,6 +51,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
     prices: PriceFile = None,
+    accept_licence: AcceptLicence = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Give failed series another chance.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -59,6 +60,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     The same command goes on where an earlier one stopped or died. Exit code 0: all done;
     3: done, with refusals or failures; 4: stopped by the budget or by Ctrl-C; 1: error.
     """
+    for name in model:
+        check_licence(catalogue.card(name), accepted=accept_licence)
     plan = Plan(
         source=archive_uri(source),
         target=archive_uri(to),

@@ -1,4 +1,4 @@
-"""Commands that need one machine and no ledger: ``run`` and ``models``."""
+"""The command that needs one machine and no ledger: ``run``."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
 from ..enrich.seg import ROLES
 from ..models import catalogue
-from ..models.model import ModelCard
 from .cli import EXIT_INCOMPLETE
 from .environment import node_name
 from .pipeline import NodePipeline, PipelineSettings
 from .request import StageSettings
 from .workitem import Failure, Outcome, State, Workitem
-from .worklist import wish, worklist
+from .worklist import check_licence, wish, worklist
 
-models = typer.Typer(help="What models there are, and what each declares about itself.", invoke_without_command=True)
+AcceptLicence = Annotated[
+    bool, typer.Option("--accept-licence", help="Accept weights whose licence forbids commercial use.")
+]
 
 
 def parameters_of(texts: list[str]) -> dict[str, str]:
@@ -73,10 +74,13 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    accept_licence: AcceptLicence = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
     """Run one model on every series of one folder or archive, and write the results to a folder."""
-    asked = wish(catalogue.card(model), parameters_of(param or []), segmentation_type_of(seg), repair=repair)
+    card = catalogue.card(model)
+    check_licence(card, accepted=accept_licence)
+    asked = wish(card, parameters_of(param or []), segmentation_type_of(seg), repair=repair)
     archive = open_archive(source)
     found = list(worklist(archive, (asked,), target=""))
     archive.close()
@@ -153,70 +157,3 @@ def _record(item: Workitem, outcome: Outcome) -> dict[str, object]:
         "repairs": outcome.repairs,
         "failed_features": outcome.failed_features,
     }
-
-
-@models.callback()
-def _list(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
-) -> None:
-    """List the models."""
-    if context.invoked_subcommand is not None:
-        return
-    cards = [catalogue.card(name) for name in catalogue.names()]
-    console = Console(soft_wrap=True)
-    if as_json:
-        console.print_json(json.dumps([_card_record(card) for card in cards]))
-        return
-    table = Table("model", "version", "modality", "body part", "segments", "weights", "description")
-    for card in cards:
-        row = (card.name, card.version, " ".join(card.modality), card.body_part, str(len(card.segments)))
-        table.add_row(*row, card.weights_sha256[:12], card.description)
-    console.print(table)
-
-
-@models.command()
-def show(
-    name: Annotated[str, typer.Argument(help="Name of the model.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a page.")] = False,
-) -> None:
-    """Show a model's card: what it finds, what it needs, licences, papers."""
-    card = catalogue.card(name)
-    console = Console(soft_wrap=True)
-    if as_json:
-        console.print_json(json.dumps(_card_record(card)))
-        return
-    for key, value in _card_record(card).items():
-        if key != "segments":
-            console.print(f"[bold]{key.replace('_', ' ')}[/bold]: {value}", highlight=False)
-    table = Table("number", "label", "category", "type", "laterality", "region")
-    for segment in card.segments:
-        codes = (segment.category, segment.type, segment.laterality, segment.anatomic_region)
-        table.add_row(str(segment.number), segment.label, *(code.meaning if code else "" for code in codes))
-    console.print(table)
-
-
-def _card_record(card: ModelCard) -> dict[str, object]:
-    """A card as JSON: codes as ``value, scheme, meaning``."""
-    record: dict[str, object] = {
-        name: getattr(card, name)
-        for name in card.__dataclass_fields__
-        if name not in ("segments", "weights", "parameters")
-    }
-    record["parameters"] = dict(card.parameters)
-    record["weights"] = [{"url": each.url, "sha256": each.sha256} for each in card.weights]
-    record["segments"] = [
-        {
-            "number": segment.number,
-            "label": segment.label,
-            "name": segment.name,
-            "contains": segment.contains,
-            **{
-                kind: code and {"value": code.value, "scheme": code.scheme_designator, "meaning": code.meaning}
-                for kind in ("category", "type", "laterality", "anatomic_region")
-                if (code := getattr(segment, kind)) or kind in ("category", "type")
-            },
-        }
-        for segment in card.segments
-    ]
-    return record

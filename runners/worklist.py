@@ -42,6 +42,22 @@ class LabelmapCannotOverlap(Error):
         )
 
 
+class LicenceNotAccepted(Error):
+    """Weights whose licence forbids commercial use, and nobody said that this use is none."""
+
+    code = "LICENCE_NOT_ACCEPTED"
+
+    def __init__(self, model: str, licence: str) -> None:
+        super().__init__(model, licence)
+
+    def __str__(self) -> str:
+        model, licence = self.args
+        return (
+            f"the weights of {model} are under {licence}, which forbids commercial use; "
+            "run with --accept-licence if yours is none"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
     """One model with its parameters, and how its results are to be written."""
@@ -69,6 +85,18 @@ def wish(card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *,
         raise LabelmapCannotOverlap(card.name)
     parameters = tuple(sorted({**card.parameters, **changes}.items()))
     return Wish(card, parameters, segmentation_type, repair)
+
+
+def check_licence(card: ModelCard, *, accepted: bool) -> None:
+    """Refuse a model whose weights forbid commercial use, unless that was accepted.
+
+    Raises
+    ------
+    LicenceNotAccepted
+        Naming the licence.
+    """
+    if card.forbids_commercial_use and not accepted:
+        raise LicenceNotAccepted(card.name, card.weights_licence)
 
 
 def worklist(archive: Archive, wishes: tuple[Wish, ...], target: str) -> Iterator[Workitem | RefusedObject]:

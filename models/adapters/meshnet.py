@@ -112,5 +112,5 @@ def meshnet() -> nn.Sequential:
 
 def largest_piece(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Labels with all but the largest 26-connected piece set to 0, whatever the labels in it."""
-    piece: NDArray[np.uint8] = cc3d.largest_k(labels > 0, k=1, connectivity=26) > 0
+    piece = np.asarray(cc3d.largest_k(labels > 0, k=1, connectivity=26), dtype=np.bool_)
     return labels * piece

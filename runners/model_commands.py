@@ -1,0 +1,204 @@
+"""Commands over models: ``models``, ``models show``, ``models fetch``, ``models check``."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, TypeVar
+
+import highdicom as hd
+import numpy as np
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.table import Column, Table
+
+from ..enrich.phantom import chest_phantom
+from ..models import catalogue, fetching
+from ..models.model import ModelCard
+from ..models.segmentation import Segmentation
+from .worklist import check_licence
+
+models = typer.Typer(help="What models there are, and what each declares about itself.", invoke_without_command=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or monai:FOLDER.")]
+PHANTOM_SEED = 1
+T = TypeVar("T")
+
+
+@models.callback()
+def _default(context: typer.Context, as_json: AsJson = False) -> None:
+    """List the models."""
+    if context.invoked_subcommand is None:
+        list_models(as_json=as_json)
+
+
+@models.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models."""
+    cards = [catalogue.card(name) for name in catalogue.names()]
+    console = Console(soft_wrap=True)
+    if as_json:
+        console.print_json(json.dumps([_card_record(card) for card in cards]))
+        return
+    table = Table(Column("model", no_wrap=True), "takes", "finds", "licence of weights", Column("description", ratio=1))
+    for card in cards:
+        takes = f"{' or '.join(card.modality)} {card.body_part}"
+        table.add_row(card.name, takes, str(len(card.segments)), _licence(card), card.description)
+    console.print(table)
+
+
+@models.command()
+def show(name: ModelName, as_json: AsJson = False) -> None:
+    """Show a model's card: what it finds, what it needs, licences, papers."""
+    card = catalogue.card(name)
+    console = Console(soft_wrap=True)
+    if as_json:
+        console.print_json(json.dumps(_card_record(card)))
+        return
+    for key, value in _facts(card).items():
+        console.print(f"[bold]{key}[/bold]: {value}", highlight=False)
+    table = Table("number", "label", "category", "type", "laterality", "region")
+    for segment in card.segments:
+        codes = (segment.category, segment.type, segment.laterality, segment.anatomic_region)
+        table.add_row(str(segment.number), segment.label, *(code.meaning if code else "" for code in codes))
+    console.print(table)
+
+
+@models.command()
+def fetch(
+    name: ModelName,
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", help="Mirror: a URL or file; for several files a URL ending in / or a folder."),
+    ] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="Accept weights whose licence forbids commercial use.")
+    ] = False,
+) -> None:
+    """Fetch a model's weights into this machine's store; what broke off is resumed, what came is checked."""
+    card = catalogue.card(name)
+    check_licence(card, accepted=accept_licence)
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    if not card.weights:
+        console.print(f"{name} has no weights: there is nothing to fetch")
+    for weights in card.weights:
+        with _bar(console, weights.file) as progress:
+            path = fetching.fetch(name, weights, fetching.source_of(card, weights, origin), progress)
+        console.print(f"{path}: SHA-256 as the card says, licence {card.weights_licence}")
+
+
+@models.command()
+def check(
+    name: ModelName,
+    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    as_json: AsJson = False,
+) -> None:
+    """Check that a model's weights are the card's, that it loads, and that it segments a made-up volume."""
+    card = catalogue.card(name)
+    loaded, load_s = _timed(lambda: catalogue.load(name, device))
+    volume = sample_volume(card)
+    segmentation, segment_s = _timed(lambda: loaded.segment(volume, card.parameters))
+    record = {
+        "model": name,
+        "weights_sha256": card.weights_sha256,
+        "load_s": round(load_s, 3),
+        "segment_s": round(segment_s, 3),
+        "shape": list(volume.spatial_shape),
+        "voxels": _voxels(segmentation),
+    }
+    console = Console(soft_wrap=True, highlight=False)
+    if as_json:
+        console.print_json(json.dumps(record))
+        return
+    for weights in card.weights:
+        console.print(f"weights: {weights.file} has SHA-256 {weights.sha256}, as the card says")
+    console.print(f"loads: {load_s:.1f} s on {device}")
+    shape = " x ".join(str(size) for size in volume.spatial_shape)
+    console.print(
+        f"segments: {segment_s:.1f} s for a made-up volume of {shape}, {_voxels(segmentation)} voxels labelled"
+    )
+
+
+def sample_volume(card: ModelCard) -> hd.Volume:
+    """A made-up volume of the model's modality: the chest phantom for CT, bright shells in a dark box for others."""
+    if "CT" in card.modality:
+        return chest_phantom(seed=PHANTOM_SEED).volume
+    shape, spacing_mm = (48, 64, 64), (4.0, 4.0, 4.0)
+    distances = np.ogrid[tuple(slice(-1.0, 1.0, size * 1j) for size in shape)]
+    radius = np.sqrt(sum(axis**2 for axis in distances)) / 0.8
+    array = np.select([radius < 0.5, radius < 0.9, radius < 1.0], [900, 600, 200], 0).astype(np.int16)  # noqa: PLR2004
+    affine = np.zeros((4, 4))
+    for row, axis in enumerate((2, 1, 0)):
+        affine[row, axis] = spacing_mm[axis]
+    affine[3, 3] = 1.0
+    return hd.Volume(array, affine, "PATIENT")
+
+
+def _voxels(segmentation: Segmentation) -> int:
+    return int(np.count_nonzero(segmentation.labelmap.array))
+
+
+def _timed(work: Callable[[], T]) -> tuple[T, float]:
+    started = time.perf_counter()
+    return work(), time.perf_counter() - started
+
+
+@contextmanager
+def _bar(console: Console, label: str) -> Iterator[fetching.Progress]:
+    """A bar of bytes for one file, and what moves it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _facts(card: ModelCard) -> dict[str, str]:
+    """What a card says of the model as a whole, for people."""
+    return {
+        "name": f"{card.name} {card.version}",
+        "description": card.description,
+        "intended use": card.intended_use,
+        "takes": f"{' or '.join(card.modality)} {card.body_part}",
+        "kind": "trained network" if card.algorithm_family == "AI" else "rules",
+        "parameters": " ".join(f"{name}={value}" for name, value in card.parameters.items()) or "none",
+        "needs": f"{card.memory_bytes / 1e9:g} GB of memory; on a GPU {card.gpu_bytes / 1e9:g} GB there",
+        "licence of code": card.code_licence,
+        "licence of weights": _licence(card),
+        "weights": "\n  ".join(("", *(f"{each.url}\n  SHA-256 {each.sha256}" for each in card.weights))) or "none",
+        "papers": "\n  ".join(("", *card.citations)),
+    }
+
+
+def _licence(card: ModelCard) -> str:
+    return f"{card.weights_licence} (no commercial use)" if card.forbids_commercial_use else card.weights_licence
+
+
+def _card_record(card: ModelCard) -> dict[str, object]:
+    """A card as JSON: codes as ``value, scheme, meaning``."""
+    record: dict[str, object] = {
+        name: getattr(card, name)
+        for name in card.__dataclass_fields__
+        if name not in ("segments", "weights", "parameters", "commercial_use")
+    }
+    record["commercial_use"] = not card.forbids_commercial_use
+    record["parameters"] = dict(card.parameters)
+    record["weights"] = [{"url": each.url, "sha256": each.sha256} for each in card.weights]
+    record["segments"] = [
+        {
+            "number": segment.number,
+            "label": segment.label,
+            "name": segment.name,
+            "contains": segment.contains,
+            **{
+                kind: code and {"value": code.value, "scheme": code.scheme_designator, "meaning": code.meaning}
+                for kind in ("category", "type", "laterality", "anatomic_region")
+                if (code := getattr(segment, kind)) or kind in ("category", "type")
+            },
+        }
+        for segment in card.segments
+    ]
+    return record
