@@ -25,7 +25,8 @@ PAUSE_S = 1.0
 """Before the second attempt; twice as long before each further one."""
 TIMEOUT_S = (10.0, 60.0)
 """To connect, and between two bytes."""
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
+"""Written at a time; what comes after the last whole one is lost when a connection breaks off."""
 
 _OK, _PARTIAL, _RANGE_NOT_SATISFIABLE, _TOO_MANY, _SERVER_ERROR = 200, 206, 416, 429, 500
 
