@@ -134,6 +134,11 @@ def read_prices(text: str, name: str) -> tuple[Price, ...]:
     return tuple(_price(row, name) for row in rows)
 
 
+def all_prices(override: Path | None = None) -> tuple[Price, ...]:
+    """Every price known: those of `override`, or else of the user's own file; then those of the bundled table."""
+    return (*_own_prices(override or own_prices_path(), must_exist=override is not None), *bundled_prices())
+
+
 def price_of(
     machine: str,
     region: str = "",
