@@ -20,19 +20,24 @@ from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     JPEG2000TransferSyntaxes,
+    JPEGLossless,
+    JPEGLosslessSV1,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
     RLELossless,
 )
 
+from . import lossless_jpeg
 from .refusal import GeometryRefused, Refusal
 
 # pydicom would choose python-gdcm first, which other packages bring in and which aborts the whole
 # process on some frames. So each syntax has its plug-in by name; CharLS decodes JPEG-LS four times
-# faster than libjpeg. pylibjpeg-rle panics on damaged streams, past every `except Exception`, so RLE
-# goes through pydicom's own decoder (19 ms instead of 1 ms a slice). None releases the GIL: threads gain nothing.
+# faster than libjpeg. On damaged RLE streams pylibjpeg-rle panics, past every `except Exception`, and
+# imagecodecs crashes, so RLE goes through pydicom's own decoder (19 ms instead of 1 ms a slice).
+# Threads gain nothing: all but libjpeg-turbo hold the GIL, and on two cores its gain was not measurable.
 DECODING_PLUGINS: dict[UID, str] = {
     **dict.fromkeys(JPEGTransferSyntaxes, "pylibjpeg"),
+    **dict.fromkeys((JPEGLossless, JPEGLosslessSV1), lossless_jpeg.PLUGIN),
     **dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg"),
     **dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls"),
     RLELossless: "pydicom",
@@ -203,6 +208,7 @@ def _decompressed(file: ImageFile) -> Iterator[NDArray[np.generic]]:
         value = stream.read()
     value = value[: _encapsulated_length(file, value)]
     frames = int(header.get("NumberOfFrames", None) or 1)
+    lossless_jpeg.register()
     decoder, options = get_decoder(syntax), _decoding_options(header)
     found = 0
     for frame in generate_frames(value, number_of_frames=frames, extended_offsets=_extended_offsets(header)):

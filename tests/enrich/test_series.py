@@ -151,7 +151,7 @@ def test_every_plugin_syntax_is_read():
         if set(plugins) - {"gdcm", "pillow"}:
             readable.add(syntax)
     assert readable <= set(DECODING_PLUGINS)
-    assert set(DECODING_PLUGINS.values()) == {"pylibjpeg", "pyjpegls", "pydicom"}
+    assert set(DECODING_PLUGINS.values()) == {"pylibjpeg", "pyjpegls", "pydicom", "libjpeg-turbo"}
 
 
 @pytest.mark.parametrize("name", ["_big_endian", "_RLE", "_jpeg_2k_lossless", "_jpeg_ls_lossless"])
