@@ -145,6 +145,9 @@ def _perform_here(plan: Plan, ledger: Ledger, governor: Governor, observe: Calla
     pipeline = NodePipeline(settings)
     try:
         run_locally(ledger, pipeline, node, may_lease=governor.may_lease, observe=observe)
+    except BaseException:
+        pipeline.abort()
+        raise
     finally:
         pipeline.close()
         ledger.node_down(node)

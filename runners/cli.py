@@ -20,6 +20,9 @@ EXIT_STOPPED = 4
 """Stopped by the budget or by the user; the same command goes on."""
 
 
+_LOG = logging.getLogger(__name__)
+
+
 def application() -> typer.Typer:
     """The command line with every installed command."""
     app = typer.Typer(
@@ -30,7 +33,11 @@ def application() -> typer.Typer:
     )
     app.callback()(_options)
     for point in sorted(entry_points(group="voxfleet.commands"), key=lambda found: found.name):
-        command = point.load()
+        try:
+            command = point.load()
+        except ImportError as exc:
+            _LOG.warning("command %s of %s cannot be loaded: %s", point.name, point.value, exc)
+            continue
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=point.name)
         else:

@@ -115,6 +115,14 @@ class NodePipeline:
             child.close()
         shutil.rmtree(self._settings.scratch, ignore_errors=True)
 
+    def abort(self) -> None:
+        """Kill the children at once; workitems in flight end as lost."""
+        for lane in LANES:
+            self._lanes[lane].shutdown(wait=False, cancel_futures=True)
+        for child in self._children:
+            child.kill()
+        self.close()
+
     def _start(self, lane: str) -> None:
         """Give a lane's thread its own child, and its device if it segments."""
         device = self._devices.get() if lane == "segment" else "cpu"

@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -125,6 +126,12 @@ class StageProcess:
             return read_message(stdout)
         except (BrokenPipeError, EOFError) as exc:
             raise self._ended(process) from exc
+
+    def kill(self) -> None:
+        """Kill the child from another thread than the one that calls it; that one is told StageKilled."""
+        if (pid := self.pid) is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """End the child: by closing its standard input, then by force."""

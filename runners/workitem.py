@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -102,6 +103,8 @@ class Failure:
         message = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Error):
             return cls(stage, error.code, message, error.retryable, error.refused)
+        if isinstance(error, OSError) and error.errno is not None:
+            return cls(stage, errno.errorcode.get(error.errno, "OSError"), message)
         return cls(stage, type(error).__name__, message)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -184,26 +183,44 @@ def test_budget_stops_the_run_and_a_larger_one_resumes_it(tmp_path):
     assert json.loads(resumed.stdout)["progress"]["counts"]["completed"] == 30
 
 
-def test_ctrl_c_drains_and_the_run_resumes(tmp_path):
-    """SIGINT: what is in flight completes, exit code 4, nothing lost; the same command goes on."""
+@pytest.fixture
+def started(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[object], Path]:
+    """A run over ten series that has completed its first: the process, its words, its ledger's file."""
     for number in range(10):
         make_series(tmp_path / "in", number)
     words = ["enrich", tmp_path / "in", "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
     process = subprocess.Popen(
         [sys.executable, "-m", "voxfleet", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    ledger_file = tmp_path / "run" / "ledger.sqlite"
+    file = tmp_path / "run" / "ledger.sqlite"
     deadline = time.monotonic() + 60
-    while not (ledger_file.exists() and SqliteLedger(ledger_file).counts().completed):
+    while not (file.exists() and SqliteLedger(file).counts().completed):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGINT)
+    return process, words, file
+
+
+def test_ctrl_c_drains_and_the_run_resumes(started):
+    """SIGINT: what is in flight completes, exit code 4, nothing lost; the same command goes on."""
+    process, words, file = started
+    process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 4
-    counts = SqliteLedger(ledger_file).counts()
+    counts = SqliteLedger(file).counts()
     assert counts.in_progress == 0
     assert 0 < counts.completed < 10
     assert voxfleet(*words).returncode == 0
-    assert SqliteLedger(ledger_file).counts().completed == 10
+    assert SqliteLedger(file).counts().completed == 10
+
+
+def test_ctrl_c_twice_leaves_at_once_and_the_run_resumes(started):
+    """A second SIGINT kills what is in flight and leaves; nothing is lost all the same."""
+    process, words, file = started
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=15) in (4, 130)
+    assert voxfleet(*words).returncode == 0
+    assert SqliteLedger(file).counts().completed == 10
 
 
 @pytest.mark.parametrize(
