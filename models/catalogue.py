@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -27,6 +28,9 @@ _FAMILIES = {
     "monai": ("monai_card:card", "monai_bundle:load"),
 }
 """Models that lie in a folder, named ``family:folder``: what reads their card (in models/), what loads them."""
+
+_COLLECTIONS = {"totalsegmentator": "totalsegmentator"}
+"""Models named PACKAGE:TASK, where the package is installed: file in models/adapters with `names`, `card`, `load`."""
 
 
 class UnknownModel(Error):
@@ -54,6 +58,16 @@ class ModelNeedsPackage(Error):
         return f"{adapter} needs {package}, which is not installed: pip install 'voxfleet[all]'"
 
 
+class _Collection(Protocol):
+    """A file of models/adapters that gives several models."""
+
+    def names(self) -> tuple[str, ...]: ...
+
+    def card(self, name: str) -> ModelCard: ...
+
+    def load(self, card: ModelCard, device: str) -> Model: ...
+
+
 class ModelSource(Protocol):
     """What an entry point of the group `voxfleet.models` gives: a module or object with these two."""
 
@@ -68,7 +82,8 @@ class ModelSource(Protocol):
 
 def names() -> tuple[str, ...]:
     """Every model that can be loaded by name, sorted; ours win over entry points of the same name."""
-    return tuple(sorted({*_ADAPTERS, *_plugged_in()}))
+    collected = {name for package in _COLLECTIONS for name in _names_of(package)}
+    return tuple(sorted({*_ADAPTERS, *_plugged_in(), *collected}))
 
 
 def card(name: str) -> ModelCard:
@@ -84,6 +99,8 @@ def card(name: str) -> ModelCard:
     family, _, folder = name.partition(":")
     if family in _FAMILIES and folder:
         return cast(Callable[[Path], ModelCard], _function(f".{_FAMILIES[family][0]}"))(Path(folder))
+    if (collection := _collection_of(name)) is not None:
+        return collection.card(name)
     return _source(name).card()
 
 
@@ -105,6 +122,8 @@ def load(name: str, device: str = "cpu") -> Model:
     adapter = _ADAPTERS.get(name) or _FAMILIES.get(name.partition(":")[0], ("", ""))[1]
     if adapter:
         return cast(Callable[[ModelCard, str], Model], _function(f".adapters.{adapter}"))(card(name), device)
+    if (collection := _collection_of(name)) is not None:
+        return collection.load(collection.card(name), device)
     source = _source(name)
     return source.load(source.card(), device)
 
@@ -122,6 +141,20 @@ def _function(place: str) -> object:
         return getattr(import_module(module, __package__), function)
     except ModuleNotFoundError as exc:
         raise ModelNeedsPackage(place.rpartition(".")[2].partition(":")[0], str(exc.name)) from exc
+
+
+def _names_of(package: str) -> tuple[str, ...]:
+    return () if find_spec(package) is None else _collection(package).names()
+
+
+def _collection(package: str) -> _Collection:
+    return cast(_Collection, import_module(f".adapters.{_COLLECTIONS[package]}", __package__))
+
+
+def _collection_of(name: str) -> _Collection | None:
+    """The collection that has a model of this name."""
+    package = name.partition(":")[0]
+    return _collection(package) if package in _COLLECTIONS and name in _names_of(package) else None
 
 
 def _plugged_in() -> dict[str, EntryPoint]:

@@ -73,10 +73,13 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
     Raises
     ------
     FetchFailed
-        If the source gives no file, or another fetch of the same file is under way.
+        If the source gives no file, or another fetch of the same file is under way; if the weights are
+        part of an archive (their URL has a fragment).
     WrongHash
         If what came is not what the card names; it is deleted.
     """
+    if urlsplit(weights.url).fragment:
+        raise FetchFailed(model, f"{weights.url} is part of an archive: unpack that where its own package looks for it")
     place = place_of(weights)
     if place.is_file():
         check_hash(model, place, weights.sha256)
