@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from ..runners.run_report import Reason, StageTotal
 from .ledger import Counts, Event, Refusal, Run
 from .price import Price
 
@@ -93,30 +94,6 @@ class ModelRow:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureRow:
-    """One reason for which series were refused or failed, and one of them."""
-
-    result: str
-    stage: str
-    code: str
-    count: int
-    example: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class StageRow:
-    """One stage over all attempts."""
-
-    stage: str
-    attempts: int
-    wall_s: float
-    cpu_s: float
-    gpu_s: float
-    usd: Decimal
-
-
-@dataclass(frozen=True, slots=True)
 class Money:
     """A run's dollars: ``total = useful + wasted + refused + in_flight + overhead``.
 
@@ -154,8 +131,8 @@ class RunSummary:
     price: Price
     warnings: tuple[str, ...]
     models: tuple[ModelRow, ...]
-    stages: tuple[StageRow, ...]
-    failures: tuple[FailureRow, ...]
+    stages: tuple[StageTotal, ...]
+    failures: tuple[Reason, ...]
     series: tuple[SeriesRow, ...]
     refusals: tuple[Refusal, ...]
     events: tuple[Event, ...]

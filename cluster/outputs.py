@@ -14,7 +14,7 @@ from ..runners.environment import git_commit, software
 from ..runners.page import Link
 from ..runners.request import file_name
 from ..runners.results import PAGE, PROVENANCE
-from ..runners.run_report import Reason, RunPage, SeriesLine, Spending, StageTotal, Totals, run_report
+from ..runners.run_report import RunPage, SeriesLine, Spending, Totals, run_report
 from .figures import RunSummary, SeriesRow
 from .price import Price
 from .run_folder import RunFolder
@@ -59,7 +59,7 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
 def _failures(summary: RunSummary) -> Table:
     table = Table("what", "stage", "reason", "number", Column("for example", overflow="fold"))
     for row in summary.failures:
-        table.add_row(row.result, row.stage, row.code, str(row.count), row.reason)
+        table.add_row(row.result, row.stage, row.code, str(row.count), row.message)
     return table
 
 
@@ -127,8 +127,8 @@ def _run_page(summary: RunSummary, pages: Mapping[str, str]) -> RunPage:
         per_s=summary.progress.per_s,
         eta_s=summary.progress.eta_s,
         spending=_spending(summary),
-        stages=tuple(StageTotal(s.stage, s.attempts, s.wall_s, s.cpu_s, s.gpu_s, s.usd) for s in summary.stages),
-        reasons=tuple(Reason(f.result, f.stage, f.code, f.count, f.example, f.reason) for f in summary.failures),
+        stages=summary.stages,
+        reasons=summary.failures,
         series=tuple(_series_line(row, pages[row.key]) for row in summary.series),
         warnings=summary.warnings,
         files=(Link("series (Parquet)", TABLE), Link("provenance (PROV-JSON)", PROVENANCE)),

@@ -11,9 +11,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from ..runners.run_report import Reason, StageTotal
 from ..runners.workitem import State
 from .cost import Costs, cost_of, spent_on_nodes
-from .figures import FailureRow, ModelRow, Money, Progress, RunSummary, SeriesRow, StageRow
+from .figures import ModelRow, Money, Progress, RunSummary, SeriesRow
 from .ledger import Attempt, AttemptClass, Counts, Item, Ledger, Recent, Refusal, Stored
 from .price import Price
 
@@ -180,7 +181,7 @@ def _model_row(name: str, rows: Sequence[SeriesRow]) -> ModelRow:
     )
 
 
-def _stages(attempts: Iterable[Attempt], costs: Costs) -> tuple[StageRow, ...]:
+def _stages(attempts: Iterable[Attempt], costs: Costs) -> tuple[StageTotal, ...]:
     sums: dict[str, list[float]] = {}
     for attempt in attempts:
         for used in attempt.consumption:
@@ -190,12 +191,12 @@ def _stages(attempts: Iterable[Attempt], costs: Costs) -> tuple[StageRow, ...]:
     usd = costs.by_stage()
     named = {stage: sums.get(stage, [0, 0.0, 0.0, 0.0]) for stage in (*sums, *usd)}
     return tuple(
-        StageRow(stage, int(n), wall_s, cpu_s, gpu_s, usd.get(stage, Decimal(0)).quantize(USD_PLACES))
+        StageTotal(stage, int(n), wall_s, cpu_s, gpu_s, usd.get(stage, Decimal(0)).quantize(USD_PLACES))
         for stage, (n, wall_s, cpu_s, gpu_s) in named.items()
     )
 
 
-def _failures(series: Iterable[SeriesRow], refusals: Iterable[Refusal]) -> tuple[FailureRow, ...]:
+def _failures(series: Iterable[SeriesRow], refusals: Iterable[Refusal]) -> tuple[Reason, ...]:
     """Reasons, the most frequent first."""
     groups: defaultdict[tuple[str, str, str], list[tuple[str, str]]] = defaultdict(list)
     for row in series:
@@ -203,7 +204,7 @@ def _failures(series: Iterable[SeriesRow], refusals: Iterable[Refusal]) -> tuple
             groups[row.result, row.stage, row.code].append((row.series_instance_uid, row.reason))
     for refusal in refusals:
         groups["refused", "search", refusal.code].append((refusal.identifier, refusal.reason))
-    rows = [FailureRow(*kind, len(found), *found[0]) for kind, found in groups.items()]
+    rows = [Reason(*kind, len(found), *found[0]) for kind, found in groups.items()]
     return tuple(sorted(rows, key=lambda row: (-row.count, row.code)))
 
 
