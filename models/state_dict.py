@@ -43,7 +43,7 @@ def read_state_dict(model: str, path: Path, device: str) -> Mapping[str, Any]:
         if found := _GLOBAL.search(str(exc)):
             raise UnsafeWeights(model, f"{path.name} asks for {found[1]} when it is read: it was not executed") from exc
         raise UnreadableWeights(model, f"{path.name} is truncated, or holds no weights") from exc
-    except (RuntimeError, EOFError, ValueError, KeyError) as exc:
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
         raise UnreadableWeights(model, f"{path.name} is truncated, or holds no weights") from exc
     if not isinstance(content, Mapping):
         raise UnreadableWeights(model, f"{path.name} holds a {type(content).__name__}, not weights by name")
