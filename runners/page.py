@@ -23,6 +23,12 @@ STAGE_COLORS = {
     "encode": "#4caf7a",
     "store": "#d96a8b",
     "report": "#b0a33c",
+    "useful": "#4caf7a",
+    "wasted": "#c4504a",
+    "refused": "#e0913a",
+    "start-up": "#5b8def",
+    "idle": "#9aa4b2",
+    "drain": "#6b7280",
 }
 """Colours of the bar; stages that are not named here are grey."""
 

@@ -1,0 +1,164 @@
+"""``voxfleet cost``: a ledger with known seconds at a dollar a second, read back as a user reads it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner
+from voxfleet.cluster.bill import bill_of, node_usd_by_day
+from voxfleet.cluster.cost_command import cost
+from voxfleet.cluster.ledger import Node, Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.price import Price
+from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
+
+PRICES = """
+[[price]]
+machine = "toy"
+usd_per_hour = 360
+source = "a toy: ten cents a second"
+dated = 2026-11-01
+"""
+TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "paper", date(2026, 11, 1))
+
+
+def workitem(number: int, model: str) -> Workitem:
+    """A small CT."""
+    uid = f"1.2.{number}"
+    return Workitem("1.2", uid, "CT", 10, "dir:/s", "dir:/t", model, "1.0", "none", bytes=1000)
+
+
+def outcome(item: Workitem, began: float, seconds: float, failed: bool = False) -> Outcome:
+    """An attempt with one stage."""
+    used = (Consumption("segment", began, seconds, seconds),)
+    if failed:
+        return Outcome(item.key, State.CANCELED, used, failure=Failure("segment", "BROKEN", "no"))
+    return Outcome(item.key, State.COMPLETED, used)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run of three series, one of which failed, in a folder of its own with a toy price."""
+    monkeypatch.chdir(tmp_path)
+    Path("toy.toml").write_text(PRICES)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    ledger = SqliteLedger(folder / "ledger.sqlite")
+    ledger.create_run(Run("run", "dir:/s", "dir:/t", ("a 1.0", "b 1.0"), {}, "0", "toy", datetime.now(UTC)))
+    items = [workitem(1, "a"), workitem(2, "a"), workitem(3, "b")]
+    ledger.add(items)
+    ledger.node_up("n", "toy")
+    for lease in ledger.lease("o", 3):
+        ledger.start(lease, "n")
+        time.sleep(0.005)
+        began = datetime.now(UTC).timestamp()
+        time.sleep(0.005)
+        ledger.finish(lease, outcome(lease.workitem, began, 0.001, lease.workitem.model == "b"), "n")
+    ledger.node_down("n")
+    ledger.close()
+    return folder
+
+
+def voxfleet_cost(*words: object):
+    """The command, in this process."""
+    return CliRunner().invoke(cost, [str(word) for word in words])
+
+
+def test_every_dollar_of_a_run_is_in_one_line(run: Path) -> None:
+    """Each way of summing gives the same total, and it is price times lifetime."""
+    bill = bill_of(SqliteLedger(run / "ledger.sqlite"), TOY)
+    assert bill.identity_error < Decimal("1e-6")
+    assert bill.completed == 2
+    for key in ("node", "stage", "outcome", "purpose", "model"):
+        sums = bill.by(lambda line, key=key: str(getattr(line, key)))
+        assert sum(row.usd for row in sums) == pytest.approx(bill.node_usd)
+
+
+def test_useful_and_wasted_are_told_apart(run: Path) -> None:
+    """Model a did all that was useful, model b all that was wasted."""
+    bill = bill_of(SqliteLedger(run / "ledger.sqlite"), TOY)
+    sums = {row.name: row for row in bill.by(lambda line: line.model)}
+    assert (sums["a 1.0"].useful > 0, sums["a 1.0"].wasted) == (True, 0)
+    assert (sums["b 1.0"].useful, sums["b 1.0"].wasted > 0) == (0, True)
+
+
+def test_the_same_seconds_elsewhere_by_hand(run: Path) -> None:
+    """At half the price the run is half as dear; a GPU machine could have done it too."""
+    bill = bill_of(SqliteLedger(run / "ledger.sqlite"), TOY)
+    half = Price("half", "", "", "spot", Decimal(180), 4, "T4", 1, "paper", date(2026, 11, 1))
+    assert bill.elsewhere([TOY, half])[0].usd == pytest.approx(bill.total / 2)
+
+
+def test_a_life_over_midnight_is_cut_there() -> None:
+    """From 23:00 to 02:00 at 3.60 US$ an hour: one hour on the first day, two on the second."""
+    up = datetime(2026, 11, 20, 23, tzinfo=UTC)
+    down = up + timedelta(hours=3)
+    price = Price("m", "", "", "spot", Decimal("3.60"), 2, "", 0, "paper", date(2026, 11, 1))
+    assert node_usd_by_day([Node("n", "m", up, down, down)], price) == {
+        date(2026, 11, 20): pytest.approx(Decimal("3.60")),
+        date(2026, 11, 21): pytest.approx(Decimal("7.20")),
+    }
+
+
+def test_a_node_that_never_reports_its_end_is_paid_until_it_was_last_seen() -> None:
+    """An hour until its last sign of life, and not for ever."""
+    up = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    price = Price("m", "", "", "spot", Decimal("3.60"), 2, "", 0, "paper", date(2026, 11, 1))
+    assert sum(node_usd_by_day([Node("n", "m", up, None, up + timedelta(hours=1))], price).values()) == pytest.approx(
+        Decimal("3.60")
+    )
+
+
+def test_a_clock_that_stepped_back_costs_nothing_and_gives_nothing_back() -> None:
+    """A life that ends before it begins is no negative amount."""
+    up = datetime(2026, 11, 20, 12, tzinfo=UTC)
+    assert node_usd_by_day([Node("n", "m", up, up - timedelta(hours=1), up)], TOY) == {}
+
+
+def test_tables_json_csv_parquet_and_page_agree(run: Path) -> None:
+    """One total, in five forms."""
+    done = voxfleet_cost(
+        run, "--prices", "toy.toml", "--json", "--csv", "c.csv", "--parquet", "c.parquet", "--html", "c.html"
+    )
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    total = Decimal(document["usd"])
+    with Path("c.csv").open() as file:
+        assert sum(Decimal(row["usd"]) for row in csv.DictReader(file)) == pytest.approx(total)
+    assert sum(parquet.read_table("c.parquet")["usd"].to_pylist()) == pytest.approx(total)
+    assert "By purpose" in Path("c.html").read_text()
+    assert float(document["published_usd_per_series"]) == pytest.approx(0.0080, rel=0.01)
+    shown = voxfleet_cost("show", run, "--prices", "toy.toml")
+    assert "published for comparison: 0.80 cents" in shown.stdout
+
+
+def test_reconcile_says_what_differs_and_ends_with_3(run: Path) -> None:
+    """A bill on which nobody billed this run is 100 % off."""
+    billing = Path(__file__).parent / "billing" / "aws_cur.csv"
+    done = voxfleet_cost("reconcile", run, "--billing", billing, "--prices", "toy.toml", "--json")
+    assert done.exit_code == 3
+    assert json.loads(done.stdout)["total"]["relative"] == "-1"
+
+
+def test_a_bill_that_agrees_ends_with_0(run: Path) -> None:
+    """The same amount on the bill as in the ledger, on the same day."""
+    total = bill_of(SqliteLedger(run / "ledger.sqlite"), TOY).total
+    row = {
+        "service": {"description": "Compute Engine"},
+        "sku": {"description": "N1 Predefined Instance Core running in Americas"},
+        "usage_start_time": datetime.now(UTC).isoformat(),
+        "labels": [{"key": "run", "value": "run"}],
+        "cost": str(total),
+        "currency": "USD",
+    }
+    Path("bill.jsonl").write_text(json.dumps(row))
+    done = voxfleet_cost("reconcile", run, "--billing", "bill.jsonl", "--prices", "toy.toml")
+    assert done.exit_code == 0, done.output

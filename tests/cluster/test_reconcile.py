@@ -1,0 +1,110 @@
+"""Reconciliation with files of the providers' real schemas; the sums are done on paper."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from voxfleet.cluster.reconcile import BadBilling, BilledLine, read_billing, reconcile
+
+BILLING = Path(__file__).parent / "billing"
+GCP = BILLING / "gcp_standard_usage.jsonl"
+AWS = BILLING / "aws_cur.csv"
+
+
+def test_a_gcp_export_against_the_ledger() -> None:
+    """Machines by day, with the credit apart; disk, network, storage and other runs are not machines of this run."""
+    # Reckoned 1.00 and 2.00; billed 0.40 + 0.60 = 1.00, and 0.80 + 1.30 = 2.10: 10 cents or 5 % of the second day over.
+    reckoned = {date(2026, 11, 20): Decimal(1), date(2026, 11, 21): Decimal(2)}
+    found = reconcile("nlst", read_billing(GCP), reckoned)
+    first, second = found.days
+    assert (first.what, first.billed, first.credits, first.difference) == (
+        "2026-11-20", Decimal("1.00"), Decimal("-0.04"), Decimal("0.00")
+    )  # fmt: skip
+    assert (second.difference, second.relative) == (Decimal("0.10"), Decimal("0.05"))
+    assert (found.total.billed, found.total.reckoned) == (Decimal("3.10"), Decimal(3))
+    assert {row.what: row.billed for row in found.cells} == {"cell-1": Decimal("1.02"), "cell-2": Decimal("2.27")}
+    assert sum(row.billed for row in found.skus) == Decimal("3.29")
+    assert found.others == 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_aws_report_against_the_ledger(tmp_path: Path, packed: bool) -> None:
+    """Two instance hours at 0.526 are what two hours of a g4dn.xlarge are reckoned at; the rest is shown apart."""
+    file = AWS
+    if packed:
+        file = tmp_path / "cur.csv.gz"
+        file.write_bytes(gzip.compress(AWS.read_bytes()))
+    found = reconcile("nlst", read_billing(file), {date(2026, 11, 20): 2 * Decimal("0.526")})
+    (day,) = found.days
+    assert (day.billed, day.credits, day.difference) == (Decimal("1.052"), Decimal("-0.1"), 0)
+    assert {row.what: row.billed for row in found.skus}["AmazonEC2: NatGateway-Bytes"] == Decimal("0.09")
+    assert found.others == 1
+
+
+def test_a_day_that_was_never_billed_is_a_line_of_its_own() -> None:
+    """What the ledger reckons and nobody billed is a difference of minus all of it."""
+    found = reconcile("other", read_billing(GCP), {date(2026, 11, 19): Decimal(3)})
+    assert (found.days[0].billed, found.total.difference, found.total.relative) == (0, -3, -1)
+
+
+def test_a_machine_billed_after_the_ledger_thought_it_gone_is_seen() -> None:
+    """A node that never ended is billed on a day on which nothing is reckoned."""
+    late = BilledLine(date(2026, 11, 22), "Compute Engine", "N1 Predefined Instance Core", "nlst", "", Decimal(5))
+    found = reconcile("nlst", [late], {date(2026, 11, 20): Decimal(1)})
+    assert [(row.what, row.difference) for row in found.days] == [("2026-11-20", -1), ("2026-11-22", 5)]
+
+
+def test_another_currency_is_converted_by_the_bills_own_rate(tmp_path: Path) -> None:
+    """GCP bills 9 EUR at 0.9 EUR for a dollar: 10 US$. Without a rate nothing is guessed."""
+    row = json.loads(GCP.read_text().splitlines()[0]) | {"currency": "EUR", "cost": 9, "currency_conversion_rate": 0.9}
+    file = tmp_path / "export.json"
+    file.write_text(json.dumps([row]))
+    (line,) = read_billing(file)
+    assert line.usd == pytest.approx(Decimal(10))
+    file.write_text(json.dumps([row | {"currency_conversion_rate": None}]))
+    with pytest.raises(BadBilling, match="EUR"):
+        list(read_billing(file))
+
+
+def test_an_aws_report_in_another_currency_is_refused(tmp_path: Path) -> None:
+    """AWS tells no rate, so yuan cannot be compared with dollars."""
+    file = tmp_path / "cur.csv"
+    file.write_text(AWS.read_text().replace(",USD,", ",CNY,"))
+    with pytest.raises(BadBilling, match="CNY"):
+        list(read_billing(file))
+
+
+def test_cur_2_columns_are_read(tmp_path: Path) -> None:
+    """CUR 2.0 spells its columns otherwise, and holds tags in one map."""
+    file = tmp_path / "cur2.csv"
+    file.write_text(
+        "line_item_unblended_cost,line_item_currency_code,line_item_line_item_type,line_item_usage_start_date,"
+        "line_item_product_code,line_item_usage_type,resource_tags\n"
+        "1.006,USD,Usage,2026-11-20 10:00:00,AmazonEC2,BoxUsage:g5.xlarge,"
+        '"{""user_run"":""nlst"",""user_cell"":""c9""}"\n'
+    )
+    assert list(read_billing(file)) == [
+        BilledLine(date(2026, 11, 20), "AmazonEC2", "BoxUsage:g5.xlarge", "nlst", "c9", Decimal("1.006"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "a,b\n1,2\n", '{"cost": 1}\n', '{"cost": 1, "currency": "USD", "usage_start_time": "x"}']
+)
+def test_what_is_no_bill_is_refused(tmp_path: Path, content: str) -> None:
+    """Broken JSON, another table, rows without columns or with no time."""
+    file = tmp_path / "bill"
+    file.write_text(content)
+    with pytest.raises(BadBilling):
+        list(read_billing(file))
+
+
+def test_an_absent_bill_is_refused(tmp_path: Path) -> None:
+    """The error names the file."""
+    with pytest.raises(BadBilling, match="nothing-here"):
+        list(read_billing(tmp_path / "nothing-here"))
