@@ -1,0 +1,249 @@
+"""Labels of logits on a finer grid, block by block.
+
+nnU-Net resamples the logits of all classes to the full grid, and takes the largest there: for 118
+classes on 512x512x500 voxels that is 31 GB of float16, and more while it computes. Here each block of the
+full grid is resampled and decided at once. The decision is nnU-Net's: interpolated in float64,
+rounded to float16, the first of equal values wins; that is computed where float32 leaves doubt.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from nnunetv2.configuration import ANISO_THRESHOLD
+from nnunetv2.preprocessing.resampling.default_resampling import (
+    determine_do_sep_z_and_axis,
+    resample_data_or_seg_to_shape,
+)
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from numpy.typing import NDArray
+
+BLOCK = (32, 64, 64)
+"""Voxels of the full grid that are decided at once."""
+CLASSES_AT_ONCE = 16
+"""Classes of a block that are interpolated at once."""
+HALF_STEPS = 2.0**-9
+"""Two values that differ by more than this part of the larger stay in order when rounded to float16."""
+
+Resample = Callable[["NDArray[np.generic]", Sequence[int], Sequence[float], Sequence[float]], "NDArray[np.generic]"]
+"""nnU-Net's: logits, new shape, their spacing and the new one in mm -> logits of the new shape."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """Between which two indices, and how far from the first, each new index of an axis lies."""
+
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    fraction: NDArray[np.float64]
+
+    def within(self, span: slice) -> tuple[slice, Axis]:
+        """The old indices that a span of new ones needs, and the axis counted from the first of them."""
+        low, high = self.low[span], self.high[span]
+        first = int(low.min())
+        return slice(first, int(high.max()) + 1), Axis(low - first, high - first, self.fraction[span])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regridding:
+    """From the network's grid to the full one.
+
+    Attributes
+    ----------
+    resample : Resample
+        The function of the plans.
+    shape : tuple of int
+        Of the full grid, (k, j, i).
+    spacing_mm, new_spacing_mm : tuple of float
+        Of the network's grid and of the full one.
+    """
+
+    resample: Resample
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    new_spacing_mm: tuple[float, ...]
+
+    def axes(self, old_shape: tuple[int, ...]) -> tuple[Axis, ...] | None:
+        """Its axes, where the function is nnU-Net's linear one (the default); None for any other."""
+        if self.shape == old_shape:
+            return tuple(_linear(size, size) for size in old_shape)
+        if not _is_linear(self.resample):
+            return None
+        keywords = self.resample.keywords  # type: ignore[attr-defined]
+        _, nearest = determine_do_sep_z_and_axis(
+            keywords.get("force_separate_z", False),
+            self.spacing_mm,
+            self.new_spacing_mm,
+            keywords.get("separate_z_anisotropy_threshold", ANISO_THRESHOLD),
+        )
+        return tuple(
+            _nearest(old, new) if axis == nearest else _linear(old, new)
+            for axis, (old, new) in enumerate(zip(old_shape, self.shape, strict=True))
+        )
+
+
+def labels_of_logits(logits: torch.Tensor, grid: Regridding, labels: LabelManager) -> NDArray[np.int16]:
+    """Labels on the full grid.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        float16 (output, k, j, i) on the network's grid, on the CPU; all finite.
+    grid : Regridding
+        To the full grid.
+    labels : LabelManager
+        Says whether outputs are classes, of which the largest wins, or regions, each above one half.
+
+    Returns
+    -------
+    ndarray of int16
+        (k, j, i) of `grid.shape`, equal to what nnU-Net's export gives. Beside it, memory is needed for some
+        blocks; where the plans name a resampling that is not nnU-Net's linear one, for one class of the full grid.
+    """
+    axes = grid.axes(tuple(logits.shape[1:]))
+    if axes is None:
+        return _by_class(logits, grid, labels)
+    result = np.empty(grid.shape, dtype=np.int16)
+    for block in _blocks(grid.shape):
+        spans = [axis.within(span) for axis, span in zip(axes, block, strict=True)]
+        part = logits[(slice(None), *(old for old, _ in spans))]
+        result[block] = _decide(part, [axis for _, axis in spans], labels).numpy()
+    return result
+
+
+def _decide(part: torch.Tensor, axes: Sequence[Axis], labels: LabelManager) -> torch.Tensor:
+    """Labels of one block from the logits round it: fast in float32, exactly where that leaves doubt."""
+    shape = [len(axis.low) for axis in axes]
+    candidates = _candidates(part, labels)
+    if labels.has_regions:
+        return _decide_regions(part, axes, candidates, labels)
+    if len(candidates) == 1:
+        return torch.full(shape, candidates[0], dtype=torch.int16)
+    best = torch.full(shape, -torch.inf)
+    second = best.clone()
+    found = torch.zeros(shape, dtype=torch.int16)
+    for number, values in _interpolated(part, axes, candidates):
+        found[values > best] = number
+        second = torch.maximum(second, torch.minimum(best, values))
+        best = torch.maximum(best, values)
+    doubtful = best - second <= torch.maximum(best.abs(), second.abs()) * HALF_STEPS + _float32_error(part)
+    where = torch.nonzero(doubtful, as_tuple=True)
+    if len(where[0]):
+        choice = _exact(part[candidates], axes, where).argmax(axis=0)  # NumPy's takes the first of equals
+        found[where] = torch.tensor(candidates, dtype=torch.int16)[torch.from_numpy(choice)]
+    return found
+
+
+def _decide_regions(
+    part: torch.Tensor, axes: Sequence[Axis], candidates: list[int], labels: LabelManager
+) -> torch.Tensor:
+    """Labels of one block of regions, the later ones painted over the earlier."""
+    found = torch.zeros([len(axis.low) for axis in axes], dtype=torch.int16)
+    for number, values in _interpolated(part, axes, candidates):
+        inside = values > 0
+        where = torch.nonzero(values.abs() <= HALF_STEPS + _float32_error(part), as_tuple=True)
+        if len(where[0]):
+            exact = _exact(part[[number]], axes, where)[0]
+            inside[where] = labels.apply_inference_nonlin(exact) > 0.5  # noqa: PLR2004 - nnU-Net's own
+        found[inside] = int(labels.regions_class_order[number])
+    return found
+
+
+def _candidates(part: torch.Tensor, labels: LabelManager) -> list[int]:
+    """Outputs that can win somewhere in a block.
+
+    Interpolated values lie between the lowest and the highest value that they are made of, and so they
+    do after rounding to float16: an output whose highest lies below another's lowest wins nowhere.
+    """
+    highest = part.amax(dim=(1, 2, 3))
+    # sigmoid(0) is one half, and a region needs more.
+    wins = highest > 0 if labels.has_regions else highest >= part.amin(dim=(1, 2, 3)).max()
+    found: list[int] = torch.nonzero(wins)[:, 0].tolist()
+    return found
+
+
+def _interpolated(
+    part: torch.Tensor, axes: Sequence[Axis], candidates: list[int]
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Each candidate's values on the block's full grid, in float32."""
+    for start in range(0, len(candidates), CLASSES_AT_ONCE):
+        group = candidates[start : start + CLASSES_AT_ONCE]
+        values = part[group].float()
+        for dimension, axis in enumerate(axes, start=1):
+            low = values.index_select(dimension, torch.from_numpy(axis.low))
+            high = values.index_select(dimension, torch.from_numpy(axis.high))
+            fraction = torch.from_numpy(axis.fraction).float()
+            values = torch.lerp(low, high, fraction.reshape([-1 if n == dimension else 1 for n in range(4)]))
+        yield from zip(group, values, strict=True)
+
+
+def _float32_error(part: torch.Tensor) -> float:
+    """More than interpolation in float32 can be wrong by, three times over."""
+    return float(part.abs().max()) * 2.0**-20 + 2.0**-23
+
+
+def _exact(part: torch.Tensor, axes: Sequence[Axis], where: Sequence[torch.Tensor]) -> NDArray[np.float16]:
+    """float16 (class, point): the products and sums of `scipy.ndimage.zoom` in float64, in its order."""
+    part = part.double()
+    corners = []
+    for axis, index in zip(axes, where, strict=True):
+        upper = 1 - torch.from_numpy(axis.fraction)[index]
+        corners.append(((torch.from_numpy(axis.low)[index], upper), (torch.from_numpy(axis.high)[index], 1 - upper)))
+    total = torch.zeros((len(part), len(where[0])), dtype=torch.double)
+    for (k, weight_k), (j, weight_j), (i, weight_i) in itertools.product(*corners):
+        total += part[:, k, j, i] * weight_k * weight_j * weight_i
+    # Torch rounds by way of float32, that is twice; NumPy, and so nnU-Net, does not.
+    return total.numpy().astype(np.float16)
+
+
+def _by_class(logits: torch.Tensor, grid: Regridding, labels: LabelManager) -> NDArray[np.int16]:
+    """By the function of the plans, whatever it is, one class at a time."""
+    found = torch.zeros(grid.shape, dtype=torch.int16)
+    best: torch.Tensor | None = None
+    for number in range(len(logits)):
+        # nnU-Net gives it arrays, and some of these functions round by what they are given.
+        one_class = logits[number : number + 1].numpy()
+        values = torch.as_tensor(grid.resample(one_class, grid.shape, grid.spacing_mm, grid.new_spacing_mm))[0]
+        if labels.has_regions:
+            found[labels.apply_inference_nonlin(values) > 0.5] = int(labels.regions_class_order[number])  # noqa: PLR2004
+        elif best is None:
+            best = values
+        else:
+            found[values > best] = number
+            best = torch.maximum(best, values)
+    return found.numpy()
+
+
+def _is_linear(resample: Resample) -> bool:
+    if not isinstance(resample, partial) or resample.func is not resample_data_or_seg_to_shape:
+        return False
+    asked = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": False, **resample.keywords}
+    return not asked["is_seg"] and (asked["order"], asked["order_z"]) == (1, 0)
+
+
+def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    spans = [
+        [slice(start, min(start + step, size)) for start in range(0, size, step)]
+        for size, step in zip(shape, BLOCK, strict=True)
+    ]
+    return itertools.product(*spans)
+
+
+def _linear(old: int, new: int) -> Axis:
+    """As `scipy.ndimage.zoom` with ``grid_mode=True, mode="nearest", order=1``: the grids share their outer edges."""
+    at = (np.arange(new) + 0.5) * (old / new) - 0.5
+    below = np.floor(at)
+    low, high = (np.clip(index, 0, old - 1).astype(np.intp) for index in (below, below + 1))
+    return Axis(low, high, at - below)
+
+
+def _nearest(old: int, new: int) -> Axis:
+    """As `scipy.ndimage.map_coordinates` with ``order=0, mode="nearest"``."""
+    at = np.clip((old / new) * (np.arange(new) + 0.5) - 0.5, 0, old - 1)
+    index = np.floor(at + 0.5).astype(np.intp)
+    return Axis(index, index, np.zeros(new))
