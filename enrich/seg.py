@@ -89,12 +89,11 @@ def encode_seg(
     dataset = new_instance(source, producer, ROLES[segmentation_type])
     _add_image(dataset, source, segmentation, producer)
     _add_references(dataset, source)
-    counts = segment_counts(segmentation)
     if segmentation_type == LABELMAP:
-        frames = labelmap_frames(counts)
+        frames = labelmap_frames(segmentation)
         _add_labelmap(dataset, segmentation, frames)
     else:
-        frames = binary_frames(counts)
+        frames = binary_frames(segment_counts(segmentation))
         _add_binary(dataset, segmentation, frames)
     if segmentation_type == BINARY_DEFLATED:
         dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian

@@ -62,9 +62,9 @@ def binary_frames(counts: NDArray[np.int64]) -> tuple[SegmentFrame, ...]:
     return frames or (SegmentFrame(1, 0),)
 
 
-def labelmap_frames(counts: NDArray[np.int64]) -> tuple[SegmentFrame, ...]:
+def labelmap_frames(segmentation: Segmentation) -> tuple[SegmentFrame, ...]:
     """Frames of a LABELMAP SEG: the slices with any segment; the first, of zeros, where nothing was found."""
-    frames = tuple(SegmentFrame(0, int(k)) for k in np.flatnonzero(counts.any(axis=1)))
+    frames = tuple(SegmentFrame(0, k) for k, plane in enumerate(segmentation.labelmap.array) if plane.any())
     return frames or (SegmentFrame(0, 0),)
 
 
