@@ -19,10 +19,12 @@ from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import AcceptLicence, parameters_of, progress_bar, segmentation_type_of
 from ..runners.worklist import Wish, check_licence, wish
+from .duration import hours_of
 from .enrichment import Plan, perform, register
 from .governor import Governor
 from .ledger import Ledger
 from .ledgers.sqlite import SqliteLedger
+from .limits import FAILURE_SHARE, Limits
 from .outputs import show_summary, write_outputs
 from .price import Price, price_of
 from .run_folder import RunFolder
@@ -47,6 +49,9 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
     budget: Annotated[str | None, typer.Option(help="Most that the run may cost, in US$.")] = None,
+    max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
+    deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
+    max_failures: Annotated[float, typer.Option(help="Pause above this share of the last 200.")] = FAILURE_SHARE,
     machine: Annotated[str, typer.Option(help="What the nodes are, for their price.")] = "local",
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
@@ -58,7 +63,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     """Enrich a whole collection: every series segmented, measured, stored, read back and accounted for.
 
     The same command goes on where an earlier one stopped or died. Exit code 0: all done;
-    3: done, with refusals or failures; 4: stopped by the budget or by Ctrl-C; 1: error.
+    3: done, with refusals or failures; 4: stopped by the budget, by a limit or by Ctrl-C; 1: error.
     """
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
@@ -74,6 +79,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         devices=tuple(device or ["cpu"]),
         nifti=nifti,
     )
+    limits = Limits(_dollars(max_cost_per_series), hours_of(deadline) * 3600 if deadline else None, max_failures)
     console = Console(stderr=True, quiet=as_json, highlight=False)
     with plan.folder.locked(), _until_stopped(console) as stop:
         ledger = SqliteLedger(plan.folder.ledger)
@@ -81,14 +87,14 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
         if retry_failed:
             ledger.retry_failed()
-        governor = Governor(ledger, plan.price, plan.budget_usd, stop)
+        governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits)
         with progress_bar(console) as bar:
             task = bar.add_task(plan.folder.name, total=None, counts="")
             perform(plan, ledger, governor, _observer(ledger, governor, lambda **shown: bar.update(task, **shown)))
         summary = summarise(ledger, plan.price)
         write_outputs(plan.folder, summary)
         show_summary(summary, plan.folder, as_json=as_json)
-        code = _exit_code(ledger, console, out_of_budget=governor.out_of_budget)
+        code = _exit_code(ledger, console, why="the budget is used up" if governor.out_of_budget else governor.paused)
     raise typer.Exit(code)
 
 
@@ -206,12 +212,11 @@ def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> 
     return observe
 
 
-def _exit_code(ledger: Ledger, console: Console, *, out_of_budget: bool) -> int:
+def _exit_code(ledger: Ledger, console: Console, *, why: str) -> int:
     """What the command ends with; a file that is no DICOM at all is recorded, and no reason to worry."""
     counts = ledger.counts()
     if counts.open:
-        reason = "the budget is used up" if out_of_budget else "stopped"
-        console.print(f"{reason}: {counts.open} workitems are left; the same command goes on with them")
+        console.print(f"{why or 'stopped'}: {counts.open} workitems are left; the same command goes on with them")
         return EXIT_STOPPED
     broken = [each for each in ledger.refusals() if each.code != "NOT_DICOM"]
     return EXIT_INCOMPLETE if counts.failed or counts.refused or broken else EXIT_DONE

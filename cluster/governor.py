@@ -1,18 +1,23 @@
-"""Whether one more workitem may be leased: not after a stop, not past the budget."""
+"""Whether one more workitem may be leased: not after a stop, not past the budget or another limit."""
 
 from __future__ import annotations
 
 import logging
 from decimal import Decimal
 from threading import Event
+from time import monotonic
 
 from .budget import Mode, Position, alarms_passed, check_budget, mode
 from .cost import spent_on_nodes
-from .ledger import Ledger
+from .ledger import Counts, Ledger
+from .limits import Limits, Settled, pause_reason, thinned
 from .price import Price
 
 FIRST_ITEM_S = Decimal(10)
 """What a workitem is reckoned to take before any has ended."""
+
+READ_FACTOR = 10.0
+"""Limits are looked at again after so many times as long as the last look took: a tenth of the time at most."""
 
 MARGIN = Decimal(2)
 """A workitem may take this many times the mean of those that ended."""
@@ -27,6 +32,8 @@ class Governor:
     ----------
     stop : threading.Event
         Set by the user's Ctrl-C.
+    limits : Limits
+        On hours, on dollars of a series, and on failures.
 
     Raises
     ------
@@ -34,12 +41,18 @@ class Governor:
         If the budget does not pay for one workitem.
     """
 
-    def __init__(self, ledger: Ledger, price: Price, budget_usd: Decimal | None, stop: Event) -> None:
+    def __init__(
+        self, ledger: Ledger, price: Price, budget_usd: Decimal | None, stop: Event, limits: Limits | None = None
+    ) -> None:
         self._ledger, self._price, self._budget_usd = ledger, price, budget_usd
+        self._limits = limits or Limits()
         self.stop = stop
         self._spent_usd = Decimal(0)
         self.out_of_budget = False
+        self.paused = ""
         check_budget(budget_usd, self._item_usd())
+        self._begun = self._look_again = monotonic()
+        self._readings = [self._settled(ledger.counts())]
 
     @property
     def spent_usd(self) -> Decimal:
@@ -54,7 +67,7 @@ class Governor:
 
     def may_lease(self, in_flight: int) -> bool:
         """Whether one more workitem may be begun with `in_flight` already on their way."""
-        if self.stop.is_set():
+        if self.stop.is_set() or self._pauses():
             return False
         if self._budget_usd is None:
             return True
@@ -62,8 +75,34 @@ class Governor:
         self.out_of_budget = mode(self._budget_usd, position) is Mode.DRAIN
         return not self.out_of_budget
 
+    def _pauses(self) -> bool:
+        """Whether a limit is passed; once it is, this command begins nothing more."""
+        if self.paused:
+            return True
+        now = monotonic()
+        if now < self._look_again:
+            return False
+        counts = self._ledger.counts()
+        reading = self._settled(counts)
+        if reading.series != self._readings[-1].series:
+            self._readings = thinned([*self._readings, reading])
+        item_s = 0.0 if self._limits.wall_s is None else float(self._item_s())
+        reason = pause_reason(self._limits, self._readings, now - self._begun, item_s)
+        self._look_again = now + READ_FACTOR * (monotonic() - now)
+        if reason and counts.open:
+            self.paused = reason
+            self._ledger.event("warning", "limit", reason)
+            _LOG.warning("pausing: %s", reason)
+        return bool(self.paused)
+
+    def _settled(self, counts: Counts) -> Settled:
+        spent = Decimal(0) if self._limits.usd_per_series is None else self.spent_usd
+        return Settled(counts.total - counts.open, counts.failed, spent)
+
     def _item_usd(self) -> Decimal:
+        return self._item_s() * self._price.usd_per_s
+
+    def _item_s(self) -> Decimal:
         usage = self._ledger.usage()
         attempts, wall_s = sum(each.attempts for each in usage), sum(each.wall_s for each in usage)
-        seconds = MARGIN * Decimal(wall_s) / attempts if attempts else FIRST_ITEM_S
-        return seconds * self._price.usd_per_s
+        return MARGIN * Decimal(wall_s) / attempts if attempts else FIRST_ITEM_S

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -19,6 +18,7 @@ from ..models import catalogue
 from ..models.model import ModelCard
 from ..runners.worklist import wish
 from .commands import archive_uri
+from .duration import hours_of
 from .enrichment import Plan
 from .ledgers.sqlite import SqliteLedger
 from .pilot import run_pilot
@@ -34,8 +34,6 @@ MOST_LISTED = 12
 
 PIPE_WIDTH = 120
 """Columns of a table that no terminal shows."""
-
-_HOURS = {"s": 1 / 3600, "m": 1 / 60, "h": 1.0, "d": 24.0}
 
 
 def plan(  # noqa: PLR0913, PLR0917 - the command line's options
@@ -82,20 +80,6 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     _show(found, html, as_json=as_json)
     if (found.deadline_h is not None and found.cheapest is None) or (found.budget_usd and found.fastest is None):
         raise typer.Exit(3)
-
-
-def hours_of(text: str) -> float:
-    """Hours of a duration such as ``8h``, ``90m``, ``2d``.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the text is none.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
-    if match is None or float(match[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is no duration such as 8h, 90m or 2d")
-    return float(match[1]) * _HOURS[match[2]]
 
 
 def _prices(

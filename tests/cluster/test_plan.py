@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
+from voxfleet.cluster.duration import hours_of
 from voxfleet.cluster.plan import (
     DEADLINE_S,
     HANG_SHARE,
@@ -22,7 +23,7 @@ from voxfleet.cluster.plan import (
     forecast,
     node_kind,
 )
-from voxfleet.cluster.plan_command import hours_of, plan
+from voxfleet.cluster.plan_command import plan
 from voxfleet.cluster.plan_page import plan_page
 from voxfleet.cluster.price import BadPrice, NoPrice, Price
 from voxfleet.cluster.series_sizes import NoSizes, SeriesSizes, _of_entries, _sizes, sizes_of

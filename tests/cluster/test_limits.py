@@ -1,0 +1,126 @@
+"""Limits of a run: worked out on paper, and asked of a governor over a real ledger."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from threading import Event
+
+import pytest
+from voxfleet.cluster.budget import BudgetError
+from voxfleet.cluster.governor import Governor
+from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.limits import Limits, Settled, pause_reason, thinned
+from voxfleet.cluster.price import Price
+from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
+
+TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "paper", date(2026, 11, 1))
+
+
+def at(series: int, failed: int, usd: int = 0) -> Settled:
+    """One reading."""
+    return Settled(series, failed, Decimal(usd))
+
+
+@pytest.mark.parametrize(
+    ("readings", "paused"),
+    [
+        ([at(0, 0), at(19, 19)], False),  # all fail, but of fewer than 20
+        ([at(0, 0), at(20, 1)], False),  # 1 of 20 is 5 %, and not more
+        ([at(0, 0), at(20, 2)], True),  # 2 of 20
+        ([at(0, 0), at(1000, 50)], False),  # 50 of 1000 are 5 %
+        ([at(0, 0), at(800, 0), at(1000, 11)], True),  # 11 of the last 200
+        ([at(0, 0), at(800, 40), at(1000, 50)], False),  # 10 of the last 200
+        ([at(100, 100), at(120, 101)], False),  # what failed before this command does not count
+    ],
+)
+def test_failures_by_hand(readings: list[Settled], paused: bool) -> None:
+    """More than 5 % of the last 200 series, and of 20 at least."""
+    assert bool(pause_reason(Limits(), readings, 0, 0)) is paused
+
+
+def test_failures_can_be_let_pass() -> None:
+    """A share of 1 never pauses."""
+    assert pause_reason(Limits(failure_share=1), [at(0, 0), at(300, 300)], 0, 0) == ""
+
+
+@pytest.mark.parametrize(("usd", "paused"), [(20, False), (21, True)])
+def test_dollars_of_a_series(usd: int, paused: bool) -> None:
+    """Twenty series for 20 dollars keep a limit of one dollar; for 21 they do not."""
+    reason = pause_reason(Limits(usd_per_series=Decimal(1)), [at(0, 0), at(20, 0, usd)], 0, 0)
+    assert bool(reason) is paused
+
+
+@pytest.mark.parametrize(("elapsed_s", "paused"), [(49, False), (51, True)])
+def test_nothing_is_begun_that_would_end_after_the_deadline(elapsed_s: float, paused: bool) -> None:
+    """With 50 s a series, the last one of 100 s begins before the 50th."""
+    assert bool(pause_reason(Limits(wall_s=100), [at(0, 0)], elapsed_s, 50)) is paused
+
+
+def test_thinned_readings_give_the_same_answer() -> None:
+    """Readings of 3,000 series, dropped as one goes, pause at the same series as all of them do."""
+    every = [at(number, number // 15) for number in range(3000)]
+    kept = [every[0]]
+    for number, reading in enumerate(every[1:], start=2):
+        kept = thinned([*kept, reading])
+        assert pause_reason(Limits(), kept, 0, 0) == pause_reason(
+            Limits(), every[max(0, number - 400) : number], 0, 0
+        ) or (number < 400)
+    assert len(kept) < 210
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"usd_per_series": Decimal(0)}, {"usd_per_series": Decimal("NaN")}, {"wall_s": 0.0}, {"failure_share": 2.0}],
+)
+def test_limits_that_cannot_be_kept_are_refused(wrong: dict) -> None:
+    """Nothing a series, no number, no time, more than all."""
+    with pytest.raises(BudgetError):
+        Limits(**wrong)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteLedger:
+    """A run of 60 series, whose governor looks each time that it is asked."""
+    monkeypatch.setattr("voxfleet.cluster.governor.READ_FACTOR", 0.0)
+    found = SqliteLedger(tmp_path / "ledger.sqlite")
+    found.create_run(Run("r", "dir:/s", "dir:/t", ("m 1",), {}, "0", "toy", datetime.now(UTC)))
+    found.add(Workitem("1.2", f"1.2.{n}", "CT", 10, "dir:/s", "dir:/t", "m", "1", "none", bytes=9) for n in range(60))
+    return found
+
+
+def settle(ledger: SqliteLedger, number: int, *, good: bool) -> None:
+    """Settle so many series, one way or the other."""
+    broken = Failure("segment", "BROKEN", "no", retryable=False)
+    for lease in ledger.lease("o", number):
+        key = lease.workitem.key
+        ledger.start(lease, "n")
+        ledger.finish(
+            lease, Outcome(key, State.COMPLETED) if good else Outcome(key, State.CANCELED, failure=broken), "n"
+        )
+
+
+def test_a_poisoned_run_pauses_and_says_why(ledger: SqliteLedger) -> None:
+    """Eighteen good series and two broken ones: nothing more is begun, and the ledger has the reason."""
+    governor = Governor(ledger, TOY, None, Event())
+    settle(ledger, 18, good=True)
+    assert governor.may_lease(0)
+    settle(ledger, 2, good=False)
+    assert not governor.may_lease(0)
+    assert "2 of the last 20" in governor.paused
+    assert ledger.events()[-1].kind == "limit"
+
+
+def test_the_same_command_goes_on_after_a_pause(ledger: SqliteLedger) -> None:
+    """A new governor counts from where it begins."""
+    settle(ledger, 20, good=False)
+    assert Governor(ledger, TOY, None, Event()).may_lease(0)
+
+
+def test_a_deadline_that_is_too_short_begins_nothing(ledger: SqliteLedger) -> None:
+    """One second for series that are reckoned at ten."""
+    governor = Governor(ledger, TOY, None, Event(), Limits(wall_s=1))
+    assert not governor.may_lease(0)
+    assert "deadline" in governor.paused
