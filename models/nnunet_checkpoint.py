@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 
 from .model import ModelError
+from .state_dict import UnsafeWeights
+from .weights import WeightsMissing, WrongHash
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001 - how NumPy pickles its scalars
 _HARMLESS = [
@@ -26,21 +29,9 @@ _HARMLESS = [
 
 
 class InvalidWeights(ModelError):
-    """Weights that are missing, truncated, or not those of the network they stand beside."""
+    """Weights that are truncated, or not those of the network they stand beside."""
 
     code = "INVALID_WEIGHTS"
-
-
-class WrongHash(InvalidWeights):
-    """A file whose SHA-256 is not the one that the model's card gives."""
-
-    code = "WRONG_HASH"
-
-
-class UnsafeWeights(InvalidWeights):
-    """A file that asks for code to be run while it is read; it was not."""
-
-    code = "UNSAFE_WEIGHTS"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,14 +61,14 @@ def read_verified(path: Path, sha256: str | None) -> bytes:
 
     Raises
     ------
-    InvalidWeights, WrongHash
+    WeightsMissing, WrongHash
         If the file is not there; if `sha256` is given and is not its hash.
     """
     place = f"{path.parent.name}/{path.name}"
     try:
         content = path.read_bytes()
     except OSError as exc:
-        raise InvalidWeights(place, f"cannot be read: {exc.strerror}") from exc
+        raise WeightsMissing(place, f"cannot be read: {exc.strerror}") from exc
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower():
         raise WrongHash(place, f"SHA-256 is {found}, the card says {sha256}")
@@ -90,9 +81,9 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
     Raises
     ------
     InvalidWeights
-        If it is missing, truncated, or no checkpoint of nnU-Net.
-    WrongHash
-        If `sha256` is given and is not its hash; nothing of it is unpickled then.
+        If it is truncated, or no checkpoint of nnU-Net.
+    WeightsMissing, WrongHash
+        If it is not there; if `sha256` is given and is not its hash: nothing of it is unpickled then.
     UnsafeWeights
         If its pickle asks for more than tensors, plain values and NumPy scalars.
     """
@@ -102,8 +93,8 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
         with torch.serialization.safe_globals(_HARMLESS):
             found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as exc:
-        if "WeightsUnpickler" in str(exc) or "Unsupported" in str(exc):
-            raise UnsafeWeights(place, f"is more than weights, so that it was not loaded: {_first(exc)}") from exc
+        if named := re.search(r"GLOBAL (\S+)", str(exc)):
+            raise UnsafeWeights(place, f"asks for {named[1]} when it is read: it was not executed") from exc
         raise InvalidWeights(place, f"is no checkpoint: {_first(exc)}") from exc
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as exc:
         raise InvalidWeights(place, f"is damaged or no checkpoint: {_first(exc)}") from exc

@@ -17,11 +17,10 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 
 from .logit_labels import Regridding, labels_of_logits
+from .nnunet_card import CHECKPOINT_SUFFIX, DATASET, PLANS
 from .nnunet_checkpoint import Checkpoint, InvalidWeights, read_checkpoint, read_verified
 from .nnunet_trainer import build_network
 from .sliding_window import Window, ladder, predict_logits
-
-CHECKPOINT_SUFFIX = ".pth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +89,6 @@ class TrainedNetwork:
     def reader(self) -> str:
         """nnU-Net's class that read the training images, e.g. ``SimpleITKIO``."""
         return str(self.plans.plans["image_reader_writer"])
-
-    @property
-    def label_values(self) -> dict[str, int]:
-        """Value in the label map of each class or region, by name; without background and ignored voxels."""
-        names = [
-            name
-            for name, value in self.dataset["labels"].items()
-            if name != "ignore" and self.label_manager.filter_background([_hashable(value)])
-        ]
-        if self.label_manager.has_regions:
-            return dict(zip(names, map(int, self.dataset["regions_class_order"]), strict=True))
-        return {name: int(self.dataset["labels"][name]) for name in names}
 
     def labels(
         self,
@@ -182,7 +169,7 @@ def load_network(
     folder: Path,
     files: Mapping[str, str | None],
     device: str = "cpu",
-    own_trainers: Collection[str] = (),
+    own_trainers: Collection[str] | None = (),
 ) -> TrainedNetwork:
     """The network of a trained nnU-Net v2 folder.
 
@@ -195,15 +182,17 @@ def load_network(
         must have or None. ``plans.json`` and ``dataset.json`` may stand there too, for the same check.
     device : str
         ``cpu``, ``cuda``, ``cuda:1``, ...
-    own_trainers : collection of str
-        Trainers that nnU-Net does not ship and that take the network of the plans.
+    own_trainers : collection of str or None
+        Trainers that nnU-Net does not ship and that take the network of the plans; None: any trainer does.
 
     Raises
     ------
     InvalidWeights
-        If a file is missing, damaged, or does not fit the others; `WrongHash`, `UnsafeWeights` are kinds of it.
+        If a file is damaged, or does not fit the others.
+    WeightsMissing, WrongHash, UnsafeWeights
+        If a file is missing or another one; if a checkpoint asks for code to be run.
     """
-    plans, dataset = (_json(folder / file, files.get(file)) for file in ("plans.json", "dataset.json"))
+    plans, dataset = (_json(folder / file, files.get(file)) for file in (PLANS, DATASET))
     folds = {
         PurePosixPath(file).parent.name.removeprefix("fold_"): read_checkpoint(folder / file, sha256)
         for file, sha256 in sorted(files.items())
@@ -211,6 +200,8 @@ def load_network(
     }
     if not folds:
         raise InvalidWeights(folder.name, "no checkpoint is named")
+    if own_trainers is None:
+        own_trainers = {checkpoint.trainer for checkpoint in folds.values()}
     try:
         with redirect_stdout(StringIO()):
             return TrainedNetwork(folder.name, PlansManager(plans), dataset, folds, device, own_trainers)
@@ -236,7 +227,3 @@ def _load(network: torch.nn.Module, checkpoint: Checkpoint, place: str) -> None:
     except RuntimeError as exc:
         reason = " ".join(str(exc).split())[:300]
         raise InvalidWeights(place, f"the weights are not those of the network in plans.json: {reason}") from exc
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
