@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import SEEK_END, BufferedIOBase
 from pathlib import Path
@@ -16,6 +16,8 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+
+from .encoded import NotPlain, Span, elements_of, is_plain, items_of
 
 _CHUNK_BYTES = 1 << 20
 _PIXEL_DATA = 0x7FE00010
@@ -85,6 +87,14 @@ def _add_dataset(digest: _Hash, dataset: Dataset, parent_encoding: str | list[st
         if tag.group <= _LAST_META_GROUP or tag.element == 0 or tag == _TRAILING_PADDING:
             continue
         element = dataset.get_item(tag)
+        if is_plain(element) and element.VR == "SQ":
+            try:
+                parts = tuple(_plain_sequence(element.value, Span(tag, b"SQ", 0, len(element.value))))
+            except NotPlain:
+                pass
+            else:
+                digest.update(b"".join(parts))
+                continue
         if _must_be_decoded(element):
             element = dataset[tag]
         if element.VR == "SQ":
@@ -95,6 +105,33 @@ def _add_dataset(digest: _Hash, dataset: Dataset, parent_encoding: str | list[st
             digest.update(_SEQUENCE_END)
         else:
             _add_defined(digest, element, encoding)
+
+
+def _plain_sequence(value: bytes, sequence: Span) -> Iterator[bytes]:
+    """Canonical encoding of a sequence that nobody has read yet, without making data sets of its items.
+
+    Raises
+    ------
+    NotPlain
+        If something in it takes more than copying.
+    """
+    yield _HEADER.pack(sequence.tag >> 16, sequence.tag & 0xFFFF, _UNDEFINED)
+    for item in items_of(value, sequence.start, sequence.end):
+        yield _ITEM
+        last = 0
+        for element in elements_of(value, item):
+            group, number = element.tag >> 16, element.tag & 0xFFFF
+            odd = element.vr == b"UN" or element.tag in (_PIXEL_DATA, _TRAILING_PADDING)
+            if odd or element.tag <= last or group <= _LAST_META_GROUP or number == 0:
+                raise NotPlain
+            last = element.tag
+            if element.vr == b"SQ":
+                yield from _plain_sequence(value, element)
+                continue
+            padded = _repadded(value[element.start : element.end], element.vr.decode("ascii", "replace"))
+            yield _HEADER.pack(group, number, len(padded)) + padded
+        yield _ITEM_END
+    yield _SEQUENCE_END
 
 
 def _must_be_decoded(element: DataElement | RawDataElement) -> bool:

@@ -36,9 +36,10 @@ class NotPlain(ValueError):
 
 
 class Span(NamedTuple):
-    """Where the value of one encoded element lies: bytes `start` to `end`."""
+    """Where the value of one encoded element lies: bytes `start` to `end`; an item has no VR."""
 
     tag: int
+    vr: bytes
     start: int
     end: int
 
@@ -126,7 +127,7 @@ def items_of(value: bytes, start: int = 0, end: int | None = None) -> Iterator[S
         start += _HEADER
         if (group << 16 | number) != ITEM_TAG or length == UNDEFINED_LENGTH or start + length > end:
             raise NotPlain
-        yield Span(ITEM_TAG, start, start + length)
+        yield Span(ITEM_TAG, b"", start, start + length)
         start += length
 
 
@@ -151,7 +152,7 @@ def elements_of(value: bytes, span: Span) -> Iterator[Span]:
             start += 4
         if length == UNDEFINED_LENGTH or start + length > span.end:
             raise NotPlain
-        yield Span(group << 16 | number, start, start + length)
+        yield Span(group << 16 | number, vr, start, start + length)
         start += length
 
 
