@@ -17,8 +17,8 @@ SIZE = 256
 AXES = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, -1.0, 0.0]])
 """Columns: the axes' directions in LPS."""
 
-_DECIMALS = 6
-"""To which index offsets are rounded: positions in DICOM are decimals, and a grid that fits is to fit exactly."""
+NEARLY_WHOLE = 1e-5
+"""Steps and offsets this near to whole voxels are whole: a grid that fits, written in decimals, is to fit exactly."""
 
 
 def conform(volume: hd.Volume) -> NDArray[np.float32]:
@@ -48,4 +48,6 @@ def conformed_affine(volume: hd.Volume) -> NDArray[np.float64]:
 
 def _indices(affine: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Matrix and offset from indices to indices."""
-    return affine[:3, :3].round(_DECIMALS), affine[:3, 3].round(_DECIMALS)
+    whole = np.rint(affine)
+    affine = np.where(np.abs(affine - whole) < NEARLY_WHOLE, whole, affine)
+    return affine[:3, :3], affine[:3, 3]

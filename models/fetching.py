@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +29,7 @@ TIMEOUT_S = (10.0, 60.0)
 CHUNK_BYTES = 1 << 16
 """Written at a time; what comes after the last whole one is lost when a connection breaks off."""
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _OK, _PARTIAL, _RANGE_NOT_SATISFIABLE, _TOO_MANY, _SERVER_ERROR = 200, 206, 416, 429, 500
 
 
@@ -50,8 +52,13 @@ def source_of(card: ModelCard, weights: Weights, origin: str | None) -> str:
     Raises
     ------
     FetchFailed
-        If one file is named for a model with several.
+        If one file is named for a model with several; if the card names no place or no SHA-256.
     """
+    if not _SHA256.fullmatch(weights.sha256):
+        reason = f"its card has no SHA-256 for {weights.file}: what would come could not be checked"
+        raise FetchFailed(card.name, reason)
+    if not _is_url(weights.url):
+        raise FetchFailed(card.name, f"{weights.url} belongs in the model's own folder: nothing is fetched there")
     if origin is None:
         return weights.url
     if origin.endswith("/") and _is_url(origin):
@@ -151,7 +158,7 @@ def _receive(model: str, url: str, file: IO[bytes], progress: Progress) -> bool:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
         if answer.status_code == _RANGE_NOT_SATISFIABLE:
             return _no_more(answer, file)
-        if answer.status_code in (_TOO_MANY,) or answer.status_code >= _SERVER_ERROR:
+        if answer.status_code == _TOO_MANY or answer.status_code >= _SERVER_ERROR:
             return False
         if answer.status_code not in (_OK, _PARTIAL):
             raise FetchFailed(model, f"{url}: HTTP {answer.status_code} {answer.reason}")

@@ -54,6 +54,29 @@ def test_what_is_no_card_is_named(tmp_path, text):
         read_card(path)
 
 
+@pytest.mark.parametrize(
+    ("licence", "commercial_use", "forbidden"),
+    [
+        ("MIT", None, False),
+        ("CC-BY-NC-4.0", None, True),
+        ("CC-BY-NC-SA-4.0", True, True),
+        ("LicenseRef-Academic", False, True),
+        ("NCSA", None, False),
+    ],
+)
+def test_licence_against_commercial_use(tmp_path, licence, commercial_use, forbidden):
+    """Commercial use is forbidden by a Creative Commons NC licence, or where the card says so (SPDX identifiers)."""
+    said = {} if commercial_use is None else {"commercial_use": commercial_use}
+    card = read_card(card_with(tmp_path, lambda content: content.update(weights_licence=licence, **said)))
+    assert card.forbids_commercial_use is forbidden
+
+
+def test_commercial_use_is_true_or_false(tmp_path):
+    """A number in place of true or false is refused."""
+    with pytest.raises(InvalidCard, match="commercial_use: bool is needed, not int"):
+        read_card(card_with(tmp_path, lambda content: content.update(commercial_use=0)))
+
+
 def test_missing_file_is_named(tmp_path):
     """A card that is not there is an error that names it."""
     with pytest.raises(InvalidCard, match=r"none\.yaml: cannot be read"):

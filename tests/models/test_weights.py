@@ -218,6 +218,14 @@ def test_source_of_each_file(card, tmp_path):
         source_of(both, two, "https://mirror.org/x")
 
 
+def test_what_cannot_be_fetched_is_told(card):
+    """A card without a SHA-256, and one whose weights lie in the model's own folder, fetch nothing."""
+    with pytest.raises(FetchFailed, match=r"no SHA-256 for net\.pth"):
+        source_of(card, replace(card.weights[0], sha256="not-installed"), "/mine/net.pth")
+    with pytest.raises(FetchFailed, match=r"models/model\.pt belongs in the model's own folder"):
+        source_of(card, Weights("models/model.pt", SHA256), None)
+
+
 def test_store_is_in_the_cache_by_default(monkeypatch, tmp_path):
     """Without a folder named, weights lie in the user's cache (XDG Base Directory Specification)."""
     monkeypatch.delenv("VOXFLEET_WEIGHTS")
