@@ -8,9 +8,8 @@ from __future__ import annotations
 import struct
 
 import imagecodecs
-import libjpeg
-from pydicom.pixels.decoders import JPEGLosslessDecoder, JPEGLosslessSV1Decoder
-from pydicom.pixels.decoders.base import DecodeRunner
+from libjpeg.utils import decode_pixel_data
+from pydicom.pixels.decoders.base import DecodeRunner, JPEGLosslessDecoder, JPEGLosslessSV1Decoder
 from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 
 PLUGIN = "libjpeg-turbo"
@@ -35,7 +34,7 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
         If it is not a JPEG stream of one component of no more bits.
     """
     if not _is_usual(src, runner.rows, runner.columns):
-        return libjpeg.decode_pixel_data(src, version=2, **runner.options)
+        return bytearray(decode_pixel_data(src, version=2, **runner.options))
     values = imagecodecs.jpeg_decode(src)
     if values.ndim != 2 or 8 * values.dtype.itemsize > runner.bits_allocated:  # noqa: PLR2004 - rows and columns
         raise RuntimeError(f"the code stream holds {values.ndim} dimensions of {values.dtype}")
@@ -44,7 +43,8 @@ def decode_frame(src: bytes, runner: DecodeRunner) -> bytearray:
 
 def _is_usual(stream: bytes, rows: int, columns: int) -> bool:
     """Whether the markers are those of one lossless scan of this size; others can crash libjpeg-turbo."""
-    position, seen = 2, set()
+    position = 2
+    seen: set[int] = set()
     while position + 4 <= len(stream):
         mark, kind, length = struct.unpack_from(">BBH", stream, position)
         if mark != _MARK or (kind in seen and kind not in _REPEATED):

@@ -11,7 +11,7 @@ from .functional_groups import FramePlace
 
 
 def add_packed_frames(
-    pixel_data: bytes, places: Sequence[FramePlace], slices: Sequence[int], array: NDArray[np.generic]
+    pixel_data: bytes, places: Sequence[FramePlace], slices: Sequence[int], array: NDArray[np.unsignedinteger]
 ) -> bool:
     """Whether all frames share no voxel; if so, each voxel of `array` is the number of its segment.
 
@@ -44,5 +44,5 @@ def add_packed_frames(
         part = slice(int(filled[0]), int(filled[-1]) + 1)
         voxels += int(np.bitwise_count(words[part]).sum(dtype=np.int64))
         bits = np.unpackbits(frame[part], axis=1, bitorder="little")
-        array[k, part] |= np.multiply(bits, place.number, dtype=array.dtype)
+        np.bitwise_or(array[k, part], np.multiply(bits, place.number, dtype=array.dtype), out=array[k, part])
     return voxels == np.count_nonzero(array)

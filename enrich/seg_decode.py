@@ -62,7 +62,9 @@ def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None 
     slices = _slices(dataset, places, grid)
     items = [item for item in dataset.SegmentSequence if int(item.SegmentNumber) != 0]
     label_map = dataset.SegmentationType == "LABELMAP"
-    array = np.zeros(grid.spatial_shape, np.uint8 if len(items) <= np.iinfo(np.uint8).max else np.uint16)
+    array: NDArray[np.unsignedinteger] = np.zeros(
+        grid.spatial_shape, np.uint8 if len(items) <= np.iinfo(np.uint8).max else np.uint16
+    )
     contains: dict[int, tuple[int, ...]] = {}
     if label_map:
         for k, frame in zip(slices, _frames(dataset), strict=True):
@@ -144,7 +146,7 @@ def _unpacked(dataset: Dataset, packed: NDArray[np.uint8], index: int) -> NDArra
 
 
 def _paint(
-    dataset: Dataset, places: tuple[FramePlace, ...], slices: list[int], array: NDArray[np.generic]
+    dataset: Dataset, places: tuple[FramePlace, ...], slices: list[int], array: NDArray[np.unsignedinteger]
 ) -> dict[int, tuple[int, ...]]:
     """Fill the label map, small segments over large ones; returns which segments each one contains."""
     if _is_packed(dataset) and array.shape[2] % 8 == 0 and add_packed_frames(dataset.PixelData, places, slices, array):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.uid import ExplicitVRLittleEndian
 
 from ...enrich.measurement import Measurement
 from ...models.segmentation import Segment
@@ -30,7 +31,7 @@ def peer(name: str, distribution: str | None = None) -> tuple[str, str]:
 def write_label_map(case: DicomCase, labels: NDArray[np.generic], path: Path) -> None:
     """Label map as NIfTI in RAS millimetres, on the grid of the source."""
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ case.source.volume.affine @ np.eye(4)[:, [2, 1, 0, 3]]
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(labels.T), affine), path)  # type: ignore[attr-defined]
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(labels.T), affine), path)
 
 
 def dcmqi_seg_metadata(segments: Sequence[Segment], path: Path) -> None:
@@ -69,7 +70,11 @@ def dcmqi_sr_metadata(case: DicomCase, measurements: Sequence[Measurement], seg:
     header = dcmread(seg, stop_before_pixels=True, specific_tags=["SOPInstanceUID"])
     groups: dict[int, list[dict[str, object]]] = {}
     for each in measurements:
-        item = {"value": f"{each.value:.9g}", "quantity": _triplet(each.concept), "units": _triplet(each.unit)}
+        item: dict[str, object] = {
+            "value": f"{each.value:.9g}",
+            "quantity": _triplet(each.concept),
+            "units": _triplet(each.unit),
+        }
         groups.setdefault(each.segment_number, []).append(item)
     document = {
         "SeriesDescription": "Measurements",
@@ -104,7 +109,7 @@ def dcmqi_write_sr(source: Path, seg: Path, metadata: Path, out: Path) -> None:
     run_program("tid1500writer", *folders, "--inputMetadata", metadata, "--outputDICOM", out)
 
 
-def highdicom_seg(case: DicomCase, kind: str, **options: object) -> Dataset:
+def highdicom_seg(case: DicomCase, kind: str, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> Dataset:
     """SEG by highdicom, from the source's headers."""
     algorithm = hd.AlgorithmIdentificationSequence("benchmark", codes.DCM.ArtificialIntelligence, "1")
     descriptions = [
@@ -124,7 +129,7 @@ def highdicom_seg(case: DicomCase, kind: str, **options: object) -> Dataset:
         manufacturer_model_name="benchmark",
         software_versions="1",
         device_serial_number="1",
-        **options,
+        transfer_syntax_uid=transfer_syntax_uid,
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.uid import RLELossless
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from ...enrich.seg import encode_seg
 from ...enrich.seg_decode import decode_seg
@@ -32,9 +32,9 @@ def write_ours(case: DicomCase, kind: str, path: Path) -> None:
     dataset.save_as(path, enforce_file_format=True)
 
 
-def write_highdicom(case: DicomCase, kind: str, path: Path, **options: object) -> None:
+def write_highdicom(case: DicomCase, kind: str, path: Path, syntax: str = ExplicitVRLittleEndian) -> None:
     """SEG of highdicom as a file."""
-    highdicom_seg(case, kind, **options).save_as(path)
+    highdicom_seg(case, kind, syntax).save_as(path)
 
 
 def check_equal(case: DicomCase, files: list[Path]) -> None:
@@ -66,7 +66,7 @@ def main() -> int:
                 case,
                 "LABELMAP",
                 folder / "highdicom labelmap.dcm",
-                transfer_syntax_uid=RLELossless,
+                syntax=RLELossless,
             ),
         }
         took = dict(zip(calls, paired(list(calls.values())), strict=True))

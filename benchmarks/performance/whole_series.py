@@ -82,7 +82,7 @@ def peers_chain(case: DicomCase, chosen: list[int], measured: Measured, folder: 
         grid = nibabel.load(image).affine  # type: ignore[attr-defined]
         for number, path in masks.items():
             mask = np.ascontiguousarray((labels == number).T[:, ::-1]).astype(np.uint8)
-            nibabel.save(nibabel.Nifti1Image(mask, grid), path)  # type: ignore[attr-defined]
+            nibabel.save(nibabel.Nifti1Image(mask, grid), path)
 
     def extract() -> None:
         for path in masks.values():
