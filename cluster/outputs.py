@@ -17,6 +17,7 @@ from ..runners.results import PAGE, PROVENANCE
 from ..runners.run_report import RunPage, SeriesLine, Spending, Totals, run_report
 from .figures import RunSummary, SeriesRow
 from .price import Price
+from .result_cost import add_costs
 from .run_folder import RunFolder
 from .summary import to_json, to_parquet
 
@@ -76,6 +77,8 @@ def write_outputs(folder: RunFolder, summary: RunSummary) -> None:
     """Write a run's page, its table of series, and its provenance, each whole or not at all."""
     pages = {row.key: _page_of(folder, row) for row in summary.series}
     to_parquet(summary, folder.path / TABLE)
+    # Before the run's own document, which holds the digests of these.
+    add_costs(folder, summary)
     write_text(folder.path / PROVENANCE, run_prov(_activity(folder, summary)))
     write_text(folder.report, run_report(_run_page(summary, pages)))
 

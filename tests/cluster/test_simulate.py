@@ -12,6 +12,7 @@ import pytest
 import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from voxfleet.benchmarks.performance import simulator
 from voxfleet.cluster.price import Price
 from voxfleet.cluster.simulate import (
     Fleet,
@@ -181,3 +182,11 @@ def test_nlst_on_the_whole_fleet_takes_three_seconds_at_most() -> None:
     began = time.process_time()
     simulate_pull(seconds, Fleet(NodeKind(150, 60, 120, 40, 0.05), 10_508), 900, rng())
     assert time.process_time() - began < 3
+
+
+def test_the_published_run_is_reproduced_within_a_quarter() -> None:
+    """NLST's real sizes in two-machine batches of 12, 3,000 at once: dollars within 25 %, and under 9 hours."""
+    pytest.importorskip("idc_index_data")
+    run = simulator.static(simulator.nlst(), simulator.BATCH, simulator.MOST_WORKFLOWS)
+    assert run.usd == pytest.approx(1011.05, rel=0.25)
+    assert 5 < run.hours < 9
