@@ -69,7 +69,7 @@ def test_third_party_model_is_found(monkeypatch):
     monkeypatch.setattr(EntryPoint, "load", lambda self: Source)
     point = EntryPoint("other", "somewhere:source", catalogue.ENTRY_POINTS)
     monkeypatch.setattr(catalogue, "entry_points", lambda *, group: [point] if group == catalogue.ENTRY_POINTS else [])
-    assert catalogue.names() == ("covid-opacity-hu", "ct-threshold", "meshnet-gwm", "other")
+    assert "other" in catalogue.names()
     assert catalogue.card("other").name == "ct-threshold"
     assert catalogue.load("other", "cuda:1") == ("ct-threshold", "cuda:1")
 
