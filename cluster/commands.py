@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from threading import Event
@@ -21,7 +21,7 @@ from ..runners.commands import AcceptLicence, parameters_of, progress_bar, segme
 from ..runners.worklist import Wish, check_licence, wish
 from .duration import hours_of
 from .enrichment import Plan, perform, register
-from .governor import Governor
+from .governor import BudgetSpent, Governor
 from .ledger import Ledger
 from .ledgers.sqlite import SqliteLedger
 from .limits import FAILURE_SHARE, Limits
@@ -73,6 +73,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         wishes=_wishes(model, param or [], segmentation_type_of(seg), repair=repair),
         folder=RunFolder(run),
         price=price_of(machine, region, market, prices),
+        region=region,
+        market=market,
         budget_usd=_dollars(budget),
         on=on,
         workers=workers,
@@ -90,7 +92,9 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits)
         with progress_bar(console) as bar:
             task = bar.add_task(plan.folder.name, total=None, counts="")
-            perform(plan, ledger, governor, _observer(ledger, governor, lambda **shown: bar.update(task, **shown)))
+            observe = _observer(ledger, governor, lambda **shown: bar.update(task, **shown))
+            with suppress(BudgetSpent):
+                perform(plan, ledger, governor, observe)
         summary = summarise(ledger, plan.price)
         write_outputs(plan.folder, summary)
         show_summary(summary, plan.folder, as_json=as_json)
@@ -174,7 +178,8 @@ def _dollars(text: str | None) -> Decimal | None:
 def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
     folder = RunFolder(run).must_exist()
     ledger = SqliteLedger(folder.ledger)
-    return folder, ledger, price_of(ledger.run().machine, override=prices)
+    asked = ledger.run()
+    return folder, ledger, price_of(asked.machine, asked.region, asked.market, prices)
 
 
 @contextmanager
@@ -200,6 +205,7 @@ def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> 
     """What the driver calls while it works: the bar's figures, from the ledger."""
 
     def observe() -> None:
+        governor.check()
         counts = ledger.counts()
         text = f"{counts.completed} done, {counts.failed} failed, {counts.refused} refused"
         show(

@@ -124,7 +124,8 @@ def reconcile(
 def _bill(run: str, region: str, market: str, prices: Path | None) -> tuple[Bill, dict[date, Decimal]]:
     folder = RunFolder(run).must_exist()
     ledger = SqliteLedger(folder.ledger)
-    price = price_of(ledger.run().machine, region, market, prices)
+    asked = ledger.run()
+    price = price_of(asked.machine, region or asked.region, market or asked.market, prices)
     return bill_of(ledger, price), node_usd_by_day(ledger.nodes(), price)
 
 

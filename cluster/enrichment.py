@@ -45,6 +45,8 @@ class Plan:
 
     Attributes
     ----------
+    region, market : str
+        As asked for; empty: those of the first price of the machine.
     on : str
         ``local``, ``ray``, or the address of a Ray cluster.
     workers : int
@@ -56,6 +58,8 @@ class Plan:
     wishes: tuple[Wish, ...]
     folder: RunFolder
     price: Price
+    region: str = ""
+    market: str = ""
     budget_usd: Decimal | None = None
     on: str = "local"
     workers: int = 1
@@ -81,6 +85,8 @@ class Plan:
             parameters=parameters,
             platform_version=__version__,
             machine=self.price.machine,
+            region=self.region,
+            market=self.market,
             created=datetime.now(UTC),
             budget_usd=self.budget_usd,
         )

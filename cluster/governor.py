@@ -7,6 +7,7 @@ from decimal import Decimal
 from threading import Event
 from time import monotonic
 
+from .. import Error
 from .budget import Mode, Position, alarms_passed, check_budget, mode
 from .cost import spent_on_nodes
 from .ledger import Counts, Ledger
@@ -22,7 +23,22 @@ READ_FACTOR = 10.0
 MARGIN = Decimal(2)
 """A workitem may take this many times the mean of those that ended."""
 
+KILL_S = Decimal(2)
+"""Within this time what is in flight can be killed: so much of the budget is kept back for it."""
+
 _LOG = logging.getLogger(__name__)
+
+
+class BudgetSpent(Error):
+    """The last of the budget is being spent: what is in flight is given up, to be done again another time."""
+
+    code = "BUDGET_SPENT"
+
+    def __init__(self, spent_usd: Decimal, budget_usd: Decimal) -> None:
+        super().__init__(spent_usd, budget_usd)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]:.6f} of {self.args[1]} US$ are spent"
 
 
 class Governor:
@@ -74,6 +90,17 @@ class Governor:
         position = Position(self.spent_usd, in_flight, self._item_usd())
         self.out_of_budget = mode(self._budget_usd, position) is Mode.DRAIN
         return not self.out_of_budget
+
+    def check(self) -> None:
+        """Raise BudgetSpent if what is in flight would pass the budget before it can be killed.
+
+        Reserves see to it that this does not happen, as long as workitems take what they were reckoned to.
+        """
+        nodes = sum(node.down is None for node in self._ledger.nodes())
+        burn_usd = nodes * KILL_S * self._price.usd_per_s
+        if self._budget_usd is not None and nodes and self.spent_usd + burn_usd >= self._budget_usd:
+            self.out_of_budget = True
+            raise BudgetSpent(self.spent_usd, self._budget_usd)
 
     def _pauses(self) -> bool:
         """Whether a limit is passed; once it is, this command begins nothing more."""

@@ -92,8 +92,8 @@ class Run:
         Everything else that decides the results.
     budget_usd : Decimal or None
         Most that the run may cost; None: no cap.
-    machine : str
-        What the nodes are, as the price table names them.
+    machine, region, market : str
+        What the nodes are, as the price table names them; region and market empty: its first row.
     """
 
     name: str
@@ -105,6 +105,8 @@ class Run:
     machine: str
     created: datetime
     budget_usd: Decimal | None = None
+    region: str = ""
+    market: str = ""
 
     def same_work(self, other: Run) -> bool:
         """Whether both give the same results: budget, machine, version and date aside."""

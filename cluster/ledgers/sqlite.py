@@ -62,7 +62,7 @@ class SqliteLedger:
         with self._file.write(DURABLE) as sql:
             row = sql.execute("SELECT * FROM run").fetchone()
             if row is None:
-                sql.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.run_row(run))
+                sql.execute("INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows.run_row(run))
                 return run
         known = rows.run_of(row)
         if not known.same_work(run):

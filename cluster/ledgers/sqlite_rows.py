@@ -36,6 +36,8 @@ def run_of(row: sqlite3.Row) -> Run:
         parameters=json.loads(row["parameters"]),
         platform_version=row["platform_version"],
         machine=row["machine"],
+        region=row["region"],
+        market=row["market"],
         created=moment(row["created"]),
         budget_usd=None if row["budget_usd"] is None else Decimal(row["budget_usd"]),
     )
@@ -52,6 +54,8 @@ def run_row(run: Run) -> tuple[object, ...]:
         json.dumps(dict(run.parameters), sort_keys=True),
         run.platform_version,
         run.machine,
+        run.region,
+        run.market,
         None if run.budget_usd is None else str(run.budget_usd),
         run.created.timestamp(),
     )

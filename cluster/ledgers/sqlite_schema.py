@@ -21,6 +21,8 @@ _VERSION_1: Final = (
         parameters TEXT NOT NULL,
         platform_version TEXT NOT NULL,
         machine TEXT NOT NULL,
+        region TEXT NOT NULL,
+        market TEXT NOT NULL,
         budget_usd TEXT,
         created REAL NOT NULL
     ) STRICT""",
