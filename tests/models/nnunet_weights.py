@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -60,6 +62,9 @@ def write_folder(
             manager.get_label_manager(dataset).num_segmentation_heads,
             deep_supervision=False,
         )
+        for name, values in network.state_dict().items():
+            if "seg_layers" in name:  # no output is the largest nearly everywhere
+                values.sub_(values.mean(dim=1, keepdim=True) if values.ndim > 1 else values)
         checkpoint = {
             "network_weights": network.state_dict(),
             "optimizer_state": {},
@@ -73,4 +78,42 @@ def write_folder(
         }
         (folder / f"fold_{fold}").mkdir(exist_ok=True)
         torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    return folder
+
+
+def write_card(folder: Path, segments: dict[str, tuple[int, ...]], **parameters: str) -> Path:
+    """A card.yaml that pins the folder's checkpoints; segments by name, each with the numbers that it contains."""
+    checkpoints = sorted(folder.glob("fold_*/*.pth"))
+    card = {
+        "name": "a-network",
+        "version": "1.0",
+        "description": "A network for tests.",
+        "intended_use": "Tests.",
+        "modality": ["CT"],
+        "body_part": "CHEST",
+        "algorithm_family": "AI",
+        "memory_bytes": 1_000_000_000,
+        "gpu_bytes": 0,
+        "code_licence": "Apache-2.0",
+        "weights_licence": "CC0-1.0",
+        "weights": [
+            {"url": str(path.relative_to(folder)), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for path in checkpoints
+        ],
+        "parameters": parameters,
+        "citations": [],
+        "segments": [
+            {
+                "number": number,
+                "label": name,
+                "name": name,
+                "category": [123037004, "SCT", "Anatomical Structure"],
+                "type": [39607008, "SCT", "Lung"],
+                "color": [1, 2, 3],
+                **({"contains": list(contains)} if contains else {}),
+            }
+            for number, (name, contains) in enumerate(segments.items(), start=1)
+        ],
+    }
+    (folder / "card.yaml").write_text(yaml.safe_dump(card))
     return folder
