@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -33,6 +34,9 @@ _FAMILIES = {
 _COLLECTIONS = {"totalsegmentator": "totalsegmentator"}
 """Models named PACKAGE:TASK, where the package is installed: file in models/adapters with `names`, `card`, `load`."""
 
+SUGGESTIONS = 3
+"""Names that the error about an unknown model offers."""
+
 
 class UnknownModel(Error):
     """No model of this name; says which there are."""
@@ -43,7 +47,12 @@ class UnknownModel(Error):
         super().__init__(name, known)
 
     def __str__(self) -> str:
-        return f"no model {self.args[0]!r}; known are {', '.join(self.args[1])}"
+        name, known = self.args
+        near = [each for each in known if get_close_matches(name, (each, each.rpartition(":")[2]), 1)][:SUGGESTIONS]
+        hint = f", perhaps {' or '.join(near)}" if near else ""
+        alone = [each for each in known if ":" not in each]
+        more = f" and {len(known) - len(alone)} more, see `voxfleet models`" if len(alone) < len(known) else ""
+        return f"no model {name!r}{hint}; known are {', '.join(alone)}{more}"
 
 
 class ModelNeedsPackage(Error):

@@ -29,6 +29,16 @@ def numbers(card: ModelCard, parameters: Mapping[str, str]) -> dict[str, float]:
     return {name: _number(card.name, name, parameters.get(name, text)) for name, text in card.parameters.items()}
 
 
+def check_numbers(card: ModelCard, changes: Mapping[str, str]) -> None:
+    """Refuse a change that is no number where the card's own value is one; raises InvalidParameter."""
+    for name, text in changes.items():
+        try:
+            float(card.parameters[name])
+        except ValueError:
+            continue
+        _number(card.name, name, text)
+
+
 def _number(model: str, name: str, text: str) -> float:
     try:
         value = float(text)

@@ -26,6 +26,8 @@ models = typer.Typer(help="What models there are, and what each declares about i
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or monai:FOLDER.")]
 PHANTOM_SEED = 1
+WIDE = 120
+"""Columns of a terminal from which on the list of models has room for their descriptions."""
 T = TypeVar("T")
 
 
@@ -44,10 +46,14 @@ def list_models(as_json: AsJson = False) -> None:
     if as_json:
         console.print_json(json.dumps([_card_record(card) for card in cards]))
         return
-    table = Table(Column("model", no_wrap=True), "takes", "finds", "licence of weights", Column("description", ratio=1))
+    wide = console.width >= WIDE
+    table = Table(Column("model", no_wrap=True), "takes", "finds", "licence of weights")
+    if wide:
+        table.add_column("description", ratio=1)
     for card in cards:
         takes = f"{' or '.join(card.modality)} {card.body_part}"
-        table.add_row(card.name, takes, str(len(card.segments)), _licence(card), card.description)
+        row = (card.name, takes, str(len(card.segments)), _licence(card), card.description)
+        table.add_row(*row[: len(table.columns)])
     console.print(table)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .. import Error
 from ..enrich.archives.archive import Archive, RefusedObject
 from ..models.model import ModelCard
+from ..models.parameters import check_numbers
 from .workitem import Workitem
 
 NO_IMAGES = frozenset({"SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "RWV", "DOC", "ANN", "PLAN"})
@@ -75,12 +76,15 @@ def wish(card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *,
     ------
     UnknownParameter
         If a change names no parameter of the card.
+    InvalidParameter
+        If a change is no number where the card has one: said before any series pays for it.
     LabelmapCannotOverlap
         If `segmentation_type` is LABELMAP and the model's segments share voxels.
     """
     for name in changes:
         if name not in card.parameters:
             raise UnknownParameter(card.name, name, tuple(card.parameters))
+    check_numbers(card, changes)
     if segmentation_type == "LABELMAP" and card.overlapping:
         raise LabelmapCannotOverlap(card.name)
     parameters = tuple(sorted({**card.parameters, **changes}.items()))

@@ -43,7 +43,8 @@ class FolderArchive:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        # One folder has one name, from wherever it is named: a run resumes by it.
+        self._root = root.resolve() if ".." in root.parts else root.absolute()
         self._index = FolderIndex(self._root)
 
     @property

@@ -165,3 +165,14 @@ def test_wrong_modality_is_refused(tmp_path):
     (series,) = json.loads(done.stdout)["series"]
     assert (series["state"], series["failure"]["code"]) == ("refused", "MODALITY")
     assert "is CT; meshnet-gwm takes MR" in series["failure"]["message"]
+
+
+def test_list_fits_a_narrow_terminal():
+    """In 80 columns each model is a row of at most two lines: the description is left to wider ones."""
+    done = voxfleet("models", COLUMNS="80")
+    assert done.returncode == 0, done.stderr
+    assert "description" not in done.stdout
+    assert "description" in voxfleet("models").stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 2 * len(catalogue.names()) + 4

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from voxfleet.enrich.archives.archive import RefusedObject, SeriesEntry
 from voxfleet.models import catalogue
+from voxfleet.models.parameters import InvalidParameter
 from voxfleet.runners.worklist import LabelmapCannotOverlap, UnknownParameter, wish, worklist
 
 
@@ -69,3 +72,16 @@ def test_labelmap_of_overlapping_segments_is_refused_before_any_compute():
     """The lungs contain their opacities, which a label map cannot hold."""
     with pytest.raises(LabelmapCannotOverlap, match="--seg binary"):
         wish(catalogue.card("covid-opacity-hu"), {}, "LABELMAP", repair=False)
+
+
+@pytest.mark.parametrize("value", ["abc", "", "nan", "inf"])
+def test_a_value_that_is_no_number_is_refused_before_any_series(value):
+    """A parameter that is a number on the card takes finite numbers only."""
+    with pytest.raises(InvalidParameter, match="parameter vessel_radius_mm"):
+        wish(catalogue.card("covid-opacity-hu"), {"vessel_radius_mm": value}, "BINARY", repair=False)
+
+
+def test_a_value_that_is_text_on_the_card_stays_free():
+    """A model may have parameters that are words."""
+    card = replace(catalogue.card("ct-threshold"), parameters={"mode": "fast"})
+    assert wish(card, {"mode": "slow"}, "BINARY", repair=False).parameters == (("mode", "slow"),)
