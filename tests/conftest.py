@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -37,9 +38,10 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Indexes of folders stay out of the user's cache, in this process and in its children."""
+def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Programs are those of this virtual environment, and indexes of folders stay out of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         patch.setenv("VOXFLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
             patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
