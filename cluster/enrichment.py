@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import chain, islice
 
 from .. import Error, __version__
 from ..enrich.archives.archive import RefusedObject
@@ -18,7 +20,7 @@ from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, worklist
 from .governor import Governor
-from .ledger import Ledger, Run
+from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import run_locally
 from .price import Price
 from .run_folder import RunFolder
@@ -112,13 +114,19 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
     SearchError, AccessDenied
         If source or target cannot be listed.
     """
-    ledger.create_run(plan.run())
-    ledger.set_budget(plan.budget_usd)
+    with suppress(NoSuchRun):
+        ledger.run()
+        ledger.create_run(plan.run())
     open_archive(plan.target).close()
     archive = open_archive(plan.source)
+    found_there = worklist(archive, plan.wishes, plan.target)
+    # A source that cannot be listed must leave no run behind: its name would be taken by work that cannot be done.
+    first = list(islice(found_there, 1))
+    ledger.create_run(plan.run())
+    ledger.set_budget(plan.budget_usd)
     batch: list[Workitem] = []
     number = 0
-    for each in worklist(archive, plan.wishes, plan.target):
+    for each in chain(first, found_there):
         if isinstance(each, RefusedObject):
             ledger.refuse(each.identifier, each.code, each.reason)
             continue

@@ -119,7 +119,10 @@ class Run:
             ("source", self.source, other.source),
             ("target", self.target, other.target),
             ("models", ", ".join(self.models), ", ".join(other.models)),
-            ("parameters", dict(self.parameters), dict(other.parameters)),
+            *(
+                (f"parameters.{name}", self.parameters.get(name), other.parameters.get(name))
+                for name in sorted({*self.parameters, *other.parameters})
+            ),
         )
         return "; ".join(f"{what} is {mine}, not {theirs}" for what, mine, theirs in pairs if mine != theirs)
 
