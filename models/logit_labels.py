@@ -109,6 +109,10 @@ def labels_of_logits(logits: torch.Tensor, grid: Regridding, labels: LabelManage
     if axes is None:
         return _by_class(logits, grid, labels)
     result = np.empty(grid.shape, dtype=np.int16)
+    if grid.shape == tuple(logits.shape[1:]) and not labels.has_regions:
+        for k in range(grid.shape[0]):
+            result[k] = logits[:, k].numpy().argmax(axis=0)  # nothing to interpolate; the first of equals wins
+        return result
     for block in _blocks(grid.shape):
         spans = [axis.within(span) for axis, span in zip(axes, block, strict=True)]
         part = logits[(slice(None), *(old for old, _ in spans))]
