@@ -112,12 +112,17 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
     RunMismatch
         If the ledger holds a run of other work.
     SearchError, AccessDenied
-        If source or target cannot be listed.
+        If the source cannot be listed, or nothing can be stored in the target.
+    UnknownExecutor
+        If `plan.on` names nothing that can run workitems.
     """
+    check_executor(plan.on)
     with suppress(NoSuchRun):
         ledger.run()
         ledger.create_run(plan.run())
-    open_archive(plan.target).close()
+    target = open_archive(plan.target)
+    target.probe()
+    target.close()
     archive = open_archive(plan.source)
     found_there = worklist(archive, plan.wishes, plan.target)
     # A source that cannot be listed must leave no run behind: its name would be taken by work that cannot be done.
@@ -142,14 +147,18 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
 
 
 def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
-    """Work until nothing is left or the governor says no; raises UnknownExecutor before anything is begun."""
+    """Work until nothing is left or the governor says no."""
     shutil.rmtree(plan.folder.scratch, ignore_errors=True)
     if plan.on == "local":
         _perform_here(plan, ledger, governor, observe)
-    elif plan.on == "ray" or plan.on.startswith("ray://"):
-        _perform_on_ray(plan, ledger, governor, observe)
     else:
-        raise UnknownExecutor(plan.on)
+        _perform_on_ray(plan, ledger, governor, observe)
+
+
+def check_executor(name: str) -> None:
+    """Raise UnknownExecutor unless `name` is ``local``, ``ray`` or the address of a Ray cluster."""
+    if name not in ("local", "ray") and not name.startswith("ray://"):
+        raise UnknownExecutor(name)
 
 
 def _perform_here(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.console import Console
-from rich.table import Column, Table
 
 from ..enrich.atomic import write_text
 from ..enrich.prov_json import member_of, run_prov
@@ -32,10 +31,11 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool, serie
         return
     for text in _lines(summary):
         console.print(text)
-    if summary.failures:
-        console.print(_failures(summary))
+    for row in summary.failures:
+        console.print(f"{row.count:6} {row.result} {row.code} ({row.stage}), for example: {row.message}")
     if series:
-        console.print(_series(summary))
+        for line in _series(summary):
+            console.print(line)
     for warning in summary.warnings:
         console.print(f"[yellow]warning[/yellow] {warning}")
     if folder.report.is_file():
@@ -49,7 +49,7 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
     return (
         f"[bold]{summary.run.name}[/bold]  {summary.run.source} -> {summary.run.target}",
         f"{counts.completed} completed, {counts.refused} refused, {counts.failed} failed, {counts.open} open{eta}; "
-        f"{counts.never_workitems} objects are no usable DICOM instance",
+        f"{counts.never_workitems} objects could not be used",
         f"{summary.attempts} attempts, {summary.lost} of them lost to killed workers or machines",
         f"${money.total:.6f}: useful ${money.useful:.6f}, wasted ${money.wasted:.6f}, "
         f"refused ${money.refused:.6f}, start-up and idle ${money.overhead:.6f}{each}",
@@ -57,20 +57,11 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
     )
 
 
-def _failures(summary: RunSummary) -> Table:
-    table = Table("what", "stage", "reason", "number", Column("for example", overflow="fold"))
-    for row in summary.failures:
-        table.add_row(row.result, row.stage, row.code, str(row.count), row.message)
-    return table
-
-
-def _series(summary: RunSummary) -> Table:
-    table = Table(Column("series", overflow="fold"), "model", "result", "seconds", "cents", "objects")
+def _series(summary: RunSummary) -> Iterator[str]:
+    """A line a series, its UID last and whole, so that it can be copied on any terminal."""
     for row in summary.series:
         result = f"{row.result} {row.code}".strip()
-        cells = (f"{row.wall_s:.1f}", f"{row.usd * 100:.5f}", str(len(row.stored)))
-        table.add_row(row.series_instance_uid, row.model, result, *cells)
-    return table
+        yield f"{result:24} {row.wall_s:8.1f} s {row.usd * 100:10.5f} cents  {row.model:18} {row.series_instance_uid}"
 
 
 def write_outputs(folder: RunFolder, summary: RunSummary) -> None:

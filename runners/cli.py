@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from importlib.metadata import entry_points
 from typing import Annotated
 
@@ -58,6 +59,9 @@ def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
 ) -> None:
     """Run imaging-AI models over DICOM collections and give the results back to the archive."""
+    # Its warnings may quote values of headers, and no patient's name belongs in a log.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

@@ -19,7 +19,7 @@ _VOLUME, _IMAGE, _LABELMAP = "volume.npy", "image.pickle", "labelmap.npy"
 
 def save_image(image: SourceImage, folder: Path) -> None:
     """Write the array, uncompressed, beside all the rest of a SourceImage."""
-    np.save(folder / _VOLUME, np.ascontiguousarray(image.volume.array))
+    _save_array(image.volume.array, folder / _VOLUME)
     rest = {each.name: getattr(image, each.name) for each in fields(image) if each.name != "volume"}
     place = (image.volume.affine, image.volume.frame_of_reference_uid)
     (folder / _IMAGE).write_bytes(pickle.dumps((rest, place)))
@@ -36,7 +36,7 @@ def load_image(folder: Path) -> SourceImage:
 
 def save_segmentation(segmentation: Segmentation, folder: Path) -> None:
     """Write the label map; the volume's geometry is its geometry."""
-    np.save(folder / _LABELMAP, np.ascontiguousarray(segmentation.labelmap.array))
+    _save_array(segmentation.labelmap.array, folder / _LABELMAP)
 
 
 def load_segmentation(folder: Path, image: SourceImage, segments: tuple[Segment, ...]) -> Segmentation:
@@ -44,6 +44,14 @@ def load_segmentation(folder: Path, image: SourceImage, segments: tuple[Segment,
     array = np.load(folder / _LABELMAP, mmap_mode="c")
     volume = image.volume
     return Segmentation(volume_like(array, volume.affine, volume.frame_of_reference_uid), segments)
+
+
+def _save_array(array: NDArray[np.generic], path: Path) -> None:
+    """Write an array as ``.npy``; unlike `numpy.save`, a full disk is told as what it is (ENOSPC)."""
+    whole = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
 
 
 def volume_like(

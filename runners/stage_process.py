@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import sys
+import warnings
 from pkgutil import resolve_name
 
 from .supervisor import read_message, write_message
@@ -22,6 +24,9 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a model or library prints goes to the log and not into the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Its warnings may quote values of headers, and no patient's name belongs in a log.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="pydicom")
     requests = sys.stdin.buffer
     perform = resolve_name(sys.argv[3])
     while True:

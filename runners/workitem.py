@@ -104,7 +104,8 @@ class Failure:
         if isinstance(error, Error):
             return cls(stage, error.code, message, error.retryable, error.refused)
         if isinstance(error, OSError) and error.errno is not None:
-            return cls(stage, errno.errorcode.get(error.errno, "OSError"), message)
+            code = "NO_SPACE" if error.errno == errno.ENOSPC else errno.errorcode.get(error.errno, "OSError")
+            return cls(stage, code, message)
         return cls(stage, type(error).__name__, message)
 
 

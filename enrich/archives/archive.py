@@ -176,6 +176,16 @@ class Archive(Protocol):
         """
         ...
 
+    def probe(self) -> None:
+        """Find out, before any work, that objects can be stored here; as far as that can be told.
+
+        Raises
+        ------
+        SearchError, StoreError, AccessDenied
+            If the archive does not answer, or nothing can be written to it.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...

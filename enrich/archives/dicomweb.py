@@ -77,6 +77,17 @@ class DicomwebArchive:
         yield from sorted((each for each in found if isinstance(each, SeriesEntry)), key=_series_instance_uid)
         yield from (each for each in found if isinstance(each, RefusedObject))
 
+    def probe(self) -> None:
+        """Ask for one series; whether storing is allowed, only storing tells.
+
+        Raises
+        ------
+        SearchError, SearchUnanswered, AccessDenied
+            If the archive does not answer, or does not let us in.
+        """
+        with search_errors(self.uri, self._patience):
+            self._client.search_for_series(limit=1)
+
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``, each in the transfer syntax that it is stored in.
 

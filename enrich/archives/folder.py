@@ -23,7 +23,7 @@ from .archive import (
 )
 from .folder_index import FolderIndex, FoundFile
 from .folder_scan import refresh, refusal, shown
-from .folder_store import checked_uids, store_file
+from .folder_store import checked_uids, probe_folder, store_file
 from .header import DAMAGE
 from .uids import ObjectUids
 
@@ -112,6 +112,16 @@ class FolderArchive:
         if not folder.resolve().is_relative_to(self._root.resolve()):
             raise StoreRefused(self.uri, uids.sop_instance_uid, "its folder is a link that leads out of the archive")
         return store_file(dataset, folder / f"{uids.sop_instance_uid}.dcm")
+
+    def probe(self) -> None:
+        """Make the folder and write an empty file into it, which is removed again.
+
+        Raises
+        ------
+        NoSpace, StoreError, AccessDenied
+            If that cannot be done.
+        """
+        probe_folder(self._root)
 
     def close(self) -> None:
         """Close the index."""

@@ -80,6 +80,21 @@ def store_file(dataset: Dataset, path: Path) -> StoredObject:
     )
 
 
+def probe_folder(folder: Path) -> None:
+    """Make a folder if it is absent, and an empty file in it, which is removed again.
+
+    Raises
+    ------
+    NoSpace, StoreError, AccessDenied
+        If that cannot be done.
+    """
+    with _errors(f"dir:{folder}", ""):
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{secrets.token_hex(8)}{PART_SUFFIX}"
+        part.touch()
+        part.unlink()
+
+
 @contextlib.contextmanager
 def _errors(uri: str, identifier: str) -> Iterator[None]:
     """Translate what the file system and pydicom's writer raise."""

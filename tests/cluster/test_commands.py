@@ -228,6 +228,7 @@ def test_ctrl_c_twice_leaves_at_once_and_the_run_resumes(started):
     [
         (["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "no-such-model", "{collection}"], "MODEL"),
         (["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "ct-threshold", "{tmp}/nowhere"], "nowhere"),
+        (["--to", "dir:/proc/none", "--run", "{tmp}/run", "-m", "ct-threshold", "{collection}"], "/proc/none"),
         (["--to", "ftp://host/x", "--run", "{tmp}/run", "-m", "ct-threshold", "{collection}"], "ftp"),
         (["--to", "dir:{tmp}/out", "--run", "{tmp}/run", "-m", "ct-threshold", "{collection}", "--on", "mars"], "mars"),
         (
@@ -257,6 +258,7 @@ def test_wrong_words_are_one_clear_line_and_exit_code_1(words, code, collection,
     assert done.returncode == 1
     assert code in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("scratch"))
 
 
 def test_the_driver_imports_neither_ray_nor_torch(collection, tmp_path):

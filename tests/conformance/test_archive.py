@@ -54,6 +54,12 @@ def test_an_empty_archive_holds_nothing(archive: Archive) -> None:
     assert list(archive.search()) == []
 
 
+def test_a_probe_leaves_nothing_behind(archive: Archive) -> None:
+    """An archive that can be written to says so without an error, and is as empty as before."""
+    archive.probe()
+    assert list(archive.search()) == []
+
+
 def test_search_finds_each_series_once_in_order(archive: Archive, ct_slices: MakeSlices) -> None:
     """Three series of one, two and three instances: one entry each, by UID, with their counts."""
     made = [ct_slices(count) for count in (1, 2, 3)]

@@ -85,3 +85,25 @@ def test_a_disk_without_room_for_the_index(tmp_path: Path, ct_slices: MakeSlices
         dataset.SOPInstanceUID = f"1.2.3.{number}"
         dataset.save_as(tmp_path / "source" / f"{number}.dcm")
     assert _on_disk(tmp_path, f"size={size}", dataset, SEARCH) == ["300"]
+
+
+LOCAL_CACHE = """
+import sys
+from pathlib import Path
+from voxfleet.enrich.phantom import chest_phantom
+from voxfleet.enrich.series import Series, SourceImage
+from voxfleet.runners.handover import save_image
+from voxfleet.runners.workitem import Failure
+image = SourceImage(Series("1.2", "1.3", "CT", ()), chest_phantom(seed=1).volume, ())
+try:
+    save_image(image, Path(sys.argv[1]))
+except OSError as exc:
+    print(Failure.from_error("read", exc))
+"""
+
+
+def test_a_full_local_cache_is_told_as_what_it_is(tmp_path: Path, ct_slices: MakeSlices) -> None:
+    """No room for the volume between two stages: the failure says NO_SPACE, and not how many bytes were asked."""
+    (failure,) = _on_disk(tmp_path, "size=64k", ct_slices(1)[0], LOCAL_CACHE)
+    assert "code='NO_SPACE'" in failure
+    assert "No space left on device" in failure
