@@ -63,7 +63,7 @@ def _write_network(folder: Path, prediction: Prediction, network: Network, plans
         configuration["spacing"] = [float(mm) for mm in reversed(prediction.spacing_mm)]
     # Some networks find structures that their task then takes away (postprocessing.remove_auxiliary_labels).
     auxiliary = class_map.get(f"{prediction.class_map}_auxiliary", {})
-    numbers = sorted(network.classes or {**prediction.classes, **auxiliary})
+    numbers = sorted(set(network.classes or prediction.classes) | set(auxiliary))
     labels = {"background": 0, **{f"class_{number}": number for number in numbers}}
     dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
     own = {**plans, "dataset_name": network.dataset, "configurations": {name: configuration}}

@@ -98,7 +98,7 @@ def warm(source: Path, target: Path) -> Run:
     passes: ForwardPasses = _worker["passes"]
     before = passes.wall_s, passes.cpu_s
     wall, cpu = time.perf_counter(), time.process_time()
-    image = nib.load(source)
+    image = nib.Nifti1Image.from_filename(source)
     turn = np.diag([-1.0, -1.0, 1.0, 1.0])
     volume = hd.Volume(np.asanyarray(image.dataobj), turn @ image.affine, "PATIENT")
     labels = _worker["model"].segment(volume, {}).labelmap.array
@@ -156,7 +156,7 @@ def compare(source: Path, home: Path, rounds: int) -> tuple[list[Run], list[Run]
             peak_bytes = peak_memory(pid, future.done)
             ours.append(replace(future.result(), peak_bytes=peak_bytes))
             theirs.append(cold(source, targets[1], home))
-            a, b = (np.asanyarray(nib.load(target).dataobj) for target in targets)
+            a, b = (np.asanyarray(nib.Nifti1Image.from_filename(target).dataobj) for target in targets)
             if not np.array_equal(a, b):
                 raise ValuesDiffer(f"{np.count_nonzero(a != b)} voxels of the label map")
     return ours, theirs
@@ -164,13 +164,27 @@ def compare(source: Path, home: Path, rounds: int) -> tuple[list[Run], list[Run]
 
 def row(name: str, ours: list[Run], theirs: list[Run], seconds: Seconds, target: float | None) -> Row:
     """Medians of one kind of seconds: all, or those beside the network."""
-    cpu_s = [statistics.median(seconds(run)[1] for run in runs) for runs in (ours, theirs)]
-    wall_s = [statistics.median(seconds(run)[0] for run in runs) for runs in (ours, theirs)]
-    ratio = cpu_s[1] / cpu_s[0]
-    peaks = [max(run.peak_bytes for run in runs) for runs in (ours, theirs)]
-    version = importlib.metadata.version("TotalSegmentator")
-    met = None if target is None else ratio >= target
-    return Row(name, "TotalSegmentator --ml --fast", version, *cpu_s, ratio, target, met, *wall_s, *peaks)
+    (ours_wall_s, ours_s), (peer_wall_s, peer_s) = (_medians([seconds(run) for run in runs]) for runs in (ours, theirs))
+    ratio = peer_s / ours_s
+    return Row(
+        name=name,
+        peer="TotalSegmentator --ml --fast",
+        peer_version=importlib.metadata.version("TotalSegmentator"),
+        ours_s=ours_s,
+        peer_s=peer_s,
+        ratio=ratio,
+        target=target,
+        met=None if target is None else ratio >= target,
+        ours_wall_s=ours_wall_s,
+        peer_wall_s=peer_wall_s,
+        ours_peak_bytes=max(run.peak_bytes for run in ours),
+        peer_peak_bytes=max(run.peak_bytes for run in theirs),
+    )
+
+
+def _medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Median of the wall seconds and of the CPU seconds."""
+    return statistics.median(pair[0] for pair in pairs), statistics.median(pair[1] for pair in pairs)
 
 
 def whole(run: Run) -> tuple[float, float]:
