@@ -8,8 +8,8 @@ from threading import Event
 from time import monotonic
 
 from .. import Error
+from .accounts.cost import spent_on_nodes
 from .budget import Mode, Position, alarms_passed, check_budget, mode
-from .cost import spent_on_nodes
 from .ledger import Counts, Ledger
 from .limits import Limits, Settled, pause_reason, thinned
 from .price import Price

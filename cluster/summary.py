@@ -13,7 +13,7 @@ from typing import Any
 
 from ..runners.run_report import Reason, StageTotal
 from ..runners.workitem import State
-from .cost import Costs, cost_of, spent_on_nodes
+from .accounts.cost import Costs, cost_of, spent_on_nodes
 from .figures import ModelRow, Money, Progress, RunSummary, SeriesRow
 from .ledger import Attempt, AttemptClass, Counts, Item, Ledger, Recent, Refusal, Stored
 from .price import Price

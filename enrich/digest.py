@@ -17,7 +17,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
 
-from .encoded import NotPlain, Span, elements_of, is_plain, items_of
+from .encoding.encoded import NotPlain, Span, elements_of, is_plain, items_of
 
 _CHUNK_BYTES = 1 << 20
 _PIXEL_DATA = 0x7FE00010

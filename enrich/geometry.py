@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .refusal import GeometryRefused, Refusal
-from .slices import Slice, SliceStack, stack_slices
+from .reading.refusal import GeometryRefused, Refusal
+from .reading.slices import Slice, SliceStack, stack_slices
 
 __all__ = [
     "GeometryRefused",

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from .. import Error
 from ..models.codes import MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from ..models.segmentation import Segment, Segmentation
-from .feature_codes import ARBITRARY_UNITS, EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
-from .first_order import first_order, histograms, union
+from .features.feature_codes import ARBITRARY_UNITS, EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
+from .features.first_order import first_order, histograms, union
+from .features.shape import shapes
 from .measurement import FailedFeature, Measured, Measurement
-from .shape import shapes
 
 SegmentFeatures = Mapping[str, float] | str
 """Values by feature name with class, or why the segment as a whole has none."""

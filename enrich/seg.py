@@ -11,12 +11,12 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless, Segmen
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
-from .composite import SeriesRole, new_instance, source_references
-from .encoded import keep_encoding
-from .equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
-from .functional_groups import PlaneGroups, SourceFrame, functional_groups, plane_groups
-from .patient_study import text
-from .segment_frames import (
+from .encoding.composite import SeriesRole, new_instance, source_references
+from .encoding.encoded import keep_encoding
+from .encoding.equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
+from .encoding.functional_groups import PlaneGroups, SourceFrame, functional_groups, plane_groups
+from .encoding.patient_study import text
+from .encoding.segment_frames import (
     SegmentFrame,
     binary_frames,
     encode_labelmap,

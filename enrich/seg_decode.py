@@ -14,9 +14,9 @@ from pydicom.uid import RLELossless
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
-from .equipment import code_of
-from .functional_groups import FramePlace, frame_places
-from .packed_bits import add_packed_frames
+from .encoding.equipment import code_of
+from .encoding.functional_groups import FramePlace, frame_places
+from .encoding.packed_bits import add_packed_frames
 
 GRID_TOLERANCE = 0.05
 """A frame may lie off the grid by this part of a voxel."""

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from .frames import Frame, frames_of, is_multiframe
 from .geometry import check_stack, grid_of
-from .pixels import ImageFile, check_pixel_format, decode_frames, open_image
-from .refusal import GeometryRefused, Refusal
-from .repair import Repaired, check_repairable, repair_stack
-from .rescale import fits_int16, is_integral, rescale_into
-from .slices import stack_slices
+from .reading.frames import Frame, frames_of, is_multiframe
+from .reading.pixels import ImageFile, check_pixel_format, decode_frames, open_image
+from .reading.refusal import GeometryRefused, Refusal
+from .reading.repair import Repaired, check_repairable, repair_stack
+from .reading.rescale import fits_int16, is_integral, rescale_into
+from .reading.slices import stack_slices
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from pydicom.uid import EnhancedSRStorage
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
-from .composite import SeriesRole, new_instance, reference_item, source_references
-from .content_items import (
+from .encoding.composite import SeriesRole, new_instance, reference_item, source_references
+from .encoding.content_items import (
     CONTAINS,
     HAS_ACQ_CONTEXT,
     HAS_CONCEPT_MOD,
@@ -30,12 +30,12 @@ from .content_items import (
     text_item,
     uid_item,
 )
-from .encoded import keep_encoding
-from .equipment import MANUFACTURER, Producer, ascii_text, code_of
-from .feature_codes import PRIVATE_SCHEME
+from .encoding.encoded import keep_encoding
+from .encoding.equipment import MANUFACTURER, Producer, ascii_text, code_of
+from .encoding.patient_study import text
+from .encoding.segment_frames import segment_counts
+from .features.feature_codes import PRIVATE_SCHEME
 from .measurement import Measured, Measurement
-from .patient_study import text
-from .segment_frames import segment_counts
 from .series import SourceImage
 
 FEATURE_SET = "shape+firstorder"

@@ -13,10 +13,10 @@ from pydicom import Dataset
 from pydicom.uid import ComprehensiveSRStorage, EnhancedSRStorage, SegmentationStorage
 
 from .. import Error
-from .content_items import HAS_CONCEPT_MOD, children
-from .equipment import LONG_STRING, code_of
-from .functional_groups import frame_count
-from .patient_study import DATE, REQUIRED
+from .encoding.content_items import HAS_CONCEPT_MOD, children
+from .encoding.equipment import LONG_STRING, code_of
+from .encoding.functional_groups import frame_count
+from .encoding.patient_study import DATE, REQUIRED
 from .seg import LabelMapSegmentationStorage
 from .sr import (
     FINDING,

@@ -6,7 +6,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from .working_grid import InvalidVolume
+from .rules.working_grid import InvalidVolume
 
 
 def finite_values(volume: hd.Volume, model: str) -> NDArray[np.float32]:

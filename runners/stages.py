@@ -16,7 +16,7 @@ from .. import Error
 from ..enrich.archives.archive import Archive, SeriesEntry, StoredObject
 from ..enrich.archives.folder_store import store_file
 from ..enrich.archives.opening import open_archive
-from ..enrich.equipment import Producer
+from ..enrich.encoding.equipment import Producer
 from ..enrich.radiomics import measure
 from ..enrich.seg import encode_seg
 from ..enrich.series import read_volume

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
 
-from ...enrich.equipment import Producer
+from ...enrich.encoding.equipment import Producer
 from ...enrich.phantom import write_ct_series
 from ...enrich.series import Instance, Series, SourceImage, read_volume
 from ...models.model import ModelCard

@@ -33,7 +33,8 @@ from rich.table import Table
 from scipy import ndimage
 
 from ... import Error
-from ...enrich import pyradiomics_engine, radiomics
+from ...enrich import radiomics
+from ...enrich.features import pyradiomics_engine
 from ...enrich.measurement import Measured
 from ...models.segmentation import Segmentation
 from .realistic_case import EXAMPLE, SIZES, RealisticCase, make_case, structures

@@ -9,6 +9,7 @@ two virtual machines for each batch of 12 series, under 9 hours (doi 10.21203/rs
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -17,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ...cluster.series_sizes import sizes_of
-from ...cluster.simulate import (
+from ...cluster.planning.series_sizes import sizes_of
+from ...cluster.planning.simulate import (
     HOUR_S,
     Fleet,
     Leg,
@@ -105,10 +106,10 @@ def outcomes(slices: Seconds) -> list[Outcome]:
 def picture(found: list[Outcome]) -> str:
     """SVG of dollars over hours; hours are logarithmic."""
     left, right, top, bottom = 60.0, 700.0, 20.0, 330.0
-    low, high = np.log10(0.5), np.log10(60)
+    low, high = math.log10(0.5), math.log10(60)
 
     def x(hours: float) -> float:
-        return round(left + (np.log10(hours) - low) / (high - low) * (right - left), 1)
+        return round(left + (math.log10(hours) - low) / (high - low) * (right - left), 1)
 
     def y(usd: float) -> float:
         return round(bottom - (usd - 800) / 2400 * (bottom - top), 1)

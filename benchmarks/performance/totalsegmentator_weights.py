@@ -16,7 +16,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from totalsegmentator.map_to_binary import class_map
 
-from ...models.totalsegmentator_tasks import Network, Prediction, Task
+from ...models.totalsegmentator.tasks import Network, Prediction, Task
 
 SKELETON = Path(__file__).parents[3] / "shared" / "data" / "weights" / "nnunet-skeleton-total-3mm-like"
 """Plans of the fast 3 mm architecture (``plans.json``, 30.7 million parameters) and of a tiny one."""

@@ -33,7 +33,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from ...models.totalsegmentator_tasks import tasks
+from ...models.totalsegmentator.tasks import tasks
 from .harness import RESULTS, ValuesDiffer, machine
 from .realistic_case import EXAMPLE, SIZES, make_case
 from .totalsegmentator_peer import ForwardPasses, command_line
@@ -86,7 +86,8 @@ _worker: dict[str, Any] = {}
 def start_worker(home: str) -> None:
     """Load the model; what a worker does once."""
     os.environ["TOTALSEG_HOME_DIR"] = home
-    from ...models import catalogue, sliding_window
+    from ...models import catalogue
+    from ...models.nnunet import sliding_window
 
     passes = ForwardPasses(sliding_window._mirrored_mean)  # noqa: SLF001 - what is timed has no public name
     sliding_window._mirrored_mean = passes  # type: ignore[assignment]  # noqa: SLF001

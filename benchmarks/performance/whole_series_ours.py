@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ...enrich.archives.opening import open_archive
-from ...enrich.equipment import Producer
+from ...enrich.encoding.equipment import Producer
 from ...enrich.radiomics import measure
 from ...enrich.seg import encode_seg
 from ...enrich.series import read_volume

@@ -17,13 +17,13 @@ from collections.abc import Mapping
 
 import highdicom as hd
 
-from .. import chest
 from ..model import ModelCard, ModelError
-from ..opacity import Bands, find_opacity, with_consolidated_periphery
 from ..parameters import numbers
-from ..refinement import Structure, refine
+from ..rules import chest
+from ..rules.opacity import Bands, find_opacity, with_consolidated_periphery
+from ..rules.refinement import Structure, refine
+from ..rules.working_grid import LOWEST_HU, working_grid
 from ..segmentation import Segmentation
-from ..working_grid import LOWEST_HU, working_grid
 
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 RIGHT_GROUND_GLASS, RIGHT_CONSOLIDATION, LEFT_GROUND_GLASS, LEFT_CONSOLIDATION = 3, 4, 5, 6

@@ -12,14 +12,14 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import chest
-from .. import morphology as mm
 from ..model import ModelCard
-from ..morphology import Mask
 from ..parameters import numbers
-from ..refinement import Structure, refine
+from ..rules import chest
+from ..rules import morphology as mm
+from ..rules.morphology import Mask
+from ..rules.refinement import Structure, refine
+from ..rules.working_grid import HIGHEST_HU, LOWEST_HU, WorkingGrid, working_grid
 from ..segmentation import Segmentation
-from ..working_grid import HIGHEST_HU, LOWEST_HU, WorkingGrid, working_grid
 
 BODY, RIGHT_LUNG, LEFT_LUNG, AIRWAY, BONE = 1, 2, 3, 4, 5
 """Segment numbers of the card."""

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model import ModelCard
-from ..nnunet_card import DATASET, STORED, folder_of, labels_of
-from ..nnunet_network import Inference, TrainedNetwork, load_network
+from ..nnunet.card import DATASET, STORED, folder_of, labels_of
+from ..nnunet.network import Inference, TrainedNetwork, load_network
 from ..parameters import InvalidParameter
 from ..segmentation import Segmentation
 from ..volume_check import finite_values

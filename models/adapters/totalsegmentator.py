@@ -9,8 +9,8 @@ sent, nothing is downloaded, no environment variable is set.
 from __future__ import annotations
 
 from ..model import Model, ModelCard
-from ..totalsegmentator_card import FAMILY, card_of, offered
-from ..totalsegmentator_weights import check_installed
+from ..totalsegmentator.card import FAMILY, card_of, offered
+from ..totalsegmentator.weights import check_installed
 
 
 def names() -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def load(card: ModelCard, device: str) -> Model:
     """
     task = offered()[card.name.removeprefix(f"{FAMILY}:")]
     check_installed(card.name, task)
-    from ..totalsegmentator_model import TotalSegmentator
-    from ..totalsegmentator_networks import WarmNetworks
+    from ..totalsegmentator.model import TotalSegmentator
+    from ..totalsegmentator.networks import WarmNetworks
 
     return TotalSegmentator(card, task, WarmNetworks(task, device))

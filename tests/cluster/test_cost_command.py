@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
-from voxfleet.cluster.bill import bill_of, node_usd_by_day
-from voxfleet.cluster.cost_command import cost
+from voxfleet.cluster.accounts.bill import bill_of, node_usd_by_day
+from voxfleet.cluster.accounts.cost_command import cost
 from voxfleet.cluster.ledger import Node, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.price import Price

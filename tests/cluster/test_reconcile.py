@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from voxfleet.cluster.reconcile import BadBilling, BilledLine, read_billing, reconcile
+from voxfleet.cluster.accounts.reconcile import BadBilling, BilledLine, read_billing, reconcile
 
 BILLING = Path(__file__).parent / "billing"
 GCP = BILLING / "gcp_standard_usage.jsonl"

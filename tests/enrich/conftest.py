@@ -20,7 +20,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.sr.coding import Code
 from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pydicom.valuerep import format_number_as_ds
-from voxfleet.enrich.equipment import Producer
+from voxfleet.enrich.encoding.equipment import Producer
 from voxfleet.enrich.phantom import chest_phantom, write_ct_series
 from voxfleet.enrich.series import Instance, Series, SourceImage, read_volume
 from voxfleet.models import codes

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from voxfleet.enrich import pyradiomics_engine, radiomics
-from voxfleet.enrich.feature_codes import RADIOMICS
-from voxfleet.enrich.first_order import NotFinite
+from voxfleet.enrich import radiomics
+from voxfleet.enrich.features import pyradiomics_engine
+from voxfleet.enrich.features.feature_codes import RADIOMICS
+from voxfleet.enrich.features.first_order import NotFinite
 from voxfleet.models.codes import ANATOMICAL_STRUCTURE, LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from voxfleet.models.segmentation import Segment, Segmentation
 

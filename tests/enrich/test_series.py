@@ -26,7 +26,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from voxfleet.enrich.geometry import GeometryRefused, Refusal
-from voxfleet.enrich.pixels import DECODING_PLUGINS, decode_frames, open_image
+from voxfleet.enrich.reading.pixels import DECODING_PLUGINS, decode_frames, open_image
 from voxfleet.enrich.series import read_volume
 
 REGULAR = {

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
-from voxfleet.enrich.content_items import CONTAINS, number_item
+from voxfleet.enrich.encoding.content_items import CONTAINS, number_item
 from voxfleet.enrich.measurement import Measured
 from voxfleet.enrich.radiomics import measure
 from voxfleet.enrich.seg import encode_seg

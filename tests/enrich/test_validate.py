@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from pydicom import Dataset
-from voxfleet.enrich.content_items import children
+from voxfleet.enrich.encoding.content_items import children
 from voxfleet.enrich.radiomics import measure
 from voxfleet.enrich.seg import encode_seg
 from voxfleet.enrich.series import SourceImage

@@ -8,7 +8,7 @@ import pytest
 from voxfleet.enrich.phantom import Phantom, chest_phantom
 from voxfleet.models import catalogue
 from voxfleet.models.parameters import InvalidParameter
-from voxfleet.models.working_grid import InvalidVolume
+from voxfleet.models.rules.working_grid import InvalidVolume
 
 from .conftest import dice
 

@@ -20,8 +20,8 @@ from voxfleet.models import catalogue, weights
 from voxfleet.models.conform import AXES, conform, conformed_affine, restore
 from voxfleet.models.model import ModelCard
 from voxfleet.models.parameters import InvalidParameter
+from voxfleet.models.rules.working_grid import InvalidVolume
 from voxfleet.models.weights import WeightsMissing, WrongHash
-from voxfleet.models.working_grid import InvalidVolume
 
 from .conftest import read_nifti
 

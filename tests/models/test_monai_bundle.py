@@ -17,8 +17,8 @@ import pytest
 import yaml
 from voxfleet.models import catalogue
 from voxfleet.models.card_file import InvalidCard
+from voxfleet.models.rules.working_grid import InvalidVolume
 from voxfleet.models.weights import WeightsMissing, WrongHash
-from voxfleet.models.working_grid import InvalidVolume
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")

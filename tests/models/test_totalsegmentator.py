@@ -22,20 +22,18 @@ from totalsegmentator import registry
 from totalsegmentator.resampling import change_spacing
 from voxfleet.benchmarks.performance import totalsegmentator_peer
 from voxfleet.benchmarks.performance.totalsegmentator_weights import write_home
-from voxfleet.models import (
-    catalogue,
-    totalsegmentator_codes,
-    totalsegmentator_resampling,
-    totalsegmentator_steps,
-    totalsegmentator_weights,
-)
-from voxfleet.models.nnunet_checkpoint import InvalidWeights
+from voxfleet.models import catalogue
+from voxfleet.models.nnunet.checkpoint import InvalidWeights
 from voxfleet.models.parameters import InvalidParameter
-from voxfleet.models.totalsegmentator_card import offered
-from voxfleet.models.totalsegmentator_networks import OWN_TRAINERS
-from voxfleet.models.totalsegmentator_tasks import tasks
+from voxfleet.models.rules.working_grid import InvalidVolume
+from voxfleet.models.totalsegmentator import codes as totalsegmentator_codes
+from voxfleet.models.totalsegmentator import resampling as totalsegmentator_resampling
+from voxfleet.models.totalsegmentator import steps as totalsegmentator_steps
+from voxfleet.models.totalsegmentator import weights as totalsegmentator_weights
+from voxfleet.models.totalsegmentator.card import offered
+from voxfleet.models.totalsegmentator.networks import OWN_TRAINERS
+from voxfleet.models.totalsegmentator.tasks import tasks
 from voxfleet.models.weights import WeightsMissing
-from voxfleet.models.working_grid import InvalidVolume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PLANS = Path("weights") / "nnunet-skeleton-total-3mm-like" / "plans_tiny.json"

@@ -17,8 +17,8 @@ import pytest
 import SimpleITK as sitk
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
-from voxfleet.enrich.feature_codes import PUBLISHED
-from voxfleet.enrich.pyradiomics_engine import features_of
+from voxfleet.enrich.features.feature_codes import PUBLISHED
+from voxfleet.enrich.features.pyradiomics_engine import features_of
 from voxfleet.enrich.seg_decode import decode_seg
 from voxfleet.enrich.series import read_volume
 

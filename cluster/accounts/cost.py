@@ -1,0 +1,224 @@
+"""Cost: what each second of each node was for, in dollars.
+
+The rule of this release. A node costs its price for every second from `up` to `down`. A
+second in which stages run is shared equally among the stages that run in it, whosever they
+are; each share belongs to that stage's attempt. A second in which none runs is start-up
+(before the node's first stage), idle (between), or drain (after its last). An attempt that
+left no record of stages (its machine died) counts as one stage, ``unknown``, from its start to
+its end. Seconds outside the life of a node cost nothing. So, for every node,
+
+    price x lifetime = start-up + idle + drain + the sum over its attempts.
+
+The rule does not look at what a stage used of the node: sharing by the price of the resource
+(GPU, cores) needs prices per resource.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+
+from ..ledger import Attempt, AttemptClass, Node
+from ..price import Price
+
+UNKNOWN_STAGE = "unknown"
+"""Stage of an attempt that ended without saying what it did."""
+
+IN_FLIGHT = "in flight"
+"""What an attempt that has not ended counts as."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptCost:
+    """What one attempt cost.
+
+    Attributes
+    ----------
+    outcome : str
+        ``completed``, ``refused``, ``failed``, ``lost`` or ``in flight``.
+    stages : tuple of (str, Decimal)
+        Dollars per stage, in the order in which the stages first ran.
+    """
+
+    key: str
+    fence: int
+    node: str
+    outcome: str
+    stages: tuple[tuple[str, Decimal], ...]
+
+    @property
+    def usd(self) -> Decimal:
+        """Dollars of all its stages."""
+        return sum((usd for _, usd in self.stages), Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCost:
+    """What one life of a node cost, and the part of it that no attempt bears."""
+
+    node: str
+    total: Decimal
+    start_up: Decimal
+    idle: Decimal
+    drain: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a run cost so far, in US dollars, and what for."""
+
+    attempts: tuple[AttemptCost, ...]
+    nodes: tuple[NodeCost, ...]
+    by_outcome: tuple[tuple[str, Decimal], ...] = field(default=())
+
+    @property
+    def total(self) -> Decimal:
+        """What all nodes cost."""
+        return sum((node.total for node in self.nodes), Decimal(0))
+
+    @property
+    def overhead(self) -> Decimal:
+        """Start-up, idle and drain of all nodes."""
+        return sum((node.start_up + node.idle + node.drain for node in self.nodes), Decimal(0))
+
+    @property
+    def useful(self) -> Decimal:
+        """Spent on attempts that completed."""
+        return dict(self.by_outcome).get(AttemptClass.COMPLETED.value, Decimal(0))
+
+    @property
+    def wasted(self) -> Decimal:
+        """Spent on attempts that failed or were lost."""
+        spent = dict(self.by_outcome)
+        return sum((spent.get(k.value, Decimal(0)) for k in (AttemptClass.FAILED, AttemptClass.LOST)), Decimal(0))
+
+    def by_key(self) -> dict[str, Decimal]:
+        """Dollars per workitem, over all its attempts: the direct cost."""
+        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for attempt in self.attempts:
+            spent[attempt.key] += attempt.usd
+        return dict(spent)
+
+    def by_stage(self) -> dict[str, Decimal]:
+        """Dollars per stage, over all attempts."""
+        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for attempt in self.attempts:
+            for stage, usd in attempt.stages:
+                spent[stage] += usd
+        return dict(spent)
+
+    @property
+    def loading(self) -> Decimal:
+        """Factor from direct to fully loaded cost: overhead spread in proportion; 1 where nothing ran."""
+        direct = sum((usd for _, usd in self.by_outcome), Decimal(0))
+        return self.total / direct if direct else Decimal(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """One stage on one node, in seconds since the node came up."""
+
+    begin: float
+    end: float
+    attempt: int
+    name: str
+
+
+def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, now: datetime) -> Costs:
+    """What each attempt and each node cost, by the rule above; what is in flight counts up to `now`.
+
+    Parameters
+    ----------
+    nodes : sequence of Node
+        Lives of nodes. An attempt on a node that none of them names has its node's life taken
+        from the attempts on it.
+    price : Price
+        Of every node.
+    """
+    lives = (*nodes, *_lives_of_others(attempts, nodes, now))
+    seconds: list[defaultdict[str, float]] = [defaultdict(float) for _ in attempts]
+    on_node: defaultdict[str, list[tuple[int, Attempt]]] = defaultdict(list)
+    for i, attempt in enumerate(attempts):
+        on_node[attempt.node].append((i, attempt))
+    costs = tuple(_node_cost(node, list(_stages_on(node, on_node[node.node], now)), seconds, price) for node in lives)
+    shares = tuple(
+        AttemptCost(
+            key=attempt.key,
+            fence=attempt.fence,
+            node=attempt.node,
+            outcome=attempt.outcome.value if attempt.outcome else IN_FLIGHT,
+            stages=tuple((name, _usd(used, price)) for name, used in seconds[i].items()),
+        )
+        for i, attempt in enumerate(attempts)
+    )
+    spent: defaultdict[str, Decimal] = defaultdict(Decimal)
+    for share in shares:
+        spent[share.outcome] += share.usd
+    return Costs(shares, costs, tuple(spent.items()))
+
+
+def spent_on_nodes(nodes: Iterable[Node], price: Price) -> Decimal:
+    """What nodes cost so far: quick, and all that a budget needs."""
+    return sum((_usd(_lifetime(node), price) for node in nodes), Decimal(0))
+
+
+def _lifetime(node: Node) -> float:
+    return max(0.0, ((node.down or node.last_seen) - node.up).total_seconds())
+
+
+def _lives_of_others(attempts: Sequence[Attempt], nodes: Sequence[Node], now: datetime) -> Iterator[Node]:
+    """Lives of nodes that nobody declared, from the first start to the last end of their attempts."""
+    known = {node.node for node in nodes}
+    ends: dict[str, tuple[datetime, datetime]] = {}
+    for attempt in attempts:
+        if attempt.node not in known:
+            up, down = attempt.started, max(attempt.started, attempt.ended or now)
+            first, last = ends.get(attempt.node, (up, down))
+            ends[attempt.node] = (min(first, up), max(last, down))
+    for name, (up, down) in ends.items():
+        yield Node(name, "", up, down, down)
+
+
+def _node_cost(node: Node, stages: Sequence[_Stage], seconds: list[defaultdict[str, float]], price: Price) -> NodeCost:
+    """What this life of a node cost; its stages' shares of the seconds are added to `seconds`."""
+    lifetime = _lifetime(node)
+    edges = sorted({edge for stage in stages for edge in (stage.begin, stage.end)})
+    starting: defaultdict[float, list[_Stage]] = defaultdict(list)
+    for stage in stages:
+        starting[stage.begin].append(stage)
+    running: list[_Stage] = []
+    idle = 0.0
+    for begin, end in pairwise(edges):
+        running = [stage for stage in running if stage.end > begin] + starting[begin]
+        for stage in running:
+            seconds[stage.attempt][stage.name] += (end - begin) / len(running)
+        idle += 0.0 if running else end - begin
+    first, last = (edges[0], edges[-1]) if edges else (lifetime, lifetime)
+    return NodeCost(
+        node=node.node,
+        total=_usd(lifetime, price),
+        start_up=_usd(first, price),
+        idle=_usd(idle, price),
+        drain=_usd(lifetime - last, price),
+    )
+
+
+def _stages_on(node: Node, attempts: Iterable[tuple[int, Attempt]], now: datetime) -> Iterator[_Stage]:
+    """Stages that ran on a node while it lived; none that took no time."""
+    up, lifetime = node.up.timestamp(), _lifetime(node)
+    for i, attempt in attempts:
+        spans = [(c.stage, c.started, c.started + c.wall_s) for c in attempt.consumption]
+        if not spans:
+            spans = [(UNKNOWN_STAGE, attempt.started.timestamp(), (attempt.ended or now).timestamp())]
+        for name, started, ended in spans:
+            begin, end = max(0.0, started - up), min(lifetime, ended - up)
+            if begin < end:
+                yield _Stage(begin, end, i, name)
+
+
+def _usd(seconds: float, price: Price) -> Decimal:
+    return Decimal(repr(seconds)) * price.usd_per_s

@@ -1,0 +1,79 @@
+"""The HTML page of what a run cost: bars by purpose, model, stage, node and day, and cents of each series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from ...runners.page import BAR_WIDTH, bar, render
+from ..planning.plan import PUBLISHED_USD_PER_SERIES
+from ..price import Price
+from .bill import Bill, BillSum
+
+BINS = 24
+"""Bars of the histogram."""
+
+MOST_ROWS = 200
+"""Rows of a table on the page."""
+
+MOST_ELSEWHERE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of the histogram, in the picture's coordinates."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    title: str
+
+
+def cost_page(bill: Bill, known: Iterable[Price], tables: Mapping[str, Sequence[BillSum]]) -> str:
+    """One self-contained HTML document.
+
+    Parameters
+    ----------
+    tables : mapping of str to sequence of BillSum
+        Dimension (``purpose``, ``model``, ...) and the sums by it.
+    """
+    cents = sorted(float(usd) * 100 for usd in bill.of_series().values())
+    return render(
+        "cost.html",
+        bill=bill,
+        total=bill.total,
+        published=float(PUBLISHED_USD_PER_SERIES) * 100,
+        cents=None if bill.per_series is None else float(bill.per_series) * 100,
+        error=f"{bill.identity_error:.1e}",
+        shares={name: bar((row.name, float(row.usd)) for row in rows) for name, rows in tables.items()},
+        tables={name: rows[:MOST_ROWS] for name, rows in tables.items()},
+        share=lambda usd: float(usd / bill.total * 100) if bill.total else 0.0,
+        bins=_histogram(cents),
+        ends=(f"{cents[0]:.4g}", f"{cents[-1]:.4g}") if cents else ("", ""),
+        elsewhere=bill.elsewhere(known)[:MOST_ELSEWHERE],
+        nothing=Decimal(0),
+    )
+
+
+def _histogram(values: Sequence[float]) -> tuple[Bin, ...]:
+    """How many series cost how much; empty for fewer than two values or all the same."""
+    if len(values) < 2 or values[0] == values[-1]:  # noqa: PLR2004
+        return ()
+    step = (values[-1] - values[0]) / BINS
+    counts = [0] * BINS
+    for value in values:
+        counts[min(BINS - 1, int((value - values[0]) / step))] += 1
+    width, highest = BAR_WIDTH / BINS, max(counts)
+    return tuple(
+        Bin(
+            x=round(number * width + 1, 1),
+            width=round(width - 2, 1),
+            y=round(120 - 116 * count / highest, 1),
+            height=round(116 * count / highest, 1),
+            title=f"{count} series of {values[0] + number * step:.4g} to {values[0] + (number + 1) * step:.4g} cents",
+        )
+        for number, count in enumerate(counts)
+        if count
+    )

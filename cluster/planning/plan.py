@@ -1,0 +1,265 @@
+"""Plan: dollars and hours of a collection, for machines and fleet sizes, before a node is rented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+import numpy as np
+
+from ..price import LOCAL, Price
+from .series_sizes import SeriesSizes
+from .simulate import HOUR_S, Fleet, NodeKind, Simulated, draw_seconds, simulate_pull
+from .timing import Timing
+
+QUANTILES = (0.025, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 0.975)
+"""At which the sum of seconds is simulated: the outer two are the ends of a 95 % interval."""
+
+TRIES = 3
+"""Simulations at each quantile: preemptions, hangs and scatter fall otherwise each time."""
+
+MOST_SIMULATED = 12_000
+"""Series in one simulation; of a larger collection every k-th, on a k-th of the nodes."""
+
+MOST_PER_NODE = 4000
+"""Series that one node is planned to do: more, and it is months."""
+
+LEAST_PER_NODE = 4
+"""Series that one node is planned to do: fewer, and it is start-up."""
+
+FLEETS = tuple(factor * 10**power for power in range(5) for factor in (1, 2, 5))
+
+CLOUD_BOOT_S, CLOUD_BOOT_SD_S, CLOUD_IMAGE_S = 150.0, 60.0, 120.0
+"""Assumed: from the order of a machine to its system, and to pull a container image of some gigabytes."""
+
+SPOT_PREEMPTIONS_PER_H = 0.05
+"""Assumed: one spot machine in twenty is taken away each hour."""
+
+HANG_SHARE = 0.0005
+"""Assumed: one series in two thousand never ends, and runs into its deadline."""
+
+DEADLINE_S = 1800.0
+"""A series that hangs is stopped then: the pipeline's own deadline of its stage ``segment``."""
+
+GPU_SPEED = {"T4": 1.0, "L4": 1.8, "A100-40GB": 4.0}
+"""Assumed speed of a network relative to the T4; not measured. A GPU that is not named here counts as 1."""
+
+PUBLISHED_USD_PER_SERIES = Decimal("1011.05") / 126_068
+"""TotalSegmentator, 28 features and SR for all of NLST: doi 10.21203/rs.3.rs-4351526."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure that is not known yet: the simulated middle, and the ends of a 95 % interval."""
+
+    low: float
+    middle: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Interval:
+        """The least, the middle and the greatest."""
+        ordered = sorted(values)
+        return cls(ordered[0], ordered[len(ordered) // 2], ordered[-1])
+
+    def times(self, factor: float) -> Interval:
+        """The same in another unit."""
+        return Interval(self.low * factor, self.middle * factor, self.high * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One machine, one number of nodes, and what the collection then takes.
+
+    Attributes
+    ----------
+    hours, usd : Interval
+        Until the last series is settled, and for all nodes.
+    start_up_share, wasted_share : float
+        Of the dollars: nodes that start; series lost with their node, or stopped at their deadline.
+    frontier : bool
+        Whether no other option is both cheaper and faster.
+    """
+
+    price: Price
+    nodes: int
+    hours: Interval
+    usd: Interval
+    start_up_share: float
+    wasted_share: float
+    frontier: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """All options for one collection and one model.
+
+    Attributes
+    ----------
+    cheapest : Option or None
+        Of those that meet the deadline with the high end of their hours; None: none does.
+    fastest : Option or None
+        Of those that keep the budget with the high end of their dollars; None: none does.
+    output_bytes : float or None
+        That will be stored; None: not known.
+    """
+
+    model: str
+    sizes: SeriesSizes
+    timing: Timing
+    deadline_h: float | None
+    budget_usd: Decimal | None
+    options: tuple[Option, ...]
+    cheapest: Option | None
+    fastest: Option | None
+    output_bytes: float | None
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a plan is asked for.
+
+    Attributes
+    ----------
+    prices : tuple of Price
+        Of the machines to choose from.
+    most_nodes : int or None
+        None: as many as have work.
+    """
+
+    prices: tuple[Price, ...]
+    deadline_h: float | None = None
+    budget_usd: Decimal | None = None
+    most_nodes: int | None = None
+    preemptions_per_h: float = SPOT_PREEMPTIONS_PER_H
+    seed: int = 1
+
+
+def node_kind(price: Price, timing: Timing, preemptions_per_h: float = SPOT_PREEMPTIONS_PER_H) -> NodeKind:
+    """How nodes of this price come and go: those at hand need no boot, and only spot ones are taken away."""
+    if price.machine == LOCAL or price.market == "owned":
+        return NodeKind(weights_s=timing.start_up_s)
+    rate = preemptions_per_h if price.market == "spot" else 0.0
+    return NodeKind(CLOUD_BOOT_S, CLOUD_BOOT_SD_S, CLOUD_IMAGE_S, timing.start_up_s, rate)
+
+
+def fleet_sizes(price: Price, number: int, most_nodes: int | None) -> tuple[int, ...]:
+    """Numbers of nodes worth a look for so many series; one for this machine."""
+    if price.machine == LOCAL:
+        return (1,)
+    least, most = number / MOST_PER_NODE, min(number / LEAST_PER_NODE, most_nodes or number)
+    return tuple(nodes for nodes in FLEETS if least <= nodes <= most) or (1,)
+
+
+def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> Forecast:
+    """Dollars and hours for every machine and fleet size, and which of them to take."""
+    options: list[Option] = []
+    for price in wanted.prices:
+        here = timing.faster(_speed(price))
+        kind = node_kind(price, timing, wanted.preemptions_per_h)
+        options += [
+            _option(price, nodes, _simulations(sizes, here, Fleet(kind, nodes), wanted.seed))
+            for nodes in fleet_sizes(price, sizes.number, wanted.most_nodes)
+        ]
+    marked = _with_frontier(options)
+    in_time = [each for each in marked if wanted.deadline_h is None or each.hours.high <= wanted.deadline_h]
+    paid = [each for each in marked if wanted.budget_usd is None or each.usd.high <= float(wanted.budget_usd)]
+    share = timing.output_share
+    return Forecast(
+        model=model,
+        sizes=sizes,
+        timing=timing,
+        deadline_h=wanted.deadline_h,
+        budget_usd=wanted.budget_usd,
+        options=marked,
+        cheapest=min(in_time, key=lambda each: each.usd.middle, default=None),
+        fastest=min(paid, key=lambda each: each.hours.middle, default=None),
+        output_bytes=None if share is None else share * float(sizes.bytes.sum()),
+        assumptions=_assumptions(timing, sizes, wanted),
+        warnings=_warnings(sizes),
+    )
+
+
+def _simulations(sizes: SeriesSizes, timing: Timing, fleet: Fleet, seed: int) -> list[tuple[float, float, Simulated]]:
+    """Hours, node-seconds and shares of the whole collection, at each quantile of its seconds."""
+    every = max(1, min(sizes.number // MOST_SIMULATED, fleet.nodes))
+    slices = sizes.slices[::every]
+    nodes = max(1, round(fleet.nodes / every))
+    thinned = Fleet(fleet.kind, nodes, fleet.launches_per_s / every, fleet.idle_timeout_s)
+    expected = timing.expected_s(slices)
+    found = []
+    for number, factor in enumerate(timing.factors(sizes.slices, QUANTILES) * TRIES):
+        rng = np.random.default_rng((seed, number))
+        seconds = draw_seconds(expected * factor, timing.sigma, HANG_SHARE, rng)
+        # What the scatter draws beyond the deadline is slow, and does not hang.
+        np.minimum(seconds, DEADLINE_S, out=seconds, where=np.isfinite(seconds))
+        done = simulate_pull(seconds, thinned, DEADLINE_S, rng)
+        found.append((done.hours * nodes * every / fleet.nodes, done.node_s * sizes.number / slices.size, done))
+    return found
+
+
+def _option(price: Price, nodes: int, found: Sequence[tuple[float, float, Simulated]]) -> Option:
+    done = found[len(QUANTILES) // 2][2]
+    return Option(
+        price=price,
+        nodes=nodes,
+        hours=Interval.of(hours for hours, _, _ in found),
+        usd=Interval.of(node_s for _, node_s, _ in found).times(float(price.usd_per_s)),
+        start_up_share=done.start_up_s / done.node_s if done.node_s else 0.0,
+        wasted_share=done.wasted_s / done.node_s if done.node_s else 0.0,
+    )
+
+
+def _speed(price: Price) -> float:
+    return GPU_SPEED.get(price.gpu, 1.0)
+
+
+def _with_frontier(options: Sequence[Option]) -> tuple[Option, ...]:
+    """The options in order of dollars, with those marked than which none is both cheaper and faster."""
+    ordered = sorted(options, key=lambda each: (each.usd.middle, each.hours.middle))
+    fastest_h = float("inf")
+    marked = []
+    for each in ordered:
+        best = each.hours.middle < fastest_h
+        fastest_h = min(fastest_h, each.hours.middle)
+        marked.append(
+            Option(each.price, each.nodes, each.hours, each.usd, each.start_up_share, each.wasted_share, best)
+        )
+    return tuple(marked)
+
+
+def _assumptions(timing: Timing, sizes: SeriesSizes, wanted: Wanted) -> tuple[str, ...]:
+    """What was not measured, in sentences."""
+    lines = [
+        f"sizes: {sizes.origin}",
+        f"times: {timing.source}",
+        f"one series in {1 / HANG_SHARE:.0f} hangs and is stopped after {DEADLINE_S / 60:.0f} min, twice",
+        "a node leaves after a minute without work; prices are for machines only, without tax or discount",
+    ]
+    if any(price.machine != LOCAL for price in wanted.prices):
+        lines.append(
+            f"a cloud machine boots in {CLOUD_BOOT_S:.0f} ± {CLOUD_BOOT_SD_S:.0f} s and pulls its image in "
+            f"{CLOUD_IMAGE_S:.0f} s; {wanted.preemptions_per_h:.0%} of spot machines are taken away each hour"
+        )
+        if timing.gpu_share and any(price.gpu for price in wanted.prices):
+            speeds = ", ".join(f"{gpu} {speed:g}" for gpu, speed in GPU_SPEED.items())
+            lines.append(f"GPU seconds are those of a T4, divided by an assumed speed ({speeds}; others 1)")
+        else:
+            lines.append("every machine takes the seconds of the measured one")
+    return tuple(lines)
+
+
+def _warnings(sizes: SeriesSizes) -> tuple[str, ...]:
+    if not sizes.unknown:
+        return ()
+    return (f"{sizes.unknown} of {sizes.number} series are of unknown size and count as the mean of the others",)
+
+
+def hours_text(hours: float) -> str:
+    """Hours as people read them: minutes below one, days above 48."""
+    if hours < 1:
+        return f"{hours * HOUR_S / 60:.1f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"  # noqa: PLR2004

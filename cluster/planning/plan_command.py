@@ -1,0 +1,257 @@
+"""The command ``plan``: what a collection will cost, and how long it will take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from ...enrich.atomic import write_text
+from ...models import catalogue
+from ...models.model import ModelCard
+from ...runners.worklist import wish
+from ..commands import archive_uri
+from ..duration import hours_of
+from ..enrichment import Plan
+from ..ledgers.sqlite import SqliteLedger
+from ..price import LOCAL, NoPrice, Price, all_prices, own_prices_path, price_of
+from ..run_folder import RunFolder
+from .pilot import run_pilot
+from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
+from .plan_page import plan_page
+from .series_sizes import IDC, sizes_of
+from .timing import NotMeasured, Timing, timing_of, told
+
+MOST_LISTED = 12
+"""Options up to which a terminal shows all."""
+
+PIPE_WIDTH = 120
+"""Columns of a table that no terminal shows."""
+
+
+def plan(  # noqa: PLR0913, PLR0917 - the command line's options
+    source: Annotated[str, typer.Argument(help="Folder of DICOM files, dicomweb+https://..., or idc:COLLECTION.")],
+    model: Annotated[str, typer.Option("--model", "-m", help="See `voxfleet models`.")],
+    machine: Annotated[list[str] | None, typer.Option(help="May be repeated; this machine if not given.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every machine that a price is known of.")] = False,
+    region: Annotated[str, typer.Option(help="Region of the prices.")] = "",
+    spot: Annotated[bool, typer.Option("--spot", help="Spot prices only.")] = False,
+    deadline: Annotated[str, typer.Option(help="Be done in, e.g. 8h, 90m, 2d.")] = "",
+    budget: Annotated[str, typer.Option(help="Spend at most, in US$.")] = "",
+    pilot: Annotated[int, typer.Option(min=0, help="Run so many series first, to measure them.")] = 0,
+    from_run: Annotated[str, typer.Option("--from-run", help="Take the times from this run.")] = "",
+    seconds_per_series: Annotated[float, typer.Option(min=0.0, help="Take this mean; where none is measured.")] = 0.0,
+    min_instances: Annotated[int, typer.Option(min=1, help="Leave out series of fewer instances.")] = 1,
+    max_nodes: Annotated[int | None, typer.Option(min=1, help="Most nodes at once.")] = None,
+    prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before others.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the plan as a page with its picture.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
+) -> None:
+    """Forecast dollars and hours of a collection, with a 95 % interval, for machines and numbers of nodes.
+
+    Nothing is rented, and nothing of the source is read but the sizes of its series (and, with
+    --pilot, so many of them). Exit code 3: no option meets the deadline and keeps the budget.
+    """
+    card = catalogue.card(model)
+    wanted = Wanted(
+        prices=_prices(card, machine or [], region, prices, spot=spot, every=every),
+        deadline_h=hours_of(deadline) if deadline else None,
+        budget_usd=_dollars(budget) if budget else None,
+        most_nodes=max_nodes,
+    )
+    console = Console(stderr=True, quiet=as_json, highlight=False)
+    with console.status("reading the sizes of the series ..."):
+        sizes = sizes_of(source, card.modality, min_instances)
+    if seconds_per_series:
+        timing = told(seconds_per_series, sizes.slices, 1.0 if card.gpu_bytes else 0.0)
+    else:
+        timing = _timing(card, source, from_run, pilot, console)
+    with console.status("simulating ..."):
+        found = forecast(f"{card.name} {card.version}", sizes, timing, wanted)
+    if html is not None:
+        write_text(html, plan_page(found))
+    _show(found, html, as_json=as_json)
+    if (found.deadline_h is not None and found.cheapest is None) or (found.budget_usd and found.fastest is None):
+        raise typer.Exit(3)
+
+
+def _prices(
+    card: ModelCard, machines: list[str], region: str, override: Path | None, *, spot: bool, every: bool
+) -> tuple[Price, ...]:
+    """Of the machines asked for; of all that can run the model; or of this one."""
+    market = "spot" if spot else ""
+    if not every:
+        return tuple(price_of(name, region, market, override) for name in machines or [LOCAL])
+    rows: dict[tuple[str, str, str], Price] = {}
+    for price in all_prices(override):
+        fits = (
+            bool(price.gpus) >= (card.gpu_bytes > 0) and region in ("", price.region) and market in ("", price.market)
+        )
+        if fits:
+            rows.setdefault((price.machine, price.region, price.market), price)
+    if not rows:
+        wanted = " ".join(part for part in ("any machine", region, market) if part)
+        raise NoPrice(wanted, f"no price known; add a [[price]] with its source and date to {own_prices_path()}")
+    return tuple(rows.values())
+
+
+def _timing(card: ModelCard, source: str, from_run: str, pilot: int, console: Console) -> Timing:
+    """Measured: by a run that was, or by a pilot now."""
+    if from_run:
+        folder = RunFolder(from_run).must_exist()
+        return timing_of(SqliteLedger(folder.ledger), card.name, f"run {folder.path}")
+    if not pilot:
+        ways = "use --pilot N, --from-run RUN or --seconds-per-series S"
+        raise NotMeasured(card.name, f"nobody has measured here what a series takes: {ways}")
+    if source.startswith(IDC):
+        raise NotMeasured(card.name, "a pilot needs series that can be retrieved; give --from-run of a pilot elsewhere")
+    folder = RunFolder(f"pilot-{card.name}")
+    with console.status("pilot ...") as status:
+        return run_pilot(
+            Plan(
+                source=archive_uri(source),
+                target=archive_uri(f"dir:{folder.path / 'archive'}"),
+                wishes=(wish(card, {}, "BINARY", repair=False),),
+                folder=folder,
+                price=price_of(LOCAL),
+            ),
+            pilot,
+            lambda done, number: status.update(f"pilot: {done} of {number} series"),
+        )
+
+
+def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    if as_json:
+        console.print_json(to_json(found))
+        return
+    sizes = found.sizes
+    console.print(
+        f"[bold]{sizes.source}[/bold]  {sizes.number:,} series, {sizes.slices.sum():,.0f} slices, "
+        f"{sizes.bytes.sum() / 1e9:,.1f} GB, for {found.model}"
+    )
+    table = Table(*(Column(title, no_wrap=True) for title in ("machine", "nodes", "time", "US$", "cents each", "")))
+    for option in _listed(found):
+        table.add_row(*_cells(found, option))
+    console.print(table)
+    if table.row_count < len(found.options):
+        console.print(f"{table.row_count} of {len(found.options)} options; all of them with --json and --html")
+    console.print(f"cheapest in time: {_sentence(found.cheapest, found)}")
+    console.print(f"fastest within budget: {_sentence(found.fastest, found)}")
+    if found.output_bytes is not None:
+        console.print(f"to be stored: {found.output_bytes / 1e9:,.1f} GB")
+    for text in (*found.warnings, *_stale(found)):
+        console.print(f"[yellow]warning[/yellow] {text}")
+    for text in found.assumptions:
+        console.print(f"- {text}")
+    if html is not None:
+        console.print(f"page: {html}")
+
+
+def _listed(found: Forecast) -> list[Option]:
+    """What a terminal shows of many options: the frontier, what was picked, and every machine's cheapest."""
+    if len(found.options) <= MOST_LISTED:
+        return list(found.options)
+    seen: set[Price] = set()
+    listed = []
+    for option in found.options:
+        if option.frontier or option in (found.cheapest, found.fastest) or option.price not in seen:
+            listed.append(option)
+        seen.add(option.price)
+    return listed
+
+
+def _cells(found: Forecast, option: Option) -> tuple[str, ...]:
+    price, usd, hours = option.price, option.usd, option.hours
+    marks = ["cheapest"] * (option is found.cheapest) + ["fastest"] * (option is found.fastest)
+    name = f"{price.machine} as {price.equivalent_of}" if price.equivalent_of else price.machine
+    return (
+        f"{name} {price.region} {price.market}",
+        str(option.nodes),
+        f"{hours_text(hours.middle)} ({hours_text(hours.low)} - {hours_text(hours.high)})",
+        f"{_amount(usd.middle)} ({_amount(usd.low)} - {_amount(usd.high)})",
+        f"{usd.middle / found.sizes.number * 100:.3g}",
+        ", ".join(marks) or ("frontier" if option.frontier else ""),
+    )
+
+
+def _amount(usd: float) -> str:
+    return f"{usd:,.2f}" if usd >= 1 else f"{usd:.2g}"
+
+
+def _sentence(option: Option | None, found: Forecast) -> str:
+    if option is None:
+        return "no option; see the table"
+    cents = option.usd.middle / found.sizes.number * 100
+    return (
+        f"{option.nodes} x {option.price.machine} {option.price.region} {option.price.market}: "
+        f"{hours_text(option.hours.middle)}, ${_amount(option.usd.middle)}, {cents:.3g} cents a series "
+        f"(published: {PUBLISHED_USD_PER_SERIES * 100:.2f} for TotalSegmentator)"
+    )
+
+
+def _stale(found: Forecast) -> list[str]:
+    today = datetime.now(UTC).date()
+    return list(dict.fromkeys(filter(None, (option.price.staleness(today) for option in found.options))))
+
+
+def to_json(found: Forecast) -> str:
+    """The forecast as one JSON document; dollars as numbers, since they are estimates."""
+    sizes, timing = found.sizes, found.timing
+    document = {
+        "source": sizes.source,
+        "model": found.model,
+        "series": sizes.number,
+        "slices": float(sizes.slices.sum()),
+        "bytes": float(sizes.bytes.sum()),
+        "output_bytes": found.output_bytes,
+        "seconds_per_series": float(timing.expected_s(sizes.slices).mean()),
+        "series_measured": timing.series,
+        "deadline_h": found.deadline_h,
+        "budget_usd": None if found.budget_usd is None else str(found.budget_usd),
+        "options": [_record(option) for option in found.options],
+        "cheapest": found.cheapest and _record(found.cheapest),
+        "fastest": found.fastest and _record(found.fastest),
+        "assumptions": found.assumptions,
+        "warnings": (*found.warnings, *_stale(found)),
+    }
+    return json.dumps(document, indent=2)
+
+
+def _record(option: Option) -> dict[str, object]:
+    price = option.price
+    return {
+        "machine": price.machine,
+        "region": price.region,
+        "market": price.market,
+        "usd_per_hour": str(price.usd_per_hour),
+        "price_source": price.source,
+        "price_dated": price.dated.isoformat(),
+        "nodes": option.nodes,
+        "hours": _ends(option.hours),
+        "usd": _ends(option.usd),
+        "start_up_share": option.start_up_share,
+        "wasted_share": option.wasted_share,
+        "frontier": option.frontier,
+    }
+
+
+def _ends(interval: Interval) -> dict[str, float]:
+    return {"low": interval.low, "middle": interval.middle, "high": interval.high}
+
+
+def _dollars(text: str) -> Decimal:
+    try:
+        amount = Decimal(text.removeprefix("$"))
+    except InvalidOperation as exc:
+        raise typer.BadParameter(f"--budget {text}: not an amount") from exc
+    if not amount.is_finite() or amount <= 0:
+        raise typer.BadParameter(f"--budget {text}: nothing can be done for that")
+    return amount

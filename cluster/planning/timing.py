@@ -1,0 +1,222 @@
+"""Timing: how long a node has to do with one series, by its number of slices, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from ... import Error
+from ...runners.workitem import Workitem
+from ..accounts.cost import cost_of
+from ..ledger import AttemptClass, Ledger
+from ..price import Price
+
+ROUNDS = 5
+"""Of reweighted least squares; the weights no longer move after three."""
+
+TWO_PARAMETERS = 2
+
+ASSUMED_SIGMA = 0.25
+"""Scatter of the logarithm of the seconds, where none was measured."""
+
+ASSUMED_RELATIVE = 0.25
+"""Relative standard error of a mean that somebody told us."""
+
+DOLLAR_A_SECOND = Price(
+    "node", "", "", "owned", Decimal(1000), 0, "", 0, "a unit, to share out seconds", date(2026, 1, 1)
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+class NotMeasured(Error):
+    """Nothing is known of how long a model takes."""
+
+    code = "NOT_MEASURED"
+
+    def __init__(self, subject: str, reason: str) -> None:
+        super().__init__(subject, reason)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}: {self.args[1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Node-seconds of a series: ``fixed_s + per_slice_s x slices``, times a log-normal scatter.
+
+    Attributes
+    ----------
+    sigma : float
+        Standard deviation of the logarithm of the scatter.
+    covariance : tuple of float
+        Of `fixed_s` and `per_slice_s`: variance, covariance, variance.
+    freedom : int
+        Degrees of freedom that the fit left; at least 1.
+    series : int
+        How many were measured; 0 for a figure that was told.
+    start_up_s : float
+        From the start of a node's program to its first stage: the model is loaded.
+    output_share : float or None
+        Bytes stored for each byte of source; None: not known.
+    gpu_share : float
+        Part of the seconds during which the GPU was held.
+    source : str
+        Where and on what it was measured.
+    """
+
+    fixed_s: float
+    per_slice_s: float
+    sigma: float
+    covariance: tuple[float, float, float]
+    freedom: int
+    series: int
+    source: str
+    start_up_s: float = 0.0
+    output_share: float | None = None
+    gpu_share: float = 0.0
+
+    def expected_s(self, slices: Floats) -> Floats:
+        """Mean node-seconds of series of so many slices."""
+        return self.fixed_s + self.per_slice_s * slices
+
+    def relative_error(self, slices: Floats) -> float:
+        """Relative standard error of the sum over series of so many slices: of the fit, and of their scatter."""
+        expected = self.expected_s(slices)
+        total, number, summed = float(expected.sum()), slices.size, float(slices.sum())
+        fixed, both, slope = self.covariance
+        of_fit = number * number * fixed + 2 * number * summed * both + summed * summed * slope
+        of_scatter = math.expm1(self.sigma**2) * float((expected**2).sum())
+        return math.sqrt(max(0.0, of_fit) + of_scatter) / total
+
+    def factors(self, slices: Floats, probabilities: Sequence[float]) -> list[float]:
+        """By what the sum over these series may differ from the expected one, at quantiles of Student's t."""
+        error = self.relative_error(slices)
+        return [max(0.05, 1 + error * float(stats.t.ppf(p, self.freedom))) for p in probabilities]
+
+    def faster(self, factor: float) -> Timing:
+        """The same on a machine whose GPU is `factor` times as fast, the other seconds as they are."""
+        scale = 1 - self.gpu_share + self.gpu_share / factor
+        fixed, both, slope = (scale * scale * each for each in self.covariance)
+        return replace(
+            self,
+            fixed_s=self.fixed_s * scale,
+            per_slice_s=self.per_slice_s * scale,
+            covariance=(fixed, both, slope),
+            gpu_share=self.gpu_share / factor / scale,
+        )
+
+
+def fit(slices: Sequence[float], seconds: Sequence[float], source: str) -> Timing:
+    """Timing from measured series, by least squares weighted with the inverse of the squared expectation.
+
+    A straight line through three series or more of different sizes; through the origin where
+    there are fewer, or where the line would begin or fall below zero.
+
+    Raises
+    ------
+    NotMeasured
+        If there are fewer than two series, or one without slices or seconds.
+    """
+    x, y = np.asarray(slices, dtype=np.float64), np.asarray(seconds, dtype=np.float64)
+    if x.size < TWO_PARAMETERS:
+        raise NotMeasured(source, f"{x.size} completed series; two at least are needed")
+    if min(x.min(), y.min()) <= 0:
+        raise NotMeasured(source, "a series without slices or without seconds")
+    columns = np.stack([np.ones_like(x), x], axis=1)
+    if x.size <= TWO_PARAMETERS or np.ptp(x) == 0:
+        columns = columns[:, 1:]
+    values, inverse = _weighted(columns, y)
+    if columns.shape[1] == TWO_PARAMETERS and values.min() < 0:
+        keep = 1 if values[0] < 0 else 0
+        columns = columns[:, keep : keep + 1]
+        values, inverse = _weighted(columns, y)
+        names = [keep]
+    else:
+        names = [0, 1] if columns.shape[1] == TWO_PARAMETERS else [1]
+    freedom = x.size - len(names)
+    relative = y / (columns @ values) - 1
+    variance = float((relative**2).sum()) / freedom
+    parameters, covariance = np.zeros(2), np.zeros((2, 2))
+    parameters[names] = values
+    covariance[np.ix_(names, names)] = inverse * variance
+    return Timing(
+        fixed_s=float(parameters[0]),
+        per_slice_s=float(parameters[1]),
+        sigma=math.sqrt(math.log1p(variance)),
+        covariance=(float(covariance[0, 0]), float(covariance[0, 1]), float(covariance[1, 1])),
+        freedom=freedom,
+        series=x.size,
+        source=source,
+    )
+
+
+def told(mean_s: float, slices: Floats, gpu_share: float) -> Timing:
+    """Timing from one figure: the mean node-seconds of a collection, taken to grow with the slices.
+
+    Raises
+    ------
+    NotMeasured
+        If the figure is not positive and finite.
+    """
+    if not 0 < mean_s < math.inf:
+        raise NotMeasured("seconds per series", f"{mean_s} is no duration")
+    per_slice = mean_s / float(slices.mean())
+    variance = (ASSUMED_RELATIVE * per_slice) ** 2
+    text = f"{mean_s:g} s a series, as told; not measured, and taken to be right within 25 % (one standard error)"
+    return Timing(0.0, per_slice, ASSUMED_SIGMA, (0.0, 0.0, variance), 1000, 0, text, gpu_share=gpu_share)
+
+
+def timing_of(ledger: Ledger, model: str, source: str) -> Timing:
+    """Timing from what a run's completed attempts took of their nodes, shared as their cost is.
+
+    Raises
+    ------
+    NotMeasured
+        If fewer than two series were completed with this model.
+    """
+    items = {item.workitem.key: item.workitem for item in ledger.items() if item.workitem.model == model}
+    attempts, nodes = ledger.attempts(), ledger.nodes()
+    costs = cost_of(attempts, nodes, DOLLAR_A_SECOND, ledger.now())
+    measured: list[tuple[Workitem, float]] = []
+    gpu_s = wall_s = 0.0
+    for attempt, share in zip(attempts, costs.attempts, strict=True):
+        if attempt.outcome is AttemptClass.COMPLETED and attempt.key in items and items[attempt.key].instances:
+            measured.append((items[attempt.key], float(share.usd / DOLLAR_A_SECOND.usd_per_s)))
+            gpu_s += sum(used.gpu_s for used in attempt.consumption)
+            wall_s += sum(used.wall_s for used in attempt.consumption)
+    found = fit([item.instances for item, _ in measured], [s for _, s in measured], source)
+    start_ups = [float(node.start_up / DOLLAR_A_SECOND.usd_per_s) for node in costs.nodes]
+    return replace(
+        found,
+        start_up_s=sum(start_ups) / len(start_ups) if start_ups else 0.0,
+        output_share=_output_share(ledger, [item for item, _ in measured]),
+        gpu_share=min(1.0, gpu_s / wall_s) if wall_s else 0.0,
+    )
+
+
+def _output_share(ledger: Ledger, items: Sequence[Workitem]) -> float | None:
+    """Bytes stored over bytes of source; None where the archive did not tell the latter."""
+    sized = {item.key: item.bytes for item in items if item.bytes}
+    stored = sum(each.object.bytes for each in ledger.stored() if each.key in sized)
+    return stored / sum(sized.values()) if sized else None
+
+
+def _weighted(columns: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Coefficients, and their covariance for a relative variance of one."""
+    expected = np.full_like(y, float(y.mean()))
+    values: Floats = np.zeros(columns.shape[1])
+    inverse: Floats = np.zeros((columns.shape[1],) * 2)
+    for _ in range(ROUNDS):
+        weighted: Floats = columns / expected[:, None]
+        inverse = np.asarray(np.linalg.pinv(weighted.T @ weighted), dtype=np.float64)
+        values = inverse @ (weighted.T @ (y / expected))
+        expected = np.maximum(columns @ values, 1e-3 * float(y.mean()))
+    return values, inverse

@@ -1,0 +1,1 @@
+"""The parts that SEG and SR share."""

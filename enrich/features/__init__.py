@@ -1,0 +1,1 @@
+"""Shape and first-order features, by pyradiomics' definitions."""

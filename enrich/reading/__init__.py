@@ -1,0 +1,1 @@
+"""From files to slices, and from slices to one grid."""

@@ -1,0 +1,1 @@
+"""Trained nnU-Net v2 folders, loaded safely and run within bounded memory."""

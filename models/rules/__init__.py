@@ -1,0 +1,1 @@
+"""Thresholds and morphology: what the models without weights are made of."""

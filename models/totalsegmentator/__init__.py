@@ -1,0 +1,1 @@
+"""TotalSegmentator's tasks, step by step, with networks that stay loaded."""

@@ -1,0 +1,125 @@
+"""Tiles, and what is tried when memory runs out: faults are injected on the CPU, no GPU takes part."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("nnunetv2")
+
+from voxfleet.models.nnunet.sliding_window import InvalidLogits, OutOfMemory, Rung, Window, ladder, predict_logits  # noqa: E402
+
+WINDOW = Window((64, 64, 32), 0.5, (), 3)
+
+
+class Tiny(torch.nn.Module):
+    """Three outputs of one channel; runs out of memory as it is told, counting its tiles."""
+
+    def __init__(self, error=None, above_voxels: int = 0, times: float = float("inf"), nan: bool = False) -> None:
+        super().__init__()
+        self.convolution = torch.nn.Conv3d(1, 3, 3, padding=1)
+        self.error, self.above_voxels, self.left, self.nan = error, above_voxels, times, nan
+        self.tiles: list[tuple[int, ...]] = []
+
+    def forward(self, tile):
+        """Logits of a tile."""
+        self.tiles.append(tuple(tile.shape[2:]))
+        if self.error is not None and tile.numel() > self.above_voxels and self.left > 0:
+            self.left -= 1
+            raise self.error
+        logits = self.convolution(tile)
+        return logits * torch.nan if self.nan else logits
+
+
+def network(**fault) -> Tiny:
+    """Always with the same weights."""
+    torch.manual_seed(1)
+    return Tiny(**fault).eval()
+
+
+IMAGE = torch.randn((1, 40, 70, 50), generator=torch.Generator().manual_seed(2))
+MIDDLE = (slice(None), slice(10, 30), slice(18, 52), slice(13, 37))
+OUT_OF_MEMORY = (
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    MemoryError(),
+)
+
+
+def predict(net: Tiny, rungs: tuple[Rung, ...]):
+    """Logits with the network's own weights as the only fold."""
+    return predict_logits(net, [net.state_dict()], IMAGE, rungs, "tiny")
+
+
+def test_ladder_on_a_gpu():
+    """First as trained, then with sums in host memory; smaller tiles only where they are asked for."""
+    on_gpu, on_host = ladder(WINDOW, "cuda:1")
+    assert (on_gpu, on_host) == (Rung(WINDOW, "cuda:1"), Rung(WINDOW, "cpu"))
+    tiles = [rung.window.tile for rung in ladder(WINDOW, "cuda", (8, 8, 8))]
+    assert tiles == [(64, 64, 32), (64, 64, 32), (64, 32, 32), (32, 32, 32)]
+
+
+def test_ladder_on_the_cpu():
+    """Sums are in host memory from the start."""
+    assert ladder(WINDOW, "cpu") == (Rung(WINDOW, "cpu"),)
+
+
+def test_smaller_tiles_fit_the_network():
+    """Tiles stay multiples of what the network halves them by."""
+    tiles = [rung.window.tile for rung in ladder(Window((160, 96), 0.5, (), 2), "cpu", (32, 32))]
+    assert tiles == [(160, 96), (64, 96), (64, 32), (32, 32)]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20] or "MemoryError")
+def test_same_result_after_one_failure(error, caplog):
+    """The second way is taken, gives the same bits, and is logged."""
+    expected = predict(network(), (Rung(WINDOW, "cpu"),))
+    with caplog.at_level(logging.WARNING):
+        found = predict(network(error=error, times=1), (Rung(WINDOW, "cpu"), Rung(WINDOW, "cpu")))
+    assert torch.equal(found, expected)
+    assert "out of memory (way 1 of 2, tiles 64x64x32)" in caplog.text
+
+
+def test_smaller_tiles_are_used():
+    """Where only small tiles fit, the result is made of them."""
+    net = network(error=OUT_OF_MEMORY[0], above_voxels=40_000)
+    assert predict(net, ladder(WINDOW, "cpu", (8, 8, 8))).shape == (3, 40, 70, 50)
+    assert net.tiles[:3] == [(64, 64, 32), (64, 32, 32), (32, 32, 32)]
+    assert set(net.tiles[3:]) == {(32, 32, 32)}
+
+
+def test_recorded_failure():
+    """Where nothing helps, there is an error with the code OUT_OF_MEMORY, not to be retried on this machine."""
+    with pytest.raises(OutOfMemory, match="tiny: the memory does not suffice for tiles of 32x32x32") as caught:
+        predict(network(error=OUT_OF_MEMORY[0]), ladder(WINDOW, "cpu", (8, 8, 8)))
+    assert (caught.value.code, caught.value.retryable) == ("OUT_OF_MEMORY", False)
+
+
+def test_other_errors_are_not_taken_for_lack_of_memory():
+    """A RuntimeError of another kind comes through, and no second way is tried."""
+    net = network(error=RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        predict(net, (Rung(WINDOW, "cpu"), Rung(WINDOW, "cpu")))
+    assert len(net.tiles) == 1
+
+
+def test_values_that_are_not_finite():
+    """A network that gives NaN is an error, not a label map."""
+    with pytest.raises(InvalidLogits, match="not finite"):
+        predict(network(nan=True), (Rung(WINDOW, "cpu"),))
+
+
+def test_all_mirrorings():
+    """The mean runs over all eight combinations of three axes: mirroring the image mirrors the logits."""
+    window = Window((40, 70, 50), 1.0, (0, 1, 2), 3)
+    net = network()
+    logits = predict_logits(net, [net.state_dict()], IMAGE, (Rung(window, "cpu"),), "tiny")
+    assert len(net.tiles) == 8
+    for axes in itertools.combinations((1, 2, 3), 2):
+        mirrored = predict_logits(net, [net.state_dict()], IMAGE.flip(axes), (Rung(window, "cpu"),), "tiny")
+        # At a tile's edges nnU-Net's weights are too small for float16 to hold the logits well.
+        torch.testing.assert_close(mirrored.flip(axes)[MIDDLE], logits[MIDDLE], atol=4e-3, rtol=4e-3)
