@@ -11,7 +11,7 @@ from pydicom import dcmread
 from pydicom.uid import JPEGLossless, JPEGLosslessSV1
 from voxfleet.enrich.reading.pixels import decode_frames, open_image
 
-from .conftest import WriteCt
+from ..conftest import WriteCt
 
 HEIGHTS = [(0.0, 0.0, 2.0 * k) for k in range(4)]
 
