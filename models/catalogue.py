@@ -27,7 +27,7 @@ _ADAPTERS = {
 
 _FAMILIES = {
     "monai": ("monai_card:card", "monai_bundle:load"),
-    "nnunet": ("nnunet_card:card", "nnunet:load"),
+    "nnunet": ("nnunet.card:card", "nnunet:load"),
 }
 """Models that lie in a folder, named ``family:folder``: what reads their card (in models/), what loads them."""
 
