@@ -10,7 +10,13 @@ from .rules.working_grid import InvalidVolume
 
 
 def finite_values(volume: hd.Volume, model: str) -> NDArray[np.float32]:
-    """The volume's values (k, j, i) as float32.
+    """The volume's values (k, j, i) as float32; see `check_values`."""
+    check_values(volume, model)
+    return np.ascontiguousarray(volume.array, dtype=np.float32)
+
+
+def check_values(volume: hd.Volume, model: str) -> None:
+    """Refuse a volume without an image.
 
     Raises
     ------
@@ -19,10 +25,8 @@ def finite_values(volume: hd.Volume, model: str) -> NDArray[np.float32]:
     """
     if volume.array.shape != volume.spatial_shape or volume.array.size == 0:
         raise InvalidVolume(model, f"array of shape {volume.array.shape}: one value for each voxel is needed")
-    values: NDArray[np.float32] = np.ascontiguousarray(volume.array, dtype=np.float32)
-    lowest, highest = float(values.min()), float(values.max())
+    lowest, highest = float(volume.array.min()), float(volume.array.max())
     if not np.isfinite(highest - lowest):
         raise InvalidVolume(model, "the volume holds values that are not finite")
     if lowest == highest:
         raise InvalidVolume(model, f"every voxel is {lowest:g}: there is nothing to segment")
-    return values

@@ -180,13 +180,26 @@ def _predict(network: torch.nn.Module, image: torch.Tensor, rung: Rung, name: st
         for where in _tiles(tuple(padded.shape[1:]), window):
             tile = torch.clone(padded[where][None], memory_format=torch.contiguous_format).to(device)
             prediction = _mirrored_mean(network, tile, window.mirroring_axes)[0].to(rung.sums_on)
-            sums[where] += prediction.mul_(gaussian)
+            _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
             weight[where[1:]] += gaussian
     for channel in sums:
         channel.div_(weight)
-        if not bool(torch.isfinite(channel).all()):
+        # In single precision a sum of float16 overflows never, so that it is finite if all of them are.
+        if not bool(torch.isfinite(channel.sum(dtype=torch.float32))):
             raise InvalidLogits(name, "the network gave values that are not finite")
     return sums[(slice(None), *unpad[1:])].to("cpu")
+
+
+def _add(sums: torch.Tensor, prediction: torch.Tensor) -> None:
+    """Add a tile to its sums, rounded as ``sums += prediction`` rounds.
+
+    On the CPU a sum of two types is not vectorised: channel by channel in one type takes a quarter of the time.
+    """
+    if sums.device.type != "cpu" or sums.dtype == prediction.dtype:
+        sums += prediction
+        return
+    for channel, values in zip(sums, prediction, strict=True):
+        channel.copy_(channel.to(prediction.dtype).add_(values))
 
 
 def _tiles(shape: tuple[int, ...], window: Window) -> Iterator[tuple[slice | int, ...]]:

@@ -14,7 +14,7 @@ from totalsegmentator.postprocessing import refine_vertebrae_pp_with_body_mask
 from ..model import ModelCard
 from ..parameters import InvalidParameter, numbers
 from ..segmentation import Segmentation
-from ..volume_check import finite_values
+from ..volume_check import check_values
 from .networks import WarmNetworks
 from .steps import Labels, Options, box_around, predict
 from .tasks import Crop, Task
@@ -56,7 +56,7 @@ class TotalSegmentator:
             If a parameter is unknown or out of range; if the volume is empty, flat or not finite.
         """
         options = self._options(parameters)
-        finite_values(volume, self._card.name)
+        check_values(volume, self._card.name)
         image = nib.Nifti1Image(volume.array, LPS_TO_RAS @ volume.affine)
         labels = self._labels(self._task, image, options)
         return Segmentation(volume.with_array(labels), self._card.segments)
