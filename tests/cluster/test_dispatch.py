@@ -105,7 +105,7 @@ class World:
             agent = self.starting.pop(0)
             self.up.add(agent)
             self.feed(AgentUp(agent, self.depth))
-        elif self.up and roll < 0.4 + death:
+        elif self.up and self.chance.random() < death:
             agent = self.chance.choice(sorted(self.up))
             self.up.remove(agent)
             self.feed(AgentDown(agent, "killed"))
