@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CC_FOUND := $(shell command -v cc || command -v gcc || command -v clang)
 
-.PHONY: help venv demo test lint types bench lock clean
+.PHONY: help venv demo test test-long lint types bench lock clean
 
 help:
 	@echo "make demo    install, then enrich a small real collection and report on it"
@@ -35,12 +35,15 @@ demo: venv
 # Orthanc cannot be told to listen on loopback only, so its tests get a network of their own.
 ALONE := unshare $(if $(filter 0,$(shell id -u)),,--map-root-user) --net
 test: venv
-	$(BIN)/python -m pytest -m "not orthanc"
+	$(BIN)/python -m pytest -m "not orthanc and not long"
 	@if [ -x /usr/sbin/Orthanc ] && $(ALONE) ip link set lo up 2>/dev/null; then \
 		$(ALONE) sh -c 'ip link set lo up && exec $(BIN)/python -m pytest -m orthanc'; \
 	else \
 		echo "left out: tests with Orthanc (apt-get install orthanc orthanc-dicomweb iproute2)"; \
 	fi
+
+test-long: venv
+	$(BIN)/python -m pytest -m long
 
 lint: venv
 	$(BIN)/ruff check .

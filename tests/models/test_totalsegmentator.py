@@ -166,6 +166,7 @@ def test_equal_to_the_package(case, weights, images, quick):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("case", SLOW, ids=lambda case: case.name)
 def test_equal_to_the_package_for_all_kinds_of_tasks(case, weights, images, slow):
