@@ -18,7 +18,7 @@ from ..runners.environment import node_name
 from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
-from ..runners.worklist import Wish, worklist
+from ..runners.worklist import Wish, references, worklist
 from .governor import Governor
 from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import run_locally
@@ -53,6 +53,11 @@ class Plan:
         ``local``, ``ray``, or the address of a Ray cluster.
     workers : int
         Agents on Ray; on this machine, children that measure, encode and store.
+
+    Raises
+    ------
+    DoubledModel
+        If two of its models have one name.
     """
 
     source: str
@@ -67,6 +72,9 @@ class Plan:
     workers: int = 1
     devices: tuple[str, ...] = ("cpu",)
     nifti: bool = False
+
+    def __post_init__(self) -> None:
+        references(self.wishes)
 
     def run(self) -> Run:
         """The run as the ledger holds it."""
@@ -95,7 +103,8 @@ class Plan:
 
     def pipeline(self) -> PipelineSettings:
         """How each node of the run works."""
-        stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti)
+        models = references(self.wishes)
+        stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti, models=models)
         return PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
 
 

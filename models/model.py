@@ -70,6 +70,9 @@ class ModelCard:
         Papers that the numbers come from.
     commercial_use : bool
         Whether the licence of the weights allows it, as far as the licence's name does not say.
+    place : str
+        Folder or file of a model that a user brings, on this machine; empty for all others. No part of what
+        the model is: it enters no key and no result.
     """
 
     name: str
@@ -88,6 +91,12 @@ class ModelCard:
     weights_licence: str
     citations: tuple[str, ...]
     commercial_use: bool = True
+    place: str = ""
+
+    @property
+    def reference(self) -> str:
+        """What the catalogue knows it by: its name, or ``family:place`` for a model that a user brings."""
+        return f"{self.name.partition(':')[0]}:{self.place}" if self.place else self.name
 
     @property
     def forbids_commercial_use(self) -> bool:

@@ -49,7 +49,7 @@ class BundleFiles:
 
 
 def card(folder: Path) -> ModelCard:
-    """The card of the bundle in a folder, under the name ``monai:<absolute folder>``.
+    """The card of the bundle in a folder, under the name ``monai:<name on it>``.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def card(folder: Path) -> ModelCard:
     found = read_card(root / CARD)
     _one(found, root, CONFIG_ENDINGS, "inference configuration")
     _one(found, root, (*TORCHSCRIPT_ENDINGS, *STATE_ENDINGS), "file of weights")
-    return replace(found, name=f"{FAMILY}:{root}")
+    return replace(found, name=f"{FAMILY}:{found.name}", place=str(root))
 
 
 def verified_files(card: ModelCard) -> BundleFiles:
@@ -71,7 +71,7 @@ def verified_files(card: ModelCard) -> BundleFiles:
     WeightsMissing, WrongHash
         Naming the file.
     """
-    root = Path(card.name.removeprefix(f"{FAMILY}:"))
+    root = Path(card.place)
     for weights in card.weights:
         check_hash(card.name, root / weights.url, weights.sha256)
     return BundleFiles(

@@ -89,7 +89,7 @@ def _located(card: ModelCard, weights: Weights) -> Path:
         return carried
     path = place_of(weights)
     if not path.is_file():
-        reason = f"weights {weights.file} are not in {store_folder()}; run: voxfleet models fetch {card.name}"
+        reason = f"weights {weights.file} are not in {store_folder()}; run: voxfleet models fetch {card.reference}"
         raise WeightsMissing(card.name, reason)
     return path
 

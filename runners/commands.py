@@ -21,7 +21,7 @@ from .environment import node_name
 from .pipeline import NodePipeline, PipelineSettings
 from .request import StageSettings
 from .workitem import Failure, Outcome, State, Workitem
-from .worklist import check_licence, wish, worklist
+from .worklist import check_licence, references, wish, worklist
 
 AcceptLicence = Annotated[
     bool, typer.Option("--accept-licence", help="Accept weights whose licence forbids commercial use.")
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     archive.close()
     refused = [each for each in found if isinstance(each, RefusedObject)]
     items = [each for each in found if isinstance(each, Workitem)]
-    stages = StageSettings(scratch=out / ".voxfleet" / "scratch", results=out, node=node_name(), nifti=nifti)
+    stages = StageSettings(out / ".voxfleet" / "scratch", out, node_name(), nifti=nifti, models=references((asked,)))
     outcomes = _perform(PipelineSettings(stages, devices=(device,)), items, quiet=as_json)
     _show(items, outcomes, refused, as_json=as_json)
     broken = [each for each in refused if each.code != "NOT_DICOM"]

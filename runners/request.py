@@ -28,6 +28,8 @@ class StageSettings:
         ``cpu`` or ``cuda:N``, for the stage that segments.
     nifti : bool
         Whether label maps are written as NIfTI too.
+    models : tuple of (str, str)
+        Name, and what the catalogue knows the model by, where that is another: a folder on this machine.
     """
 
     scratch: Path
@@ -35,6 +37,11 @@ class StageSettings:
     node: str
     device: str = "cpu"
     nifti: bool = False
+    models: tuple[tuple[str, str], ...] = ()
+
+    def reference_of(self, workitem: Workitem) -> str:
+        """What the catalogue knows the workitem's model by."""
+        return dict(self.models).get(workitem.model, workitem.model)
 
     def folder_of(self, workitem: Workitem) -> Path:
         """Local cache of one workitem."""

@@ -48,7 +48,7 @@ class ModalityRefused(Error):
 def prepare(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
     """Retrieve the series, pass it through the geometry gate, read its volume."""
     with meter.measure("retrieve"):
-        card = catalogue.card(workitem.model)
+        card = catalogue.card(settings.reference_of(workitem))
         if workitem.modality not in card.modality:
             raise ModalityRefused(workitem.series_instance_uid, workitem.modality, card.name, card.modality)
         folder = settings.folder_of(workitem)
@@ -63,14 +63,14 @@ def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
     """Segment the volume with the model, which stays loaded from one workitem to the next."""
     folder = settings.folder_of(workitem)
     with meter.measure("segment", holds_gpu=settings.device.startswith("cuda")):
-        model = _model(workitem.model, settings.device)
+        model = _model(settings.reference_of(workitem), settings.device)
         image = load_image(folder)
         save_segmentation(model.segment(image.volume, dict(workitem.parameters)), folder)
 
 
 def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delivery:
     """Measure, encode, check, store and read back; then write what people read about it."""
-    folder, card = settings.folder_of(workitem), catalogue.card(workitem.model)
+    folder, card = settings.folder_of(workitem), catalogue.card(settings.reference_of(workitem))
     with meter.measure("measure"):
         image = load_image(folder)
         segmentation = load_segmentation(folder, image, card.segments)
@@ -104,9 +104,9 @@ def _archive(uri: str) -> Archive:
 
 
 @lru_cache(maxsize=1)
-def _model(name: str, device: str) -> Model:
+def _model(reference: str, device: str) -> Model:
     """The warm model of this process: the last one used."""
-    return catalogue.load(name, device)
+    return catalogue.load(reference, device)
 
 
 def _store(dataset: Dataset, kind: str, workitem: Workitem, settings: StageSettings) -> StoredObject:

@@ -43,6 +43,19 @@ class LabelmapCannotOverlap(Error):
         )
 
 
+class DoubledModel(Error):
+    """Two models of one run that are called the same, whose results nobody could tell apart."""
+
+    code = "DOUBLED_MODEL"
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        super().__init__(name, first, second)
+
+    def __str__(self) -> str:
+        name, first, second = self.args
+        return f"{first} and {second} are both called {name}: give one card another name"
+
+
 class LicenceNotAccepted(Error):
     """Weights whose licence forbids commercial use, and nobody said that this use is none."""
 
@@ -89,6 +102,22 @@ def wish(card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *,
         raise LabelmapCannotOverlap(card.name)
     parameters = tuple(sorted({**card.parameters, **changes}.items()))
     return Wish(card, parameters, segmentation_type, repair)
+
+
+def references(wishes: tuple[Wish, ...]) -> tuple[tuple[str, str], ...]:
+    """Name and catalogue reference of each model that a user brings; for `StageSettings.models`.
+
+    Raises
+    ------
+    DoubledModel
+        If two of them have one name.
+    """
+    found: dict[str, str] = {}
+    for asked in wishes:
+        reference = found.setdefault(asked.card.name, asked.card.reference)
+        if reference != asked.card.reference:
+            raise DoubledModel(asked.card.name, reference, asked.card.reference)
+    return tuple((name, reference) for name, reference in found.items() if name != reference)
 
 
 def check_licence(card: ModelCard, *, accepted: bool) -> None:

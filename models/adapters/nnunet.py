@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
 from ..model import ModelCard
-from ..nnunet.card import DATASET, STORED, folder_of, labels_of
+from ..nnunet.card import DATASET, STORED, labels_of
 from ..nnunet.network import Inference, TrainedNetwork, load_network
 from ..parameters import InvalidParameter
 from ..segmentation import Segmentation
@@ -58,7 +59,7 @@ def load(card: ModelCard, device: str) -> NnunetModel:
     InvalidWeights, WeightsMissing, WrongHash, UnsafeWeights
         If a file is missing, is not the one that the card pins, or is no network.
     """
-    folder = folder_of(card)
+    folder = Path(card.place)
     pinned = {weights.url: weights.sha256 for weights in card.weights}
     network = load_network(folder, pinned, device, None if card.parameters["network"] == "plans" else ())
     labels = {label.name: label.value for label in labels_of(json.loads((folder / DATASET).read_bytes()))}

@@ -72,7 +72,7 @@ class Label:
 
 
 def card(folder: Path) -> ModelCard:
-    """The card of a trained folder, under the name ``nnunet:<absolute folder>``, with all parameters.
+    """The card of a trained folder, under the name ``nnunet:<name on it>``, with all parameters.
 
     Raises
     ------
@@ -92,12 +92,7 @@ def card(folder: Path) -> ModelCard:
         if found.parameters.get("orientation", "RAS") != "RAS":
             raise InvalidCard(CARD, "parameters.orientation", "RAS is what this network's reader turns images to")
         parameters["orientation"] = "RAS"
-    return replace(found, name=f"{FAMILY}:{root}", parameters=parameters)
-
-
-def folder_of(card: ModelCard) -> Path:
-    """The trained folder of a card that `card` gave."""
-    return Path(card.name.removeprefix(f"{FAMILY}:"))
+    return replace(found, name=f"{FAMILY}:{found.name}", parameters=parameters, place=str(root))
 
 
 def labels_of(dataset: Mapping[str, Any]) -> tuple[Label, ...]:

@@ -161,11 +161,12 @@ def test_torchscript_is_the_same_network(bundle, ct):
     assert np.array_equal(catalogue.load(f"monai:{bundle}").segment(ct, {}).labelmap.array, expected)
 
 
-def test_card_is_named_by_its_folder(bundle, monkeypatch):
-    """A bundle is asked for by its folder, relative or not; its card stands under the absolute one."""
+def test_card_is_found_by_its_folder(bundle, monkeypatch):
+    """A bundle is asked for by its folder, relative or not; its name is the one on its card."""
     monkeypatch.chdir(bundle.parent)
-    assert catalogue.card("monai:spleen").name == f"monai:{bundle}"
-    assert catalogue.card("monai:spleen").weights_sha256 == catalogue.card(f"monai:{bundle}").weights_sha256
+    found = catalogue.card("monai:spleen")
+    assert found == catalogue.card(f"monai:{bundle}")
+    assert (found.name, found.reference) == ("monai:spleen", f"monai:{bundle}")
 
 
 def test_card_needs_no_torch(bundle):
