@@ -1,0 +1,122 @@
+"""Outlines of masks as area-weighted surface elements, and the distances between two of them.
+
+DeepMind's surface (Nikolov et al., J Med Internet Res 2021;23(7):e26151): an element stands
+at each corner where eight voxels meet that are not all in or all out, and has the area that
+marching cubes give to their pattern. The areas are those of DeepMind's package
+``surface-distance-based-measures``. The package itself is not called: it sorts elements in
+Python and needs distance maps of whole boxes, minutes for 104 structures.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+from surface_distance.lookup_tables import ENCODE_NEIGHBOURHOOD_3D_KERNEL, create_table_neighbour_code_to_surface_area
+
+Spacing = tuple[float, float, float]
+INSIDE = 255
+"""Pattern of eight voxels that all belong to the mask."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """Surface elements of one mask.
+
+    Attributes
+    ----------
+    corner : ndarray of int32, shape (n, 3)
+        Which corner of the voxels, (k, j, i); c stands at index c - 0.5.
+    area_mm2 : ndarray of float64, shape (n,)
+        Area of each element.
+    """
+
+    corner: NDArray[np.int32]
+    area_mm2: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DirectedDistances:
+    """Distances from the elements of one outline to the nearest of the other.
+
+    Attributes
+    ----------
+    distance_mm : ndarray of float64, shape (n,)
+        Between the elements' positions.
+    area_mm2 : ndarray of float64, shape (n,)
+        The weight of each.
+    """
+
+    distance_mm: NDArray[np.float64]
+    area_mm2: NDArray[np.float64]
+
+    @property
+    def total_mm2(self) -> float:
+        """Area of the outline."""
+        return float(self.area_mm2.sum())
+
+    @property
+    def mean_mm(self) -> float:
+        """Mean distance, weighted by area."""
+        return float(self.distance_mm @ self.area_mm2) / self.total_mm2
+
+    def percentile_mm(self, percent: float) -> float:
+        """Least distance that this share of the area does not exceed."""
+        return float(np.quantile(self.distance_mm, percent / 100, weights=self.area_mm2, method="inverted_cdf"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OutlineDistances:
+    """Both directions."""
+
+    from_reference: DirectedDistances
+    from_prediction: DirectedDistances
+
+
+def outline_distances(
+    reference: NDArray[np.bool_], prediction: NDArray[np.bool_], spacing_mm: Spacing
+) -> OutlineDistances:
+    """Distances between the outlines of two masks.
+
+    Parameters
+    ----------
+    reference, prediction : ndarray of bool, shape (k, j, i)
+        On one grid, neither empty. Beyond the array's edge nothing belongs to the mask: a
+        structure that the image cuts off is closed there, as in DeepMind's package.
+    spacing_mm : tuple of float
+        Between voxel centres along (k, j, i).
+    """
+    one, other = (outline(mask, spacing_mm) for mask in (reference, prediction))
+    return OutlineDistances(_directed(one, other, spacing_mm), _directed(other, one, spacing_mm))
+
+
+def outline(mask: NDArray[np.bool_], spacing_mm: Spacing) -> Outline:
+    """Surface elements of a mask (k, j, i)."""
+    pattern = np.zeros([length + 1 for length in mask.shape], np.uint8)
+    for offset in product((0, 1), repeat=3):
+        weight = int(ENCODE_NEIGHBOURHOOD_3D_KERNEL[offset])
+        # The kernel is laid on so that its last voxel is the one behind the corner.
+        where = tuple(slice(1 - o, 1 - o + length) for o, length in zip(offset, mask.shape, strict=True))
+        pattern[where] |= mask.view(np.uint8) * np.uint8(weight)
+    found = np.flatnonzero((pattern != 0) & (pattern != INSIDE))
+    corner = np.stack(np.unravel_index(found, pattern.shape), axis=1).astype(np.int32)
+    return Outline(corner, _areas(spacing_mm)[pattern.reshape(-1)[found]])
+
+
+@lru_cache(maxsize=16)
+def _areas(spacing_mm: Spacing) -> NDArray[np.float64]:
+    """Area in mm2 of each of the 256 patterns."""
+    return np.asarray(create_table_neighbour_code_to_surface_area(spacing_mm), np.float64)
+
+
+def _directed(one: Outline, other: Outline, spacing_mm: Spacing) -> DirectedDistances:
+    """Distances from the elements of one outline to the other."""
+    tree = KDTree(other.corner * np.asarray(spacing_mm))
+    _, nearest = tree.query(one.corner * np.asarray(spacing_mm), workers=-1)
+    # From whole steps: equal steps give equal distances, whatever the rounding of the positions.
+    apart = (one.corner - other.corner[nearest]) * np.asarray(spacing_mm)
+    return DirectedDistances(np.sqrt((apart**2).sum(axis=1)), one.area_mm2)
