@@ -114,8 +114,8 @@ def mask_pairs(
         wanted = (pair.reference, pair.prediction)
         found = [side.box(pair.segment, each) for side, numbers in zip(sides, wanted, strict=True) for each in numbers]
         box = _hull([box for box in found if box is not None])
-        masks = (side.mask(numbers, box) for side, numbers in zip(sides, wanted, strict=True))
-        yield pair.segment, MaskPair(*masks, grid)
+        first, second = (side.mask(numbers, box) for side, numbers in zip(sides, wanted, strict=True))
+        yield pair.segment, MaskPair(first, second, grid)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+from ... import Error
 from ..metric import SegmentMetric
 from . import (
     centroid_distance,
@@ -19,6 +21,20 @@ from .surface_dice import surface_dice_at
 
 TOLERANCES_MM = (1.0, 2.0, 3.0)
 """Of the surface Dice where none are asked for; TotalSegmentator publishes it at 3 mm."""
+
+_SURFACE_DICE = re.compile(r"surface_dice_([0-9.]+)mm")
+
+
+class UnknownMetric(Error):
+    """A metric's name that the catalogue does not hold."""
+
+    code = "UNKNOWN_METRIC"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+
+    def __str__(self) -> str:
+        return f"no metric is called {self.args[0]!r}: take one of {', '.join(each.name for each in segment_metrics())}"
 
 
 def segment_metrics(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> tuple[SegmentMetric, ...]:
@@ -36,3 +52,18 @@ def segment_metrics(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> tuple[Seg
         volume_difference.RELATIVE,
         centroid_distance.METRIC,
     )
+
+
+def metric_named(name: str) -> SegmentMetric:
+    """The metric of a name, the surface Dice at any tolerance included.
+
+    Raises
+    ------
+    UnknownMetric
+        If there is none.
+    """
+    at = _SURFACE_DICE.fullmatch(name)
+    for metric in segment_metrics((float(at[1]),) if at else ()):
+        if metric.name == name:
+            return metric
+    raise UnknownMetric(name)
