@@ -2,14 +2,15 @@
 
 nnU-Net resamples the logits of all classes to the full grid, and takes the largest there: for 118
 classes on 512x512x500 voxels that is 31 GB of float16, and more while it computes. Here each block of the
-full grid is resampled and decided at once. The decision is nnU-Net's: interpolated in float64,
-rounded to float16, the first of equal values wins; that is computed where float32 leaves doubt.
+full grid is resampled and decided at once, as soon as the planes round it are predicted. The decision is
+nnU-Net's: interpolated in float64, rounded to float16, the first of equal values wins; that is computed
+where float32 leaves doubt.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -46,7 +47,11 @@ class Axis:
         """The old indices that a span of new ones needs, and the axis counted from the first of them."""
         low, high = self.low[span], self.high[span]
         first = int(low.min())
-        return slice(first, int(high.max()) + 1), Axis(low - first, high - first, self.fraction[span])
+        return slice(first, int(high.max()) + 1), Axis(low, high, self.fraction[span]).counted_from(first)
+
+    def counted_from(self, first: int) -> Axis:
+        """The axis with its old indices counted from one of them."""
+        return Axis(self.low - first, self.high - first, self.fraction)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,13 +92,18 @@ class Regridding:
         )
 
 
-def labels_of_logits(logits: torch.Tensor, grid: Regridding, labels: LabelManager) -> NDArray[np.int16]:
+def labels_of_logits(
+    slabs: Iterable[torch.Tensor], shape: tuple[int, ...], grid: Regridding, labels: LabelManager
+) -> NDArray[np.int16]:
     """Labels on the full grid.
 
     Parameters
     ----------
-    logits : torch.Tensor
-        float16 (output, k, j, i) on the network's grid, on the CPU; all finite.
+    slabs : iterable of torch.Tensor
+        float16 (output, k, j, i) on the CPU, all finite: together, along k, the logits on the network's grid. What
+        is decided is let go, so that slabs may be made one after the other.
+    shape : tuple of int
+        Of the network's grid, (k, j, i).
     grid : Regridding
         To the full grid.
     labels : LabelManager
@@ -102,22 +112,44 @@ def labels_of_logits(logits: torch.Tensor, grid: Regridding, labels: LabelManage
     Returns
     -------
     ndarray of int16
-        (k, j, i) of `grid.shape`, equal to what nnU-Net's export gives. Beside it, memory is needed for some
-        blocks; where the plans name a resampling that is not nnU-Net's linear one, for one class of the full grid.
+        (k, j, i) of `grid.shape`, equal to what nnU-Net's export gives. Beside it, memory is needed for two slabs;
+        where the plans name a resampling that is not nnU-Net's linear one, for the logits and one class of the
+        full grid.
     """
-    axes = grid.axes(tuple(logits.shape[1:]))
+    axes = grid.axes(shape)
     if axes is None:
-        return _by_class(logits, grid, labels)
+        return _by_class(torch.cat(list(slabs), dim=1), grid, labels)
     result = np.empty(grid.shape, dtype=np.int16)
-    if grid.shape == tuple(logits.shape[1:]) and not labels.has_regions:
-        for k in range(grid.shape[0]):
-            result[k] = logits[:, k].numpy().argmax(axis=0)  # nothing to interpolate; the first of equals wins
+    if grid.shape == shape and not labels.has_regions:
+        planes = (plane for slab in slabs for plane in slab.unbind(1))
+        for k, plane in enumerate(planes):
+            result[k] = plane.numpy().argmax(axis=0)  # nothing to interpolate; the first of equals wins
         return result
-    for block in _blocks(grid.shape):
-        spans = [axis.within(span) for axis, span in zip(axes, block, strict=True)]
-        part = logits[(slice(None), *(old for old, _ in spans))]
-        result[block] = _decide(part, [axis for _, axis in spans], labels).numpy()
+    for part, first, ready in _decidable(slabs, axes[0]):
+        here = (axes[0].counted_from(first), *axes[1:])
+        for block in _blocks(ready, grid.shape[1:]):
+            spans = [axis.within(span) for axis, span in zip(here, block, strict=True)]
+            around = part[(slice(None), *(old for old, _ in spans))]
+            result[block] = _decide(around, [axis for _, axis in spans], labels).numpy()
     return result
+
+
+def _decidable(slabs: Iterable[torch.Tensor], axis: Axis) -> Iterator[tuple[torch.Tensor, int, slice]]:
+    """Logits of some planes, the number of the first of them, and the new planes that lie between them."""
+    held: list[torch.Tensor] = []
+    first = upto = done = 0
+    for slab in slabs:
+        held.append(slab)
+        upto += slab.shape[1]
+        ready = int(np.searchsorted(axis.high, upto))
+        if ready - done < BLOCK[0] and ready < len(axis.high):
+            continue
+        part = held[0] if len(held) == 1 else torch.cat(held, dim=1)
+        held.clear()
+        yield part, first, slice(done, ready)
+        following = min(int(axis.low[ready]), upto) if ready < len(axis.low) else upto
+        held.append(part[:, following - first :].clone())
+        first, done = following, ready
 
 
 def _decide(part: torch.Tensor, axes: Sequence[Axis], labels: LabelManager) -> torch.Tensor:
@@ -230,10 +262,11 @@ def _is_linear(resample: Resample) -> bool:
     return not asked["is_seg"] and (asked["order"], asked["order_z"]) == (1, 0)
 
 
-def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def _blocks(ready: slice, shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Blocks of some planes (k) of a shape (j, i)."""
     spans = [
-        [slice(start, min(start + step, size)) for start in range(0, size, step)]
-        for size, step in zip(shape, BLOCK, strict=True)
+        [slice(start, min(start + step, stop)) for start in range(begin, stop, step)]
+        for (begin, stop), step in zip([(ready.start, ready.stop), *((0, size) for size in shape)], BLOCK, strict=True)
     ]
     return itertools.product(*spans)
 

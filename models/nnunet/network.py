@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from .card import CHECKPOINT_SUFFIX, DATASET, PLANS
 from .checkpoint import Checkpoint, InvalidWeights, read_checkpoint, read_verified
 from .logit_labels import Regridding, labels_of_logits
-from .sliding_window import Window, ladder, predict_logits
+from .sliding_window import Rung, Window, climb_down, ladder, predict_slabs
 from .trainer import build_network
 
 
@@ -133,22 +133,31 @@ class TrainedNetwork:
         window = Window(tile, inference.step_size, axes, self.label_manager.num_segmentation_heads)
         strides = np.prod(self.configuration.pool_op_kernel_sizes, axis=0).tolist() if inference.smaller_tiles else None
         rungs = ladder(window, self._device, strides)
-        logits = predict_logits(self._network, weights, image, rungs, self.name)
-        return self._to_source(logits, properties)
+        grid = self._regridding(properties)
+
+        def labels_by(rung: Rung) -> NDArray[np.int16]:
+            slabs = predict_slabs(self._network, weights, image, rung, self.name)
+            return labels_of_logits(slabs, tuple(image.shape[1:]), grid, self.label_manager)
+
+        return self._to_source(climb_down(rungs, labels_by, self.name), properties)
 
     def _fold(self, fold: str) -> Checkpoint:
         if fold not in self.folds:
             raise InvalidWeights(self.name, f"no fold {fold!r}; there are {', '.join(self.folds)}")
         return self.folds[fold]
 
-    def _to_source(self, logits: torch.Tensor, properties: dict[str, Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """Labels on the grid of the image as it was given: resampled, uncropped, axes turned back."""
+    def _regridding(self, properties: dict[str, Any]) -> Regridding:
+        """From the network's grid to that of the image, cropped."""
         spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
         shape = tuple(int(size) for size in properties["shape_after_cropping_and_before_resampling"])
         own = self.configuration.spacing
         own = own if len(own) == len(shape) else [spacing[0], *own]
-        grid = Regridding(self.configuration.resampling_fn_probabilities, shape, tuple(own), tuple(spacing))
-        found = labels_of_logits(logits, grid, self.label_manager)
+        return Regridding(self.configuration.resampling_fn_probabilities, shape, tuple(own), tuple(spacing))
+
+    def _to_source(
+        self, found: NDArray[np.int16], properties: dict[str, Any]
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """Labels on the grid of the image as it was given: uncropped, axes turned back."""
         kind = np.uint8 if len(self.label_manager.foreground_labels) < 255 else np.uint16  # noqa: PLR2004 - nnU-Net's
         whole = np.zeros(properties["shape_before_cropping"], dtype=kind)
         whole[tuple(slice(*box) for box in properties["bbox_used_for_cropping"])] = found

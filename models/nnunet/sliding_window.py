@@ -12,24 +12,22 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.padding import pad_nd_image
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
 
+from ..memory import OutOfMemory, ran_out_of_memory
 from ..model import ModelError
+
+T = TypeVar("T")
 
 SMALLEST_TILE = 32
 """Voxels; no axis of a tile is halved to less."""
 
 _log = logging.getLogger(__name__)
-
-
-class OutOfMemory(ModelError):
-    """Everything that needs less memory was tried, and the memory did not suffice."""
-
-    code = "OUT_OF_MEMORY"
 
 
 class InvalidLogits(ModelError):
@@ -68,6 +66,26 @@ class Rung:
     sums_on: str
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The tiles that begin in one plane.
+
+    Attributes
+    ----------
+    start, planes : int
+        Its first plane, and how many there are.
+    tiles : tuple
+        Index of each in (channel, k, j, i), k counted from `start`.
+    mirroring_axes : tuple of int
+        Of the window.
+    """
+
+    start: int
+    planes: int
+    tiles: tuple[tuple[slice | int, ...], ...]
+    mirroring_axes: tuple[int, ...]
+
+
 def ladder(window: Window, device: str, strides: Sequence[int] | None = None) -> tuple[Rung, ...]:
     """Ways of predicting, in the order in which they are tried.
 
@@ -93,101 +111,146 @@ def ladder(window: Window, device: str, strides: Sequence[int] | None = None) ->
     return tuple(rungs)
 
 
+def climb_down(rungs: Sequence[Rung], work: Callable[[Rung], T], name: str) -> T:
+    """What the work gives by the first way for which the memory suffices.
+
+    Parameters
+    ----------
+    rungs : sequence of Rung
+        From `ladder`; the next is taken where memory runs out, and the work begins anew.
+    work : callable
+    name : str
+        Of the model, for errors.
+
+    Raises
+    ------
+    OutOfMemory
+        If memory ran out on the last rung too.
+    """
+    for number, rung in enumerate(rungs, start=1):
+        done = _unless_out_of_memory(lambda rung=rung: work(rung))  # type: ignore[misc]
+        if done is not None:
+            return done
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        tile = "x".join(map(str, rung.window.tile))
+        _log.warning("%s: out of memory (way %d of %d, tiles %s)", name, number, len(rungs), tile)
+    reason = f"the memory does not suffice for tiles of {tile} voxels and {rung.window.outputs} outputs"
+    raise OutOfMemory(name, f"{reason}; a machine with more of it may do it")
+
+
+def _unless_out_of_memory(work: Callable[[], T]) -> T | None:
+    """What the work gives, or None; leaving this function frees the tensors that the error's frames held."""
+    try:
+        return work()
+    except (MemoryError, RuntimeError) as exc:
+        if ran_out_of_memory(exc):
+            return None
+        raise
+
+
 @torch.inference_mode()
-def predict_logits(
+def predict_slabs(
     network: torch.nn.Module,
     folds: Sequence[Mapping[str, torch.Tensor]],
     image: torch.Tensor,
-    rungs: Sequence[Rung],
+    rung: Rung,
     name: str,
-) -> torch.Tensor:
-    """Logits of an image: the mean of the folds.
+) -> Iterator[torch.Tensor]:
+    """Logits of an image, the mean of the folds, slab by slab along k.
+
+    A slab is given as soon as no further tile reaches it: in memory there are the sums of one row of
+    tiles, and not of the whole image.
 
     Parameters
     ----------
     network : torch.nn.Module
         On its device, in evaluation mode.
     folds : sequence of mappings
-        Weights, loaded into the network one after the other.
+        Weights, loaded into the network in turn.
     image : torch.Tensor
         float32 (channel, k, j, i) on the CPU.
-    rungs : sequence of Rung
-        From `ladder`; the next is taken where memory runs out.
+    rung : Rung
+        From `ladder`.
     name : str
         Of the model, for errors.
 
-    Returns
-    -------
+    Yields
+    ------
     torch.Tensor
-        float16 (output, k, j, i) on the CPU.
+        float16 (output, k, j, i) on the CPU; together, along k, the logits of the image.
 
     Raises
     ------
-    OutOfMemory
-        If memory ran out on the last rung too.
     InvalidLogits
         If a value is not finite.
     """
-    total: torch.Tensor | None = None
-    for weights in folds:
-        network.load_state_dict(weights)
-        logits = _climb_down(network, image, rungs, name)
-        total = logits if total is None else total.add_(logits)
-    if total is None:
-        raise InvalidLogits(name, "no fold to predict with")
-    return total.div_(len(folds)) if len(folds) > 1 else total
-
-
-def _climb_down(network: torch.nn.Module, image: torch.Tensor, rungs: Sequence[Rung], name: str) -> torch.Tensor:
-    for number, rung in enumerate(rungs, start=1):
-        logits = _unless_out_of_memory(lambda rung=rung: _predict(network, image, rung, name))  # type: ignore[misc]
-        if logits is not None:
-            return logits
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        tile = "x".join(map(str, rung.window.tile))
-        _log.warning("%s: out of memory (way %d of %d, tiles %s)", name, number, len(rungs), tile)
-    raise OutOfMemory(name, f"the memory does not suffice for tiles of {tile} voxels and {rung.window.outputs} outputs")
-
-
-def _unless_out_of_memory(work: Callable[[], torch.Tensor]) -> torch.Tensor | None:
-    """What the work gives, or None; leaving this function frees the tensors that the error's frames held."""
-    try:
-        return work()
-    except (torch.OutOfMemoryError, MemoryError):
-        return None
-    except RuntimeError as exc:
-        # The CPU's allocator, cuBLAS and cuDNN raise a plain RuntimeError.
-        if "allocate memory" in str(exc) or "ALLOC_FAILED" in str(exc):
-            return None
-        raise
-
-
-def _predict(network: torch.nn.Module, image: torch.Tensor, rung: Rung, name: str) -> torch.Tensor:
-    """Logits by one way, in float16 on the CPU."""
-    window, device = rung.window, next(network.parameters()).device
+    window = rung.window
     padded, unpad = pad_nd_image(image, window.tile, "constant", {"value": 0}, True, None)
     padded = padded.to(rung.sums_on)
-    sums = torch.zeros((window.outputs, *padded.shape[1:]), dtype=torch.half, device=rung.sums_on)
-    weight = torch.zeros(padded.shape[1:], dtype=torch.half, device=rung.sums_on)
+    k_kept, *in_plane = unpad[1:]
+    rows = _rows(tuple(padded.shape[1:]), window)
+    shape = (rows[0].planes, *padded.shape[2:])
+    sums = [torch.zeros((window.outputs, *shape), dtype=torch.half, device=rung.sums_on) for _ in folds]
+    weight = torch.zeros(shape, dtype=torch.half, device=rung.sums_on)
     gaussian = compute_gaussian(
         window.tile, sigma_scale=1.0 / 8, value_scaling_factor=10, device=torch.device(rung.sums_on)
     )
+    for row, end in zip(rows, [*(row.start for row in rows[1:]), padded.shape[1]], strict=True):
+        for weights, fold_sums in zip(folds, sums, strict=True):
+            if len(folds) > 1 or row is rows[0]:
+                network.load_state_dict(weights)
+            _add_row(fold_sums, network, padded[:, row.start : row.start + row.planes], gaussian, row)
+        for where in row.tiles:
+            weight[where[1:]] += gaussian
+        inside = slice(max(k_kept.start - row.start, 0), min(k_kept.stop, end) - row.start)
+        done = [_taken(fold_sums, weight[: end - row.start], name) for fold_sums in sums]
+        _advance(weight, end - row.start)
+        if inside.start < inside.stop:
+            yield _mean([logits[(slice(None), inside, *in_plane)] for logits in done])
+
+
+def _mean(folds: list[torch.Tensor]) -> torch.Tensor:
+    """Of the folds' logits, added one after the other in float16 on the CPU, as nnU-Net does."""
+    total, *others = (logits.to("cpu") for logits in folds)
+    for logits in others:
+        total += logits
+    return total.div_(len(folds)) if others else total
+
+
+def _add_row(
+    sums: torch.Tensor, network: torch.nn.Module, image: torch.Tensor, gaussian: torch.Tensor, row: Row
+) -> None:
+    """Add the predictions of a row of tiles; `image` and `sums` begin where the row begins."""
+    device = next(network.parameters()).device
     with ExitStack() as stack:
         stack.enter_context(torch.autocast("cuda") if device.type == "cuda" else nullcontext())
         # Fixed algorithms: the same input gives the same bits.
         stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
-        for where in _tiles(tuple(padded.shape[1:]), window):
-            tile = torch.clone(padded[where][None], memory_format=torch.contiguous_format).to(device)
-            prediction = _mirrored_mean(network, tile, window.mirroring_axes)[0].to(rung.sums_on)
+        for where in row.tiles:
+            tile = torch.clone(image[where][None], memory_format=torch.contiguous_format).to(device)
+            prediction = _mirrored_mean(network, tile, row.mirroring_axes)[0].to(sums.device)
             _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
-            weight[where[1:]] += gaussian
-    for channel in sums:
+
+
+def _taken(sums: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
+    """Logits of the first planes, which are taken out of the sums; the other planes move up."""
+    planes = len(weight)
+    logits = sums[:, :planes].clone()
+    for channel, sum_ in zip(logits, sums, strict=True):
+        _advance(sum_, planes)
         channel.div_(weight)
         # In single precision a sum of float16 overflows never, so that it is finite if all of them are.
         if not bool(torch.isfinite(channel.sum(dtype=torch.float32))):
             raise InvalidLogits(name, "the network gave values that are not finite")
-    return sums[(slice(None), *unpad[1:])].to("cpu")
+    return logits
+
+
+def _advance(sums: torch.Tensor, planes: int) -> None:
+    """Drop the first planes (k, j, i), move the others there, and begin anew behind them."""
+    kept = len(sums) - planes
+    sums[:kept] = sums[planes:].clone()
+    sums[kept:] = 0
 
 
 def _add(sums: torch.Tensor, prediction: torch.Tensor) -> None:
@@ -202,14 +265,17 @@ def _add(sums: torch.Tensor, prediction: torch.Tensor) -> None:
         channel.copy_(channel.to(prediction.dtype).add_(values))
 
 
-def _tiles(shape: tuple[int, ...], window: Window) -> Iterator[tuple[slice | int, ...]]:
-    """Index of each tile in (channel, k, j, i); a flat network sees one slice at a time."""
+def _rows(shape: tuple[int, ...], window: Window) -> tuple[Row, ...]:
+    """The tiles of a padded image (k, j, i), in nnU-Net's order; a flat network sees one slice at a time."""
     flat = len(shape) - len(window.tile)
     steps = compute_steps_for_sliding_window(shape[flat:], window.tile, window.step_size)
-    for k in range(shape[0]) if flat else (None,):
-        for starts in itertools.product(*steps):
-            spans = tuple(slice(start, start + size) for start, size in zip(starts, window.tile, strict=True))
-            yield (slice(None), *(() if k is None else (k,)), *spans)
+    starts, planes = (range(shape[0]), 1) if flat else (steps.pop(0), window.tile[0])
+    first: slice | int = 0 if flat else slice(0, planes)
+    tiles = tuple(
+        (slice(None), first, *(slice(at, at + size) for at, size in zip(corner, window.tile[-2:], strict=True)))
+        for corner in itertools.product(*steps)
+    )
+    return tuple(Row(start, planes, tiles, window.mirroring_axes) for start in starts)
 
 
 def _mirrored_mean(network: torch.nn.Module, tile: torch.Tensor, mirroring_axes: tuple[int, ...]) -> torch.Tensor:

@@ -56,7 +56,19 @@ def test_equals_export(name, resample, labels, scale):
     old, new, spacing_mm, new_spacing_mm = GRIDS[name]
     grid = Regridding(resample, new, spacing_mm, new_spacing_mm)
     logits = logits_of(labels.num_segmentation_heads, old, scale)
-    np.testing.assert_array_equal(labels_of_logits(logits, grid, labels), exported(logits, grid, labels))
+    np.testing.assert_array_equal(labels_of_logits([logits], old, grid, labels), exported(logits, grid, labels))
+
+
+@pytest.mark.parametrize("planes", [1, 3, 9, 40])
+@pytest.mark.parametrize("labels", [CLASSES, REGIONS], ids=["classes", "regions"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_slabs_do_not_matter(name, labels, planes):
+    """Logits that come slab by slab, however thick the slabs are, give the same labels."""
+    old, new, spacing_mm, new_spacing_mm = GRIDS[name]
+    grid = Regridding(LINEAR, new, spacing_mm, new_spacing_mm)
+    logits = logits_of(labels.num_segmentation_heads, old, 3.0)
+    slabs = (slab.clone() for slab in logits.split(planes, dim=1))
+    np.testing.assert_array_equal(labels_of_logits(slabs, old, grid, labels), exported(logits, grid, labels))
 
 
 @pytest.mark.parametrize("block", [(1, 1, 200), (7, 5, 3), (200, 200, 200)])
@@ -67,11 +79,11 @@ def test_blocks_do_not_matter(block, monkeypatch):
     logits = logits_of(9, old, 3.0)
     monkeypatch.setattr(logit_labels, "BLOCK", block)
     monkeypatch.setattr(logit_labels, "CLASSES_AT_ONCE", 2)
-    np.testing.assert_array_equal(labels_of_logits(logits, grid, CLASSES), exported(logits, grid, CLASSES))
+    np.testing.assert_array_equal(labels_of_logits([logits], old, grid, CLASSES), exported(logits, grid, CLASSES))
 
 
 def test_same_grid_is_decided_without_resampling():
     """On one grid the largest logit wins, and the first of equal ones, whatever the plans' function."""
     logits = logits_of(9, (5, 6, 7), 2.0)
     grid = Regridding(partial(no_resampling_hack), (5, 6, 7), (3.0, 3.0, 3.0), (3.0, 3.0, 3.0))
-    np.testing.assert_array_equal(labels_of_logits(logits, grid, CLASSES), logits.numpy().argmax(axis=0))
+    np.testing.assert_array_equal(labels_of_logits([logits], (5, 6, 7), grid, CLASSES), logits.numpy().argmax(axis=0))

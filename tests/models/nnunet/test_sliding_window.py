@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import itertools
 import logging
+from contextlib import redirect_stdout
+from io import StringIO
+from types import SimpleNamespace
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("nnunetv2")
 
-from voxfleet.models.nnunet.sliding_window import InvalidLogits, OutOfMemory, Rung, Window, ladder, predict_logits  # noqa: E402
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
+from voxfleet.models.memory import OutOfMemory  # noqa: E402
+from voxfleet.models.nnunet.sliding_window import (  # noqa: E402
+    InvalidLogits,
+    Rung,
+    Window,
+    climb_down,
+    ladder,
+    predict_slabs,
+)
 
 WINDOW = Window((64, 64, 32), 0.5, (), 3)
 
@@ -50,9 +62,10 @@ OUT_OF_MEMORY = (
 )
 
 
-def predict(net: Tiny, rungs: tuple[Rung, ...]):
-    """Logits with the network's own weights as the only fold."""
-    return predict_logits(net, [net.state_dict()], IMAGE, rungs, "tiny")
+def predict(net: Tiny, rungs: tuple[Rung, ...], image=IMAGE, folds=()):
+    """Logits, with the network's own weights as the only fold unless others are given."""
+    weights = folds or [net.state_dict()]
+    return climb_down(rungs, lambda rung: torch.cat(list(predict_slabs(net, weights, image, rung, "t")), dim=1), "t")
 
 
 def test_ladder_on_a_gpu():
@@ -94,7 +107,7 @@ def test_smaller_tiles_are_used():
 
 def test_recorded_failure():
     """Where nothing helps, there is an error with the code OUT_OF_MEMORY, not to be retried on this machine."""
-    with pytest.raises(OutOfMemory, match="tiny: the memory does not suffice for tiles of 32x32x32") as caught:
+    with pytest.raises(OutOfMemory, match="t: the memory does not suffice for tiles of 32x32x32") as caught:
         predict(network(error=OUT_OF_MEMORY[0]), ladder(WINDOW, "cpu", (8, 8, 8)))
     assert (caught.value.code, caught.value.retryable) == ("OUT_OF_MEMORY", False)
 
@@ -113,13 +126,33 @@ def test_values_that_are_not_finite():
         predict(network(nan=True), (Rung(WINDOW, "cpu"),))
 
 
+@pytest.mark.parametrize("tile", [(16, 32, 32), (64, 40, 32), (32, 32)], ids=str)
+def test_slabs_are_nnunets_logits(tile):
+    """Slabs of a long image, the mean of two folds, are nnU-Net's logits bit for bit; none is thicker than a tile."""
+    net, window = network(), Window(tile, 0.5, (0,), 3)
+    if len(tile) == 2:
+        net.convolution = torch.nn.Conv2d(1, 3, 3, padding=1)
+    first = {key: values.clone() for key, values in net.state_dict().items()}
+    folds = [first, {key: values * 1.5 for key, values in first.items()}]
+    image = torch.randn((1, 90, 50, 40), generator=torch.Generator().manual_seed(5))
+    predictor = nnUNetPredictor(0.5, use_mirroring=True, device=torch.device("cpu"), allow_tqdm=False)
+    predictor.network, predictor.list_of_parameters, predictor.allowed_mirroring_axes = net, folds, (0,)
+    predictor.configuration_manager = SimpleNamespace(patch_size=tile)
+    predictor.label_manager = SimpleNamespace(num_segmentation_heads=3)
+    with redirect_stdout(StringIO()):
+        expected = predictor.predict_logits_from_preprocessed_data(image)
+    slabs = list(predict_slabs(net, folds, image, Rung(window, "cpu"), "t"))
+    assert torch.equal(torch.cat(slabs, dim=1), expected)
+    assert max(slab.shape[1] for slab in slabs) <= (tile[0] if len(tile) == 3 else 1)
+
+
 def test_all_mirrorings():
     """The mean runs over all eight combinations of three axes: mirroring the image mirrors the logits."""
     window = Window((40, 70, 50), 1.0, (0, 1, 2), 3)
     net = network()
-    logits = predict_logits(net, [net.state_dict()], IMAGE, (Rung(window, "cpu"),), "tiny")
+    logits = predict(net, (Rung(window, "cpu"),))
     assert len(net.tiles) == 8
     for axes in itertools.combinations((1, 2, 3), 2):
-        mirrored = predict_logits(net, [net.state_dict()], IMAGE.flip(axes), (Rung(window, "cpu"),), "tiny")
+        mirrored = predict(net, (Rung(window, "cpu"),), IMAGE.flip(axes))
         # At a tile's edges nnU-Net's weights are too small for float16 to hold the logits well.
         torch.testing.assert_close(mirrored.flip(axes)[MIDDLE], logits[MIDDLE], atol=4e-3, rtol=4e-3)
