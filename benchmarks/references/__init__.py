@@ -1,0 +1,1 @@
+"""What experts marked, on the grid of the image: one file per format."""

@@ -1,0 +1,382 @@
+"""Annotation: what one reader marked on one series; and what every format's file offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+import highdicom as hd
+import numpy as np
+from pydicom.sr.coding import Code
+
+from ... import Error
+from ...enrich.series import SourceImage
+from ...models.segmentation import Segmentation
+from .packed_mask import PackedMask, pack
+
+
+class InvalidReference(Error):
+    """Base of what is wrong with an expert's file; names the file and what in it."""
+
+    code = "INVALID_REFERENCE"
+    refused: ClassVar[bool] = True
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(source, reason)
+
+    def __str__(self) -> str:
+        return f"reference {self.args[0]}: {self.args[1]}"
+
+
+class UnreadableReference(InvalidReference):
+    """A file that is not what its name or header says."""
+
+    code = "REFERENCE_UNREADABLE"
+
+
+class OtherPatient(InvalidReference):
+    """A reference of another patient than the image's."""
+
+    code = "OTHER_PATIENT"
+
+
+class OtherSeries(InvalidReference):
+    """A reference that names other series than the image's."""
+
+    code = "OTHER_SERIES"
+
+
+class OtherFrameOfReference(InvalidReference):
+    """A reference whose coordinates are not those of the image."""
+
+    code = "OTHER_FRAME_OF_REFERENCE"
+
+
+class OutsideImage(InvalidReference):
+    """A reference with voxels, contours or points where the image has no voxel."""
+
+    code = "OUTSIDE_IMAGE"
+
+
+class GeometryUnknown(InvalidReference):
+    """A reference that does not tell where it lies, or not evenly."""
+
+    code = "REFERENCE_GEOMETRY"
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What was marked.
+
+    Attributes
+    ----------
+    number : int
+        From 1, in the order of the file; names it within its `Annotation`.
+    name : str
+        In the expert's words: Segment Label, ROI Name, label, file name.
+    category, type : Code or None
+        As Segmented Property Category and Type; None where the format has no codes and no table gave them.
+    laterality : Code or None
+        As Segmented Property Type Modifier, or of the anatomic region.
+    anatomic_region : Code or None
+        Where a finding lies.
+    """
+
+    number: int
+    name: str
+    category: Code | None = None
+    type: Code | None = None
+    laterality: Code | None = None
+    anatomic_region: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedPoint:
+    """A point of a structure (SCOORD POINT, LIDC's small nodules, MD.ai's location)."""
+
+    structure: int
+    position_mm: tuple[float, float, float]
+    """LPS mm."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedBox:
+    """A box round a structure, parallel to the voxels.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+        Corners as continuous indices (k, j, i): the centre of the first voxel is 0, its outer faces
+        are at -0.5. A rectangle drawn on slice k reaches from k - 0.5 to k + 0.5.
+    """
+
+    structure: int
+    low: tuple[float, float, float]
+    high: tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedLine:
+    """A line on a structure: the ends of a diameter, or a polyline; LPS mm."""
+
+    structure: int
+    points_mm: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedValue:
+    """A number, or an answer, that an expert gave for a structure.
+
+    Attributes
+    ----------
+    structure : int or None
+        None where it is said of the image as a whole.
+    name : str
+        Meaning of the concept.
+    value : float or None
+        In `unit`; None where the answer is a word.
+    answer : str
+        Meaning of a coded answer; empty where it is a number.
+    unit : str
+        UCUM; empty where there is none.
+    concept : Code or None
+    """
+
+    structure: int | None
+    name: str
+    value: float | None = None
+    answer: str = ""
+    unit: str = ""
+    concept: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalLabel:
+    """A label that a reader gave to a study, series or instance as a whole.
+
+    Attributes
+    ----------
+    scope : str
+        ``STUDY``, ``SERIES`` or ``INSTANCE``.
+    series_instance_uid, sop_instance_uid : str
+        Empty where the scope is wider.
+    group : str
+        Name of the group of labels (in RICORD one for each reader, or one for all).
+    """
+
+    name: str
+    scope: str
+    study_instance_uid: str
+    series_instance_uid: str = ""
+    sop_instance_uid: str = ""
+    reader: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """Something of a file that is not in its `Annotation`, or was mended; counted in the report.
+
+    Attributes
+    ----------
+    code : str
+        In capitals, e.g. ``ZERO_AREA_CONTOUR``; stable, for machines.
+    structure : str
+        Name of the structure; empty where the remark is of the file.
+    left_out : bool
+        Whether the structure as a whole is left out, because what it covers is not certain.
+    """
+
+    code: str
+    structure: str
+    reason: str
+    left_out: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.structure}: {self.reason}" if self.structure else f"{self.code}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an annotation comes from: the expert's side of a score's provenance.
+
+    Attributes
+    ----------
+    source : str
+        Path or URI of the file.
+    format : str
+        Name of the format, one of `formats.FORMATS`.
+    sha256 : str
+        Of the file's bytes; empty for what a model made just now.
+    sop_instance_uid : str
+        Of a DICOM object; empty otherwise.
+    """
+
+    source: str
+    format: str
+    sha256: str = ""
+    sop_instance_uid: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotation:
+    """What one reader marked on one series, on the grid of its volume.
+
+    Attributes
+    ----------
+    series_instance_uid : str
+        Of the image.
+    reader : str
+        Who marked it: the name or identifier that the file gives; empty where it gives none.
+    geometry : highdicom.VolumeGeometry
+        Of the image: shape (k, j, i), affine to LPS mm.
+    structures : tuple of Structure
+        Numbered 1..N.
+    masks : mapping of int to PackedMask
+        Of the structures that were outlined, on `geometry`; they may share voxels. A structure that
+        is only pointed at, boxed or measured has none.
+    remarks : tuple of Remark
+        What the file holds and this does not.
+    """
+
+    series_instance_uid: str
+    reader: str
+    origin: Origin
+    geometry: hd.VolumeGeometry
+    structures: tuple[Structure, ...]
+    masks: dict[int, PackedMask] = field(default_factory=dict)
+    points: tuple[MarkedPoint, ...] = ()
+    boxes: tuple[MarkedBox, ...] = ()
+    lines: tuple[MarkedLine, ...] = ()
+    values: tuple[MarkedValue, ...] = ()
+    labels: tuple[GlobalLabel, ...] = ()
+    remarks: tuple[Remark, ...] = ()
+
+    def __post_init__(self) -> None:
+        numbers = [structure.number for structure in self.structures]
+        if numbers != list(range(1, len(numbers) + 1)):
+            raise InvalidReference(self.origin.source, f"structure numbers {numbers} are not 1..N")
+        marked = {each.structure for each in (*self.points, *self.boxes, *self.lines)} | set(self.masks)
+        if unknown := marked - set(numbers):
+            raise InvalidReference(self.origin.source, f"structure {min(unknown)} is marked and not described")
+        for mask in self.masks.values():
+            if mask.shape != self.geometry.spatial_shape:
+                raise InvalidReference(self.origin.source, f"a mask of {mask.shape} is not on the image's grid")
+
+    def structure(self, number: int) -> Structure:
+        """Structure of a number."""
+        return self.structures[number - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom and what a file says that it is about, read without the image.
+
+    Attributes
+    ----------
+    patient_id : str or None
+        None where the file does not say, or says nothing.
+    study_instance_uids, series_instance_uids, sop_instance_uids : frozenset of str
+        Of the images that it refers to; empty where it refers to none.
+    frame_of_reference_uid : str
+        Empty where the format has none.
+    """
+
+    patient_id: str | None = None
+    study_instance_uids: frozenset[str] = frozenset()
+    series_instance_uids: frozenset[str] = frozenset()
+    sop_instance_uids: frozenset[str] = frozenset()
+    frame_of_reference_uid: str = ""
+
+
+class ReferenceFormat(Protocol):
+    """One format of experts' files. Each module of this folder that `formats.FORMATS` lists is one."""
+
+    NAME: str
+    """In reports, e.g. ``DICOM SEG``."""
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file is of this format, by its header or first bytes."""
+        ...
+
+    def subject(self, path: Path) -> Subject:
+        """What the file is about.
+
+        Raises
+        ------
+        UnreadableReference
+            If it cannot be read.
+        """
+        ...
+
+    def read(self, path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, ...]:
+        """What each reader marked on the image, one annotation a reader.
+
+        Raises
+        ------
+        InvalidReference
+            In one of its kinds, if the file does not fit the image or is broken as a whole.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CodedName:
+    """Codes that a table gives to a name."""
+
+    type: Code
+    category: Code | None = None
+    laterality: Code | None = None
+    anatomic_region: Code | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are read.
+
+    Attributes
+    ----------
+    threshold : float
+        Voxels of a FRACTIONAL SEG with at least this value (of 0 to 1) belong to the segment.
+    codes : mapping of str to CodedName
+        Codes for the names of formats that have none (ROI, label and file names); see `label_table`.
+    values : mapping of int to str
+        Names of the numbers of a label map that has none beside it.
+    """
+
+    threshold: float = 0.5
+    codes: dict[str, CodedName] = field(default_factory=dict)
+    values: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold {self.threshold} is not above 0 and at most 1")
+
+    def structure(self, number: int, name: str) -> Structure:
+        """Structure of a name, with the codes that the table gives to it."""
+        coded = self.codes.get(name)
+        if coded is None:
+            return Structure(number, name)
+        return Structure(number, name, coded.category, coded.type, coded.laterality, coded.anatomic_region)
+
+
+def annotation_of(segmentation: Segmentation, image: SourceImage, model: str) -> Annotation:
+    """A model's segmentation as an annotation by that model, so that both sides of a score are of one kind.
+
+    Raises
+    ------
+    InvalidReference
+        If the segmentation is not on the image's grid.
+    """
+    geometry = image.volume.get_geometry()
+    if not segmentation.labelmap.geometry_equal(image.volume):
+        raise InvalidReference(model, "its segmentation is not on the grid of the image")
+    structures = tuple(
+        Structure(s.number, s.name, s.category, s.type, s.laterality, s.anatomic_region) for s in segmentation.segments
+    )
+    shape = geometry.spatial_shape
+    masks = {each.number: pack(np.asarray(segmentation.mask(each.number)), shape) for each in structures}
+    return Annotation(
+        image.series.series_instance_uid, model, Origin(model, "segmentation"), geometry, structures, masks
+    )
