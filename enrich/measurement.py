@@ -9,6 +9,9 @@ from pydicom.sr.coding import Code
 
 from .. import Error
 
+ORIGINAL = "original"
+"""Name, in pyradiomics' words, of the image that no filter has changed."""
+
 
 class InvalidMeasurement(Error):
     """A measurement that an SR cannot hold."""
@@ -33,6 +36,8 @@ class Measurement:
         Finite; as exported (kurtosis is excess kurtosis).
     concept, unit : Code
         Concept name (scheme IBSI) and unit (scheme UCUM).
+    image_filter : str
+        pyradiomics' name of the filtered image that was measured, e.g. ``wavelet-LLH``.
     """
 
     segment_number: int
@@ -40,6 +45,12 @@ class Measurement:
     value: float
     concept: Code
     unit: Code
+    image_filter: str = ORIGINAL
+
+    @property
+    def column(self) -> str:
+        """Name that no other feature of the segment has: with the filter, where there is one."""
+        return self.name if self.image_filter == ORIGINAL else f"{self.image_filter}_{self.name}"
 
     def __post_init__(self) -> None:
         if not isfinite(self.value):
@@ -53,6 +64,7 @@ class FailedFeature:
     segment_number: int
     name: str
     reason: str
+    image_filter: str = ORIGINAL
 
 
 @dataclass(frozen=True, slots=True)

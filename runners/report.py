@@ -125,7 +125,7 @@ def series_report(page: SeriesPage) -> str:
 def _segment_rows(page: SeriesPage) -> list[_SegmentRow]:
     values: defaultdict[int, dict[str, float]] = defaultdict(dict)
     for each in page.measured.measurements:
-        values[each.segment_number][each.name] = each.value
+        values[each.segment_number][each.column] = each.value
     segments = page.segmentation.segments
     array = page.segmentation.labelmap.array
     counts = np.zeros(len(segments) + 1, dtype=np.int64)
@@ -158,7 +158,7 @@ def _legend(page: SeriesPage, rows: list[_SegmentRow]) -> list[_SegmentRow]:
 
 
 def _intensity_unit(measured: Measured) -> str:
-    units = {each.unit.value for each in measured.measurements if each.name == MEAN}
+    units = {each.unit.value for each in measured.measurements if each.column == MEAN}
     return " ".join(sorted(_readable(unit) for unit in units))
 
 
@@ -170,7 +170,7 @@ def _readable(ucum: str) -> str:
 def _feature_rows(measured: Measured, segments: list[int]) -> list[_FeatureRow]:
     by_feature: dict[str, dict[int, Measurement]] = {}
     for each in measured.measurements:
-        by_feature.setdefault(each.name, {})[each.segment_number] = each
+        by_feature.setdefault(each.column, {})[each.segment_number] = each
     rows = []
     for name, found in by_feature.items():
         first = next(iter(found.values()))
