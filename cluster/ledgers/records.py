@@ -37,6 +37,7 @@ def workitem_to_json(workitem: Workitem) -> str:
             "segmentation_type": workitem.segmentation_type,
             "repair": workitem.repair,
             "bytes": workitem.bytes,
+            "features": workitem.features,
         }
     )
 
@@ -99,7 +100,7 @@ def stored_rows(key: str, stored: Sequence[StoredObject]) -> list[tuple[object, 
             s.uri,
             s.sha256,
             s.bytes,
-            int(s.already_there),
+            s.already_there,
         )
         for i, s in enumerate(stored)
     ]

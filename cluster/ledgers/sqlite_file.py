@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from ... import Error, __version__
 from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
-from .sqlite_schema import APPLICATION_ID, MIGRATION_TABLE, MIGRATIONS
+from .database import Dialect, Parameters
+from .schema import VERSION, migration_table, steps_from
+
+APPLICATION_ID: Final = 0x566F7866
+"""``Voxf``: what SQLite's header (bytes 68 to 71) says the file is."""
 
 BUSY_S = 30.0
 """How long a call waits for another process's transaction before LedgerUnavailable."""
 
-NOW = "((julianday('now') - 2440587.5) * 86400.0)"
-"""SQL for Unix seconds by the database's clock (to the millisecond)."""
+DIALECT: Final = Dialect(
+    now="((julianday('now') - 2440587.5) * 86400.0)", ready="INDEXED BY item_ready", held="INDEXED BY item_held"
+)
 
-DURABLE, QUICK = "FULL", "NORMAL"
-"""Whether a commit is on the disk when it returns, or may be undone by a power cut (never by a kill)."""
+_TYPES: Final = {
+    "serial": "INTEGER PRIMARY KEY",
+    "integer": "INTEGER",
+    "real": "REAL",
+    "boolean": "INTEGER",
+    "false": "0",
+    "table": "STRICT",
+    "keyed": "STRICT, WITHOUT ROWID",
+}
 
 
 class SqliteFile:
@@ -31,8 +44,10 @@ class SqliteFile:
         Made if it is not there; its folder must exist.
     """
 
+    dialect = DIALECT
+
     def __init__(self, path: Path, busy_s: float = BUSY_S) -> None:
-        self.path = path
+        self.name = str(path)
         self._lock = threading.RLock()
         with self._errors():
             self._sql = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
@@ -44,10 +59,10 @@ class SqliteFile:
             raise
 
     @contextmanager
-    def write(self, durability: str) -> Iterator[sqlite3.Connection]:
-        """All of the block or, if it raises, nothing of it."""
+    def write(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
+        """See Database; what is not durable may be undone by a power cut, never by a kill."""
         with self._lock, self._errors():
-            self._sql.execute(f"PRAGMA synchronous = {durability}")
+            self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
             self._sql.execute("BEGIN IMMEDIATE")
             try:
                 yield self._sql
@@ -59,7 +74,7 @@ class SqliteFile:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Several queries of the block on one state of the file."""
+        """See Database."""
         with self._lock, self._errors():
             self._sql.execute("BEGIN")
             try:
@@ -67,19 +82,28 @@ class SqliteFile:
             finally:
                 self._sql.execute("ROLLBACK")
 
-    def rows(self, query: str, parameters: Mapping[str, object] | tuple[object, ...] = ()) -> list[sqlite3.Row]:
-        """All rows that one query gives."""
+    def rows(self, query: str, parameters: Parameters = ()) -> list[Any]:
+        """See Database."""
         with self._lock, self._errors():
             return self._sql.execute(query, parameters).fetchall()
 
+    def add_items(self, items: Iterable[tuple[str, str, str, int]]) -> int:
+        """See Database."""
+        with self.write(durable=True) as sql:
+            before = sql.total_changes
+            sql.executemany(
+                "INSERT INTO item (key, model, workitem, bytes) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", items
+            )
+            return sql.total_changes - before
+
     def close(self) -> None:
-        """Let the file go."""
+        """See Database."""
         with self._lock, self._errors():
             self._sql.close()
 
     def error(self, reason: str) -> LedgerError:
-        """An error that names this file."""
-        return LedgerError(str(self.path), reason)
+        """See Database."""
+        return LedgerError(self.name, reason)
 
     def _open(self) -> None:
         self._sql.row_factory = sqlite3.Row
@@ -87,20 +111,18 @@ class SqliteFile:
         (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         (application,) = self._sql.execute("PRAGMA application_id").fetchone()
         if tables and application != APPLICATION_ID:
-            raise LedgerCorrupt(str(self.path), "a database, but not a ledger of this program")
+            raise LedgerCorrupt(self.name, "a database, but not a ledger of this program")
         self._sql.execute("PRAGMA journal_mode = WAL")
-        with self.write(DURABLE) as sql:
+        with self.write(durable=True) as sql:
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            sql.execute(MIGRATION_TABLE)
+            sql.execute(migration_table(_TYPES))
             (version,) = sql.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()
-            if version > len(MIGRATIONS):
-                raise LedgerCorrupt(
-                    str(self.path), f"schema {version} is newer than {len(MIGRATIONS)}; use a newer voxfleet"
-                )
-            for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
+            if version > VERSION:
+                raise LedgerCorrupt(self.name, f"schema {version} is newer than {VERSION}; use a newer voxfleet")
+            for number, statements in steps_from(version, _TYPES):
                 for statement in statements:
                     sql.execute(statement)
-                sql.execute(f"INSERT INTO migration VALUES (?, {NOW}, ?)", (number, __version__))  # noqa: S608
+                sql.execute(f"INSERT INTO migration VALUES (?, {DIALECT.now}, ?)", (number, __version__))  # noqa: S608
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -108,10 +130,10 @@ class SqliteFile:
             yield
         except sqlite3.OperationalError as exc:
             # Locked, disk full, read only, not to be opened: nothing was changed.
-            raise LedgerUnavailable(str(self.path), str(exc)) from exc
+            raise LedgerUnavailable(self.name, str(exc)) from exc
         except sqlite3.IntegrityError as exc:
             raise self.error(str(exc)) from exc
         except sqlite3.ProgrammingError as exc:
             raise self.error(str(exc)) from exc
         except sqlite3.DatabaseError as exc:
-            raise LedgerCorrupt(str(self.path), str(exc)) from exc
+            raise LedgerCorrupt(self.name, str(exc)) from exc

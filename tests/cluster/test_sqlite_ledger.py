@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerUnavailable, Run
+from voxfleet.cluster.ledgers.schema import VERSION
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.ledgers.sqlite_schema import MIGRATIONS
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
 RUN = Run("r", "dir:a", "dir:b", ("m 1",), {}, "0.1.0", "local", datetime(2026, 11, 21, tzinfo=UTC))
@@ -45,7 +45,7 @@ def test_says_what_it_is(path: Path) -> None:
     SqliteLedger(path).close()
     assert path.read_bytes()[68:72] == b"Voxf"
     versions = sqlite3.connect(path).execute("SELECT version, platform_version FROM migration").fetchall()
-    assert versions == [(i + 1, "0.1.0") for i in range(len(MIGRATIONS))]
+    assert versions == [(i + 1, "0.1.0") for i in range(VERSION)]
 
 
 def test_newer_version_is_refused(path: Path) -> None:
@@ -110,7 +110,7 @@ def test_disk_full(path: Path) -> None:
     ledger = SqliteLedger(path)
     ledger.add([workitem(0)])
     (lease,) = ledger.lease("o", 1)
-    sql = ledger._file._sql
+    sql = ledger._database._sql
     (pages,) = sql.execute("PRAGMA page_count").fetchone()
     sql.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LedgerUnavailable, match="full"):
@@ -131,7 +131,7 @@ def test_crash_at_any_step_of_finish(tmp_path: Path) -> None:
         (lease,) = ledger.lease("o", 1)
         calls = itertools.count()
         # SQLite asks after every 7 instructions of its virtual machine whether to break off.
-        ledger._file._sql.set_progress_handler(partial(_is_at, calls, crashes), 7)
+        ledger._database._sql.set_progress_handler(partial(_is_at, calls, crashes), 7)
         try:
             finished = ledger.finish(lease, Outcome(lease.workitem.key, State.COMPLETED))
         except LedgerUnavailable:
@@ -166,14 +166,14 @@ def test_small_questions_do_not_read_every_item(path: Path) -> None:
     ledger = SqliteLedger(path)
     ledger.add(workitem(n) for n in range(10))
     seen: list[str] = []
-    ledger._file._sql.set_trace_callback(seen.append)
+    ledger._database._sql.set_trace_callback(seen.append)
     ledger.lease("o", 1)
     ledger.counts()
     ledger.heartbeat("o", 0)
     ledger.expire()
-    ledger._file._sql.set_trace_callback(None)
+    ledger._database._sql.set_trace_callback(None)
     queries = [text for text in seen if " item " in text and not text.startswith("--")]
-    plans = [row[3] for text in queries for row in ledger._file._sql.execute(f"EXPLAIN QUERY PLAN {text}")]
+    plans = [row[3] for text in queries for row in ledger._database._sql.execute(f"EXPLAIN QUERY PLAN {text}")]
     assert plans
     scans = [plan for plan in plans if plan.startswith("SCAN item") and "INDEX" not in plan]
     assert scans == []

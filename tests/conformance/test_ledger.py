@@ -30,12 +30,16 @@ from voxfleet.cluster.ledger import (
     RunMismatch,
     owner_name,
 )
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
-LEDGERS: dict[str, Callable[[Path], Ledger]] = {"sqlite": lambda folder: SqliteLedger(folder / "ledger.sqlite")}
+LEDGERS: dict[str, Callable[[Path], Ledger]] = {
+    "postgres": lambda folder: PostgresLedger(os.environ["VOXFLEET_TEST_POSTGRES"], str(folder)[-60:]),
+    "sqlite": lambda folder: SqliteLedger(folder / "ledger.sqlite"),
+}
 """Opens the one ledger that belongs to a folder; the folder is new for each test."""
 
 OWNER, OTHER = "cell-a", "cell-b"
@@ -54,7 +58,9 @@ RUN = Run(
 
 @pytest.fixture(params=sorted(LEDGERS))
 def kind(request: pytest.FixtureRequest) -> str:
-    """Name of a ledger in LEDGERS."""
+    """Name of a ledger in LEDGERS, its server running."""
+    if request.param == "postgres":
+        request.getfixturevalue("postgres")
     return str(request.param)
 
 

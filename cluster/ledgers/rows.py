@@ -1,9 +1,8 @@
-"""What the SQLite ledger is asked, and its rows made into records."""
+"""What a SQL ledger is asked, and its rows made into records."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable
 from decimal import Decimal
@@ -12,21 +11,20 @@ from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import State
 from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Usage
+from .database import Database, Row
 from .records import failure_from_json, moment, strings_from_json, workitem_from_json
-from .sqlite_file import NOW, SqliteFile
 
-LAST_SEEN = f"""coalesce(down, CASE WHEN EXISTS (SELECT 1 FROM owner WHERE lease_until > {NOW}) THEN {NOW}
-    ELSE max(up, coalesce((SELECT max(coalesce(ended, started)) FROM attempt
-        WHERE attempt.node = node.node AND started >= node.up), up)) END)"""  # noqa: S608
-"""When a row of `node` last gave a sign of life."""
-
-_NODES = f"SELECT node, machine, up, down, {LAST_SEEN} AS last_seen FROM node ORDER BY id"  # noqa: S608
-
-_RECENT = f"""SELECT count(*) AS settled, {NOW} - (SELECT min(started) FROM attempt) AS age
-    FROM attempt WHERE ended > {NOW} - ? AND outcome IN ('completed', 'refused', 'failed')"""  # noqa: S608
+_CONSUMPTION = ("stage", "started", "wall_s", "cpu_s", "gpu_s", "peak_bytes", "bytes_in", "bytes_out")
 
 
-def run_of(row: sqlite3.Row) -> Run:
+def last_seen(now: str) -> str:
+    """SQL for when a row of `node` last gave a sign of life, with the database's SQL for the time."""
+    return f"""coalesce(down, CASE WHEN EXISTS (SELECT 1 FROM owner WHERE lease_until > {now}) THEN {now}
+        ELSE coalesce((SELECT max(coalesce(ended, started)) FROM attempt
+            WHERE attempt.node = node.node AND started >= node.up), up) END)"""  # noqa: S608
+
+
+def run_of(row: Row) -> Run:
     """A row of `run`."""
     return Run(
         name=row["name"],
@@ -61,11 +59,11 @@ def run_row(run: Run) -> tuple[object, ...]:
     )
 
 
-def counts(file: SqliteFile) -> Counts:
+def counts(database: Database) -> Counts:
     """How many workitems stand where, from an index alone."""
-    with file.read() as sql:
+    with database.read() as sql:
         rows = sql.execute("SELECT state, refused, count(*) AS n FROM item GROUP BY state, refused").fetchall()
-        (refusals,) = sql.execute("SELECT count(*) FROM refusal").fetchone()
+        refusals = sql.execute("SELECT count(*) AS n FROM refusal").fetchone()["n"]
     number = {(row["state"], bool(row["refused"])): row["n"] for row in rows}
     return Counts(
         scheduled=number.get((State.SCHEDULED.value, False), 0),
@@ -77,7 +75,7 @@ def counts(file: SqliteFile) -> Counts:
     )
 
 
-def nodes(file: SqliteFile) -> tuple[Node, ...]:
+def nodes(database: Database) -> tuple[Node, ...]:
     """All lives of all nodes."""
     return tuple(
         Node(
@@ -87,11 +85,13 @@ def nodes(file: SqliteFile) -> tuple[Node, ...]:
             None if row["down"] is None else moment(row["down"]),
             moment(row["last_seen"]),
         )
-        for row in file.rows(_NODES)
+        for row in database.rows(
+            f"SELECT node, machine, up, down, {last_seen(database.dialect.now)} AS last_seen FROM node ORDER BY id"  # noqa: S608
+        )
     )
 
 
-def usage(file: SqliteFile) -> tuple[Usage, ...]:
+def usage(database: Database) -> tuple[Usage, ...]:
     """Sums over model and outcome."""
     return tuple(
         Usage(
@@ -104,22 +104,27 @@ def usage(file: SqliteFile) -> tuple[Usage, ...]:
             row["bytes_in"],
             row["bytes_out"],
         )
-        for row in file.rows("SELECT * FROM usage ORDER BY model, outcome")
+        for row in database.rows("SELECT * FROM usage ORDER BY model, outcome")
     )
 
 
-def recent(file: SqliteFile, window_s: float) -> Recent:
+def recent(database: Database, window_s: float) -> Recent:
     """Workitems settled in the last `window_s` seconds, or since the first attempt."""
-    (row,) = file.rows(_RECENT, (window_s,))
+    now = database.dialect.now
+    (row,) = database.rows(
+        f"""SELECT count(*) AS settled, {now} - (SELECT min(started) FROM attempt) AS age
+        FROM attempt WHERE ended > {now} - ? AND outcome IN ('completed', 'refused', 'failed')""",  # noqa: S608
+        (window_s,),
+    )
     return Recent(row["settled"], min(window_s, row["age"] or 0.0))
 
 
-def attempts(file: SqliteFile) -> tuple[Attempt, ...]:
+def attempts(database: Database) -> tuple[Attempt, ...]:
     """All attempts, with their consumption."""
     used: defaultdict[int, list[Consumption]] = defaultdict(list)
-    with file.read() as sql:
-        for row in sql.execute("SELECT * FROM consumption ORDER BY attempt, position"):
-            used[row["attempt"]].append(Consumption(*tuple(row)[2:]))
+    with database.read() as sql:
+        for row in sql.execute("SELECT * FROM consumption ORDER BY attempt, position").fetchall():
+            used[row["attempt"]].append(Consumption(*(row[column] for column in _CONSUMPTION)))
         rows = sql.execute("SELECT * FROM attempt ORDER BY id").fetchall()
     return tuple(
         Attempt(
@@ -137,7 +142,7 @@ def attempts(file: SqliteFile) -> tuple[Attempt, ...]:
     )
 
 
-def items(rows: Iterable[sqlite3.Row]) -> tuple[Item, ...]:
+def items(rows: Iterable[Row]) -> tuple[Item, ...]:
     """Rows of `item`."""
     return tuple(
         Item(
@@ -153,7 +158,7 @@ def items(rows: Iterable[sqlite3.Row]) -> tuple[Item, ...]:
     )
 
 
-def stored(rows: Iterable[sqlite3.Row]) -> tuple[Stored, ...]:
+def stored(rows: Iterable[Row]) -> tuple[Stored, ...]:
     """Rows of `stored`."""
     return tuple(
         Stored(
@@ -172,6 +177,6 @@ def stored(rows: Iterable[sqlite3.Row]) -> tuple[Stored, ...]:
     )
 
 
-def events(rows: Iterable[sqlite3.Row]) -> tuple[Event, ...]:
+def events(rows: Iterable[Row]) -> tuple[Event, ...]:
     """Rows of `event`."""
     return tuple(Event(moment(row["at"]), row["level"], row["kind"], row["detail"]) for row in rows)

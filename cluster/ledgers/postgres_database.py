@@ -1,0 +1,217 @@
+"""One PostgreSQL schema: connected, brought up to date, written in transactions, its errors made ours."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from psycopg import conninfo, errors, sql
+from psycopg.rows import dict_row
+
+from ... import __version__
+from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
+from .database import Dialect, Parameters, Rows, Transaction
+from .schema import VERSION, migration_table, steps_from
+
+DIALECT: Final = Dialect(
+    now="extract(epoch FROM statement_timestamp())::float8",
+    locked="ORDER BY key FOR UPDATE",
+    take="FOR UPDATE SKIP LOCKED",
+)
+
+_TYPES: Final = {
+    "serial": "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+    "integer": "BIGINT",
+    "real": "DOUBLE PRECISION",
+    "boolean": "BOOLEAN",
+    "false": "false",
+    "table": "",
+    "keyed": "",
+}
+
+CONNECT_S = 10
+"""How long to wait for the server to accept a connection."""
+
+STATEMENT_S = 30
+"""How long one statement may run or wait for a lock before LedgerUnavailable."""
+
+LONGEST_NAME = 63
+"""Bytes that PostgreSQL keeps of a name."""
+
+BATCH = 5000
+"""Workitems that go to the server in one statement."""
+
+_SETTINGS: Final = {
+    "application_name": "voxfleet",
+    "connect_timeout": CONNECT_S,
+    # A server that is cut off answers nothing: without these the driver would wait for hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": STATEMENT_S * 1000,
+    "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s",
+}
+
+
+class PostgresDatabase:
+    """A connection that threads may share, made anew after it broke.
+
+    Parameters
+    ----------
+    url : str
+        ``postgresql://[USER@]HOST[:PORT]/DATABASE`` or any libpq connection string without a
+        password: that comes from ``PGPASSWORD``, ``PGPASSFILE`` or a certificate.
+    schema : str
+        PostgreSQL's namespace with the tables of this one run; made if it is not there.
+
+    Raises
+    ------
+    LedgerError
+        If the URL is none, or holds a password.
+    LedgerUnavailable
+        If the server does not answer.
+    """
+
+    dialect = DIALECT
+
+    def __init__(self, url: str, schema: str) -> None:
+        self._settings = _checked(url)
+        if len(schema.encode()) > LONGEST_NAME:
+            raise LedgerError(schema, f"a run in PostgreSQL has a name of at most {LONGEST_NAME} bytes")
+        self._schema = schema
+        host = self._settings.get("host", "")
+        self.name = f"postgresql://{host}/{self._settings.get('dbname', '')}#{schema}"
+        self._lock = threading.RLock()
+        self._open: psycopg.Connection[dict[str, Any]] | None = None
+        with self._errors():
+            self._migrate(self._connection())
+
+    @contextmanager
+    def write(self, *, durable: bool) -> Iterator[Transaction]:
+        """See Database."""
+        with self._lock, self._errors():
+            connection = self._connection()
+            with connection.transaction():
+                connection.execute("SET LOCAL synchronous_commit = " + ("on" if durable else "off"))
+                yield _Transaction(connection)
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """See Database."""
+        with self._lock, self._errors():
+            connection = self._connection()
+            with connection.transaction():
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield _Transaction(connection)
+
+    def rows(self, query: str, parameters: Parameters = ()) -> list[Any]:
+        """See Database."""
+        with self._lock, self._errors():
+            return _Transaction(self._connection()).execute(query, parameters).fetchall()
+
+    def add_items(self, items: Iterable[tuple[str, str, str, int]]) -> int:
+        """See Database."""
+        with self.write(durable=True) as transaction:
+            return sum(
+                transaction.execute(
+                    """INSERT INTO item (key, model, workitem, bytes)
+                    SELECT key, model, workitem, bytes
+                    FROM unnest(?::text[], ?::text[], ?::text[], ?::bigint[])
+                        WITH ORDINALITY AS new (key, model, workitem, bytes, n) ORDER BY n
+                    ON CONFLICT (key) DO NOTHING""",
+                    [list(column) for column in zip(*batch, strict=True)],
+                ).rowcount
+                for batch in _batched(items, BATCH)
+            )
+
+    def error(self, reason: str) -> LedgerError:
+        """See Database."""
+        return LedgerError(self.name, reason)
+
+    def close(self) -> None:
+        """See Database."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+
+    def _connection(self) -> psycopg.Connection[dict[str, Any]]:
+        if self._open is None or self._open.closed:
+            self._open = psycopg.connect(**self._settings, autocommit=True, row_factory=dict_row)
+            self._open.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
+        return self._open
+
+    def _migrate(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        with connection.transaction():
+            # Two cells that begin at once must not both make the tables.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema)))
+            connection.execute(migration_table(_TYPES).encode())
+            row = connection.execute("SELECT coalesce(max(version), 0) AS version FROM migration").fetchone()
+            version = row["version"] if row else 0
+            if version > VERSION:
+                raise LedgerCorrupt(self.name, f"schema {version} is newer than {VERSION}; use a newer voxfleet")
+            for number, statements in steps_from(version, _TYPES):
+                for statement in statements:
+                    connection.execute(statement.encode())
+                connection.execute(
+                    f"INSERT INTO migration VALUES (%s, {DIALECT.now}, %s)".encode(),  # noqa: S608
+                    (number, __version__),
+                )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled) as exc:
+            raise LedgerUnavailable(self.name, _line(exc)) from exc
+        except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as exc:
+            raise self.error(_line(exc)) from exc
+        except psycopg.Error as exc:
+            # The server is away, restarting, out of disk, or the network is cut: nothing was changed.
+            raise LedgerUnavailable(self.name, _line(exc)) from exc
+
+
+class _Transaction:
+    """Statements on a connection, with SQLite's ``?`` for each parameter."""
+
+    def __init__(self, connection: psycopg.Connection[dict[str, Any]]) -> None:
+        self._connection = connection
+
+    def execute(self, statement: str, parameters: Parameters = (), /) -> Rows:
+        """See Transaction."""
+        return self._connection.execute(statement.replace("?", "%s").encode(), parameters)
+
+    def executemany(self, statement: str, parameters: Iterable[Parameters], /) -> None:
+        """See Transaction."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(statement.replace("?", "%s").encode(), parameters)
+
+
+def _checked(url: str) -> dict[str, Any]:
+    """The connection's settings; raises LedgerError for what is no URL or holds a secret."""
+    try:
+        settings = conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError as exc:
+        raise LedgerError("--ledger", f"not a PostgreSQL URL: {_line(exc)}") from None
+    if "password" in settings:
+        host = settings.get("host", "")
+        raise LedgerError(f"postgresql://{host}", "holds a password; put it into PGPASSWORD or ~/.pgpass")
+    return {**_SETTINGS, **settings}
+
+
+def _line(error: psycopg.Error) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _batched(items: Iterable[Sequence[object]], size: int) -> Iterator[list[Sequence[object]]]:
+    batch: list[Sequence[object]] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,148 @@
+"""Tables of a SQL ledger, one list of statements per version of the schema.
+
+A ledger of an older version is brought up to date, step by step, when it is opened; one of a
+newer version is refused. A released step is never changed: add another. What databases name
+differently stands in braces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_VERSION_1: Final = (
+    """CREATE TABLE run (
+        id {integer} PRIMARY KEY CHECK (id = 1),
+        name TEXT NOT NULL,
+        source TEXT NOT NULL,
+        target TEXT NOT NULL,
+        models TEXT NOT NULL,
+        parameters TEXT NOT NULL,
+        platform_version TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        region TEXT NOT NULL,
+        market TEXT NOT NULL,
+        budget_usd TEXT,
+        created {real} NOT NULL
+    ) {table}""",
+    """CREATE TABLE item (
+        seq {serial},
+        key TEXT NOT NULL UNIQUE,
+        model TEXT NOT NULL,
+        workitem TEXT NOT NULL,
+        bytes {integer} NOT NULL,
+        state TEXT NOT NULL DEFAULT 'SCHEDULED'
+            CHECK (state IN ('SCHEDULED', 'IN PROGRESS', 'COMPLETED', 'CANCELED')),
+        refused {boolean} NOT NULL DEFAULT {false},
+        owner TEXT,
+        fence {integer} NOT NULL DEFAULT 0,
+        fails {integer} NOT NULL DEFAULT 0,
+        losses {integer} NOT NULL DEFAULT 0,
+        failure TEXT,
+        repairs TEXT NOT NULL DEFAULT '[]',
+        failed_features TEXT NOT NULL DEFAULT '[]'
+    ) {table}""",
+    # What is looked for is a few rows of many. SQLite's planner does not know (it takes `item_state`
+    # and sorts all that wait, 14 ms for each lease), so that the queries name their index there.
+    "CREATE INDEX item_ready ON item ((fails + losses), bytes DESC, seq) WHERE state = 'SCHEDULED'",
+    "CREATE INDEX item_held ON item (owner) WHERE state = 'IN PROGRESS'",
+    "CREATE INDEX item_state ON item (state, refused)",
+    """CREATE TABLE owner (
+        owner TEXT PRIMARY KEY,
+        lease_until {real} NOT NULL
+    ) {keyed}""",
+    """CREATE TABLE attempt (
+        id {serial},
+        key TEXT NOT NULL REFERENCES item (key),
+        model TEXT NOT NULL,
+        fence {integer} NOT NULL,
+        owner TEXT NOT NULL,
+        node TEXT NOT NULL DEFAULT '',
+        started {real} NOT NULL,
+        ended {real},
+        outcome TEXT CHECK (outcome IN ('completed', 'refused', 'failed', 'lost')),
+        failure TEXT,
+        UNIQUE (key, fence)
+    ) {table}""",
+    # Sums that each end of an attempt adds to: a budget asks for them before each lease.
+    """CREATE TABLE usage (
+        model TEXT NOT NULL,
+        outcome TEXT NOT NULL,
+        attempts {integer} NOT NULL,
+        wall_s {real} NOT NULL,
+        cpu_s {real} NOT NULL,
+        gpu_s {real} NOT NULL,
+        bytes_in {integer} NOT NULL,
+        bytes_out {integer} NOT NULL,
+        PRIMARY KEY (model, outcome)
+    ) {keyed}""",
+    "CREATE INDEX attempt_ended ON attempt (ended, outcome)",
+    """CREATE TABLE consumption (
+        attempt {integer} NOT NULL REFERENCES attempt (id) ON DELETE CASCADE,
+        position {integer} NOT NULL,
+        stage TEXT NOT NULL,
+        started {real} NOT NULL,
+        wall_s {real} NOT NULL,
+        cpu_s {real} NOT NULL,
+        gpu_s {real} NOT NULL,
+        peak_bytes {integer} NOT NULL,
+        bytes_in {integer} NOT NULL,
+        bytes_out {integer} NOT NULL,
+        PRIMARY KEY (attempt, position)
+    ) {keyed}""",
+    """CREATE TABLE stored (
+        key TEXT NOT NULL REFERENCES item (key),
+        position {integer} NOT NULL,
+        sop_class_uid TEXT NOT NULL,
+        sop_instance_uid TEXT NOT NULL,
+        series_instance_uid TEXT NOT NULL,
+        uri TEXT NOT NULL,
+        sha256 TEXT NOT NULL,
+        bytes {integer} NOT NULL,
+        already_there {boolean} NOT NULL,
+        PRIMARY KEY (key, position)
+    ) {keyed}""",
+    """CREATE TABLE node (
+        id {serial},
+        node TEXT NOT NULL,
+        machine TEXT NOT NULL,
+        up {real} NOT NULL,
+        down {real}
+    ) {table}""",
+    "CREATE UNIQUE INDEX node_alive ON node (node) WHERE down IS NULL",
+    """CREATE TABLE refusal (
+        identifier TEXT PRIMARY KEY,
+        code TEXT NOT NULL,
+        reason TEXT NOT NULL
+    ) {table}""",
+    """CREATE TABLE event (
+        id {serial},
+        at {real} NOT NULL,
+        level TEXT NOT NULL CHECK (level IN ('info', 'warning', 'error')),
+        kind TEXT NOT NULL,
+        detail TEXT NOT NULL
+    ) {table}""",
+)
+
+_MIGRATIONS: Final = (_VERSION_1,)
+"""Statements that lead from version i to version i + 1."""
+
+VERSION: Final = len(_MIGRATIONS)
+"""Of the newest schema."""
+
+_MIGRATION_TABLE: Final = """CREATE TABLE IF NOT EXISTS migration (
+    version {integer} PRIMARY KEY,
+    applied {real} NOT NULL,
+    platform_version TEXT NOT NULL
+) {table}"""
+
+
+def migration_table(types: Mapping[str, str]) -> str:
+    """The statement that makes the table of steps done, in a database's own types."""
+    return _MIGRATION_TABLE.format_map(types)
+
+
+def steps_from(version: int, types: Mapping[str, str]) -> list[tuple[int, list[str]]]:
+    """Each newer version with the statements that lead to it, in a database's own types."""
+    newer = enumerate(_MIGRATIONS[version:], start=version + 1)
+    return [(number, [each.format_map(types) for each in statements]) for number, statements in newer]

@@ -1,0 +1,247 @@
+"""A ledger in a SQL database, whichever it is.
+
+Plain drivers with the SQL written out, and not SQLAlchemy: leasing and finishing are each a few
+statements that must be atomic and fast, there are some forty in all, and the databases differ in
+six words of them (`Dialect`), so that a layer over both would hide what matters.
+
+What adds or ends work is on the disk before the call returns; leases and heartbeats need not be:
+a kill loses none of them, and what a power cut takes of them only has work done again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+
+from ...runners.workitem import Outcome, Workitem
+from ..ledger import (
+    LEASE_S,
+    Attempt,
+    AttemptClass,
+    Counts,
+    Event,
+    Item,
+    Lease,
+    Node,
+    NoSuchRun,
+    Recent,
+    Refusal,
+    Run,
+    RunMismatch,
+    Stored,
+    Usage,
+    attempt_class,
+)
+from . import rows
+from .database import Database
+from .records import moment, size_of, stored_rows, workitem_to_json
+from .steps import Steps
+
+
+class SqlLedger:
+    """A ledger in the tables of `database`; see `Ledger` for its methods."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._now = database.dialect.now
+
+    @contextmanager
+    def _write(self, *, durable: bool) -> Iterator[Steps]:
+        with self._database.write(durable=durable) as sql:
+            yield Steps(sql, self._database.dialect)
+
+    def create_run(self, run: Run) -> Run:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            new = steps.sql.execute(
+                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                rows.run_row(run),
+            )
+            if new.rowcount:
+                return run
+        known = self.run()
+        if not known.same_work(run):
+            raise RunMismatch(self._database.name, f"it is of other work: {known.difference(run)}")
+        return known
+
+    def run(self) -> Run:
+        """See Ledger."""
+        found = self._database.rows("SELECT * FROM run")
+        if not found:
+            raise NoSuchRun(self._database.name, "no run was begun in it")
+        return rows.run_of(found[0])
+
+    def set_budget(self, budget_usd: Decimal | None) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.sql.execute("UPDATE run SET budget_usd = ?", (None if budget_usd is None else str(budget_usd),))
+
+    def add(self, workitems: Iterable[Workitem]) -> int:
+        """See Ledger."""
+        new = ((w.key, w.model, workitem_to_json(w), size_of(w)) for w in workitems)
+        return self._database.add_items(new)
+
+    def refuse(self, identifier: str, code: str, reason: str) -> bool:
+        """See Ledger."""
+        with self._write(durable=False) as steps:
+            done = steps.sql.execute(
+                "INSERT INTO refusal VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (identifier, code, reason)
+            )
+            return done.rowcount > 0
+
+    def lease(self, owner: str, limit: int, ttl_s: float = LEASE_S) -> tuple[Lease, ...]:
+        """See Ledger."""
+        with self._write(durable=False) as steps:
+            steps.expire()
+            steps.hold(owner, ttl_s)
+            return steps.take(owner, limit)
+
+    def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> None:
+        """See Ledger."""
+        with self._write(durable=False) as steps:
+            steps.hold(owner, ttl_s)
+
+    def start(self, lease: Lease, node: str) -> bool:
+        """See Ledger."""
+        with self._write(durable=False) as steps:
+            if not steps.holds(lease):
+                return False
+            steps.sql.execute(
+                f"UPDATE attempt SET node = ?, started = {self._now} WHERE key = ? AND fence = ?",  # noqa: S608
+                (node, lease.workitem.key, lease.fence),
+            )
+            return True
+
+    def finish(self, lease: Lease, outcome: Outcome, node: str = "") -> bool:
+        """See Ledger."""
+        key = lease.workitem.key
+        if outcome.key != key:
+            raise self._database.error(f"outcome of {outcome.key} for a lease of {key}")
+        kind = attempt_class(outcome)
+        with self._write(durable=True) as steps:
+            if not steps.holds(lease):
+                return False
+            steps.end_attempt((key, lease.fence), kind, outcome.failure, node or outcome.node, outcome.consumption)
+            steps.settle(key, kind, outcome.failure)
+            if kind is AttemptClass.COMPLETED:
+                steps.sql.execute(
+                    "UPDATE item SET repairs = ?, failed_features = ? WHERE key = ?",
+                    (json.dumps(outcome.repairs), json.dumps(outcome.failed_features), key),
+                )
+                steps.sql.executemany(
+                    "INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", stored_rows(key, outcome.stored)
+                )
+            return True
+
+    def lose(self, leases: Sequence[Lease], reason: str, node: str = "") -> int:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            held = steps.held(leases)
+            for lease in held:
+                steps.lose(lease.workitem.key, lease.fence, reason, node)
+            return len(held)
+
+    def give_back(self, leases: Sequence[Lease]) -> int:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            held = steps.held(leases)
+            for lease in held:
+                steps.give_back(lease.workitem.key, lease.fence)
+            return len(held)
+
+    def release(self, owner: str, reason: str) -> int:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            held = steps.held_by(owner)
+            for key, fence in held:
+                steps.give_back(key, fence)
+            steps.forget(owner)
+            if held:
+                steps.note("info", "released", f"{len(held)} workitems of {owner}: {reason}")
+            return len(held)
+
+    def expire(self) -> int:
+        """See Ledger."""
+        if not self._database.rows(f"SELECT 1 FROM owner WHERE lease_until <= {self._now} LIMIT 1"):  # noqa: S608
+            return 0
+        with self._write(durable=True) as steps:
+            return steps.expire()
+
+    def retry_failed(self) -> int:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            done = steps.sql.execute(
+                """UPDATE item SET state = 'SCHEDULED', fails = 0, losses = 0, failure = NULL
+                WHERE state = 'CANCELED' AND NOT refused"""
+            )
+            return done.rowcount
+
+    def event(self, level: str, kind: str, detail: str) -> None:
+        """See Ledger."""
+        with self._write(durable=False) as steps:
+            steps.note(level, kind, detail)
+
+    def node_up(self, node: str, machine: str) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.sql.execute(
+                f"UPDATE node SET down = {rows.last_seen(self._now)} WHERE node = ? AND down IS NULL",  # noqa: S608
+                (node,),
+            )
+            steps.sql.execute(f"INSERT INTO node (node, machine, up) VALUES (?, ?, {self._now})", (node, machine))  # noqa: S608
+
+    def node_down(self, node: str) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.sql.execute(f"UPDATE node SET down = {self._now} WHERE node = ? AND down IS NULL", (node,))  # noqa: S608
+
+    def nodes(self) -> tuple[Node, ...]:
+        """See Ledger."""
+        return rows.nodes(self._database)
+
+    def usage(self) -> tuple[Usage, ...]:
+        """See Ledger."""
+        return rows.usage(self._database)
+
+    def recent(self, window_s: float) -> Recent:
+        """See Ledger."""
+        return rows.recent(self._database, window_s)
+
+    def counts(self) -> Counts:
+        """See Ledger."""
+        return rows.counts(self._database)
+
+    def attempts(self) -> tuple[Attempt, ...]:
+        """See Ledger."""
+        return rows.attempts(self._database)
+
+    def items(self) -> tuple[Item, ...]:
+        """See Ledger."""
+        return rows.items(self._database.rows("SELECT * FROM item ORDER BY seq"))
+
+    def stored(self) -> tuple[Stored, ...]:
+        """See Ledger."""
+        return rows.stored(
+            self._database.rows("SELECT stored.* FROM stored JOIN item USING (key) ORDER BY item.seq, stored.position")
+        )
+
+    def refusals(self) -> tuple[Refusal, ...]:
+        """See Ledger."""
+        found = self._database.rows("SELECT identifier, code, reason FROM refusal ORDER BY identifier")
+        return tuple(Refusal(row["identifier"], row["code"], row["reason"]) for row in found)
+
+    def events(self) -> tuple[Event, ...]:
+        """See Ledger."""
+        return rows.events(self._database.rows("SELECT * FROM event ORDER BY id"))
+
+    def now(self) -> datetime:
+        """See Ledger."""
+        (row,) = self._database.rows(f"SELECT {self._now} AS now")
+        return moment(row["now"])
+
+    def close(self) -> None:
+        """See Ledger."""
+        self._database.close()
