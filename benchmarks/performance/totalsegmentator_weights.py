@@ -24,6 +24,10 @@ SKELETON = Path(__file__).parents[3] / "shared" / "data" / "weights" / "nnunet-s
 CONFIGURATION = "3d_fullres"
 LOGIT_SCALE = 20.0
 """Spreads the outputs, so that many classes win somewhere."""
+BACKGROUND_SPREADS = 3.0
+"""Lifts the background by so many standard deviations of the outputs, so that classes make pieces apart."""
+NOISE = (64, 64, 64)
+"""Voxels of the noise that the outputs' standard deviation is taken on."""
 
 
 def write_home(home: Path, tasks: tuple[Task, ...], plans: Path) -> Path:
@@ -90,7 +94,10 @@ def _weights(architecture: Mapping[str, Any], outputs: int, seed: str) -> dict[s
         outputs,
         deep_supervision=False,
     )
-    weights = {key: value.clone() for key, value in network.state_dict().items()}
-    last = max(key for key in weights if "seg_layers" in key and key.endswith(".weight"))
-    weights[last] *= LOGIT_SCALE
-    return weights
+    last = max(key for key in network.state_dict() if "seg_layers" in key and key.endswith(".weight"))
+    layer = network.get_submodule(last.removesuffix(".weight"))
+    with torch.inference_mode():
+        layer.weight *= LOGIT_SCALE
+        spread = network.eval()(torch.randn(1, 1, *NOISE))[0].std()
+        layer.bias[0] += BACKGROUND_SPREADS * spread
+    return {key: value.clone() for key, value in network.state_dict().items()}

@@ -21,6 +21,7 @@ from totalsegmentator.postprocessing import (
     remove_small_blobs_multilabel,
 )
 
+from ..model import ModelError
 from .resampling import at_spacing, on_shape
 from .tasks import Network, Prediction, Spacing
 
@@ -167,8 +168,19 @@ def _postprocessed(labels: Labels, prediction: Prediction, image: nib.Nifti1Imag
         smallest = [SMALLEST_EXTREMITY_MM3 / voxel_mm3, ALL_SIZES]
         labels = remove_small_blobs_multilabel(labels, classes, ["body_extremities"], interval=smallest, quiet=True)
     if name == "vertebrae_pp":
-        labels = postprocess_vertebrae_pp(labels, classes, voxel_volume=voxel_mm3, voxel_spacing=zooms)
+        labels = _separate_vertebrae(labels, classes, voxel_mm3, zooms)
     if options.smallest_mm3:
         smallest = [options.smallest_mm3 / voxel_mm3, ALL_SIZES]
         labels = remove_small_blobs_multilabel(labels, classes, list(classes.values()), interval=smallest, quiet=True)
     return labels
+
+
+def _separate_vertebrae(labels: Labels, classes: dict[int, str], voxel_mm3: float, zooms: tuple[float, ...]) -> Labels:
+    """postprocessing.postprocess_vertebrae_pp, which fails where all vertebrae of a scan make one piece."""
+    try:
+        separate: Labels = postprocess_vertebrae_pp(labels, classes, voxel_volume=voxel_mm3, voxel_spacing=zooms)
+    except IndexError as exc:
+        raise ModelError(
+            "totalsegmentator:vertebrae_pp", "all vertebrae found are one piece, which cannot be parted"
+        ) from exc
+    return separate
