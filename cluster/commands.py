@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from threading import Event
@@ -17,7 +18,14 @@ from rich.console import Console
 from ..enrich.archives.opening import open_archive
 from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
-from ..runners.commands import AcceptLicence, parameters_of, progress_bar, segmentation_type_of
+from ..runners.commands import (
+    AcceptLicence,
+    Features,
+    features_of,
+    parameters_of,
+    progress_bar,
+    segmentation_type_of,
+)
 from ..runners.worklist import Wish, check_licence, wish
 from .duration import hours_of
 from .enrichment import Plan, perform, register
@@ -47,6 +55,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
+    features: Features = None,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
     budget: Annotated[str | None, typer.Option(help="Most that the run may cost, in US$.")] = None,
     max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
@@ -65,12 +74,16 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     The same command goes on where an earlier one stopped or died. Exit code 0: all done;
     3: done, with refusals or failures; 4: stopped by the budget, by a limit or by Ctrl-C; 1: error.
     """
+    measuring = features_of(features)
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
     plan = Plan(
         source=archive_uri(source),
         target=archive_uri(to),
-        wishes=_wishes(model, param or [], segmentation_type_of(seg), repair=repair),
+        wishes=tuple(
+            replace(each, features=measuring)
+            for each in _wishes(model, param or [], segmentation_type_of(seg), repair=repair)
+        ),
         folder=RunFolder(run),
         price=price_of(machine, region, market, prices),
         region=region,

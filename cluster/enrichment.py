@@ -14,6 +14,7 @@ from itertools import chain, islice
 from .. import Error, __version__
 from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
+from ..enrich.features.feature_parameters import content_sha256
 from ..runners.environment import node_name
 from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.request import StageSettings
@@ -85,6 +86,7 @@ class Plan:
                 *each.parameters,
                 ("segmentation_type", each.segmentation_type),
                 ("repair", str(each.repair).lower()),
+                *((("features_sha256", content_sha256(each.features)),) if each.features else ()),
             )
         }
         return Run(

@@ -50,7 +50,7 @@ class Measurement:
     @property
     def column(self) -> str:
         """Name that no other feature of the segment has: with the filter, where there is one."""
-        return self.name if self.image_filter == ORIGINAL else f"{self.image_filter}_{self.name}"
+        return _column(self.name, self.image_filter)
 
     def __post_init__(self) -> None:
         if not isfinite(self.value):
@@ -66,6 +66,11 @@ class FailedFeature:
     reason: str
     image_filter: str = ORIGINAL
 
+    @property
+    def column(self) -> str:
+        """As of `Measurement.column`."""
+        return _column(self.name, self.image_filter)
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -73,3 +78,7 @@ class Measured:
 
     measurements: tuple[Measurement, ...]
     failed: tuple[FailedFeature, ...] = ()
+
+
+def _column(name: str, image_filter: str) -> str:
+    return name if image_filter == ORIGINAL else f"{image_filter}_{name}"

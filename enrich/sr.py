@@ -7,7 +7,7 @@ it is what the published collection of the Imaging Data Commons uses, so one que
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 from pydicom.sr.coding import Code
@@ -31,15 +31,18 @@ from .encoding.content_items import (
     uid_item,
 )
 from .encoding.encoded import keep_encoding
-from .encoding.equipment import MANUFACTURER, Producer, ascii_text, code_of
+from .encoding.equipment import MANUFACTURER, MEASURING, Producer, ascii_text, code_of
+from .encoding.filter_items import filter_items, read_filter
 from .encoding.patient_study import text
 from .encoding.segment_frames import segment_counts
 from .features.feature_codes import PRIVATE_SCHEME
-from .measurement import Measured, Measurement
+from .measurement import ORIGINAL, Measured, Measurement
 from .series import SourceImage
 
 FEATURE_SET = "shape+firstorder"
 ROLE = SeriesRole("sr", EnhancedSRStorage, "SR", 1, f"{FEATURE_SET} Measurements of series")
+ROLE_OF_MORE = replace(ROLE, purpose="Radiomics Measurements of series")
+"""Where a parameter file asked for other features than the published ones."""
 
 MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
@@ -153,10 +156,10 @@ def encode_sr(
         _group(segmentation.segments[number - 1], items[number], seg, algorithm, measurements)
         for number, measurements in by_number.items()
     ]
-    dataset = new_instance(source, producer, ROLE)
+    dataset = new_instance(source, producer, ROLE if producer.measuring == MEASURING else ROLE_OF_MORE)
     _add_document(dataset, source, seg)
     dataset.update(_root(source, producer, groups))
-    if any(each.concept.scheme_designator == PRIVATE_SCHEME for each in measured.measurements):
+    if any(m.concept.scheme_designator == PRIVATE_SCHEME or m.image_filter != ORIGINAL for m in measured.measurements):
         dataset.CodingSchemeIdentificationSequence = [_private_scheme()]
     keep_encoding(dataset)
     return dataset
@@ -269,9 +272,14 @@ def _group(
         *algorithm,
         image_item(REFERENCED_SEGMENT, seg.SOPClassUID, seg.SOPInstanceUID, int(item.SegmentNumber)),
         uid_item(SOURCE_SERIES, CONTAINS, str(series)),
-        *(number_item(each.concept, CONTAINS, each.value, each.unit) for each in measurements),
+        *(_number(each) for each in measurements),
     ]
     return container(MEASUREMENT_GROUP, CONTAINS, items, "1411")
+
+
+def _number(each: Measurement) -> bytes:
+    """A value with its concept and unit, and what was done to the image before (TID 1419)."""
+    return number_item(each.concept, CONTAINS, each.value, each.unit, filter_items(each.image_filter))
 
 
 def _read_group(group: Dataset) -> MeasurementGroup:
@@ -299,4 +307,4 @@ def _read_number(item: Dataset, segment_number: int) -> Measurement:
     value = measured.get("FloatingPointValue")
     unit = code_of(measured.MeasurementUnitsCodeSequence[0])
     number = float(measured.NumericValue if value is None else value)
-    return Measurement(segment_number, concept.meaning, number, concept, unit)
+    return Measurement(segment_number, concept.meaning, number, concept, unit, read_filter(item))

@@ -15,13 +15,11 @@ from ..models.model import ModelCard
 from ..models.segmentation import Segment
 from .archives.archive import StoredObject
 from .atomic import replacing
-from .measurement import Measured
+from .measurement import FailedFeature, Measured, Measurement
 from .series import Series
 
 STEM = "measurements"
 """Name of the two files, without their endings."""
-
-_NULLABLE = {"laterality", "laterality_code", "ibsi_code", "value", "unit", "failure"}
 
 SCHEMA = pa.schema(
     [
@@ -42,6 +40,8 @@ SCHEMA = pa.schema(
             ("laterality", pa.string()),
             ("laterality_code", pa.string()),
             ("feature", pa.string()),
+            ("feature_class", pa.string()),
+            ("image_filter", pa.string()),
             ("ibsi_code", pa.string()),
             ("value", pa.float64()),
             ("unit", pa.string()),
@@ -53,8 +53,10 @@ SCHEMA = pa.schema(
 )
 """Columns, the same for every series and model, so that files can be read as one data set.
 
-`unit` is a UCUM code. A feature that has no value for a segment has null in `ibsi_code`,
-`value` and `unit`, and the reason in `failure`.
+`feature` is pyradiomics' name with its class, which stands alone in `feature_class`; `image_filter`
+is pyradiomics' name of the filtered image, ``original`` without one. `unit` is a UCUM code. A
+feature that has no value for a segment has null in `ibsi_code`, `value` and `unit`, and the
+reason in `failure`.
 """
 
 
@@ -106,14 +108,19 @@ def _rows(measured: Measured) -> Iterator[tuple[int, dict[str, Any]]]:
         yield (
             each.segment_number,
             {
-                "feature": each.name,
+                **_feature(each),
                 "ibsi_code": each.concept.value if each.concept.scheme_designator == "IBSI" else None,
                 "value": each.value,
                 "unit": each.unit.value,
             },
         )
     for failed in measured.failed:
-        yield failed.segment_number, {"feature": failed.name, "failure": failed.reason}
+        yield failed.segment_number, {**_feature(failed), "failure": failed.reason}
+
+
+def _feature(each: Measurement | FailedFeature) -> dict[str, Any]:
+    family = each.name.partition("_")[0]
+    return {"feature": each.name, "feature_class": family, "image_filter": each.image_filter}
 
 
 def _described(segment: Segment) -> dict[str, Any]:

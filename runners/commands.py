@@ -14,6 +14,7 @@ from rich.table import Column, Table
 
 from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
+from ..enrich.features.feature_parameters import read_feature_parameters
 from ..enrich.seg import ROLES
 from ..models import catalogue
 from .cli import EXIT_INCOMPLETE
@@ -26,6 +27,15 @@ from .worklist import check_licence, references, wish, worklist
 AcceptLicence = Annotated[
     bool, typer.Option("--accept-licence", help="Accept weights whose licence forbids commercial use.")
 ]
+Features = Annotated[
+    Path | None,
+    typer.Option("--features", help="Parameter file of pyradiomics (YAML): classes, filters, settings."),
+]
+
+
+def features_of(file: Path | None) -> str:
+    """Content of the parameter file behind ``--features``, judged; empty without one."""
+    return "" if file is None else read_feature_parameters(file).content
 
 
 def parameters_of(texts: list[str]) -> dict[str, str]:
@@ -73,6 +83,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     nifti: Annotated[bool, typer.Option("--nifti", help="Write the label map as NIfTI too.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
+    features: Features = None,
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
     accept_licence: AcceptLicence = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
@@ -80,7 +91,13 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     """Run one model on every series of one folder or archive, and write the results to a folder."""
     card = catalogue.card(model)
     check_licence(card, accepted=accept_licence)
-    asked = wish(card, parameters_of(param or []), segmentation_type_of(seg), repair=repair)
+    asked = wish(
+        card,
+        parameters_of(param or []),
+        segmentation_type_of(seg),
+        repair=repair,
+        features=features_of(features),
+    )
     archive = open_archive(source)
     found = list(worklist(archive, (asked,), target=""))
     archive.close()

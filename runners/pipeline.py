@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -20,6 +21,8 @@ from .workitem import Failure, Outcome, State, Workitem
 
 LANES = ("prepare", "segment", "deliver")
 """In the order in which a workitem passes them; what each does stands in `stages.LANES`."""
+FEATURES_DEADLINE = 24
+"""How much longer the last lane may take where a parameter file asks for features."""
 
 
 def default_memory_bytes() -> int:
@@ -84,7 +87,8 @@ class NodePipeline:
         self._perform = settings.perform
         settings.stages.scratch.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
-        self._settings = replace(settings.stages, scratch=scratch)
+        cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
+        self._settings = replace(settings.stages, scratch=scratch, cores=cores)
         self._log = settings.stages.scratch.parent / "workers.log"
         self._devices: SimpleQueue[str] = SimpleQueue()
         for device in settings.devices:
@@ -142,7 +146,9 @@ class NodePipeline:
         attempt.outcome.set_result(_outcome(attempt, answer, self._settings.node))
 
     def _ask(self, lane: str, attempt: _Attempt) -> Answer:
-        limits = Limits(self._deadlines[lane], self._memory_bytes)
+        # Textures of a hundred segments under a dozen filters are hours of work.
+        longer = FEATURES_DEADLINE if attempt.workitem.features and lane == "deliver" else 1
+        limits = Limits(self._deadlines[lane] * longer, self._memory_bytes)
         request = Request(lane, attempt.workitem, self._local.settings, attempt.consumption)
         started, clock = time.time(), time.perf_counter()
         try:

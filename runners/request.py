@@ -30,6 +30,8 @@ class StageSettings:
         Whether label maps are written as NIfTI too.
     models : tuple of (str, str)
         Name, and what the catalogue knows the model by, where that is another: a folder on this machine.
+    cores : int
+        Processes that may compute features for one workitem; 0 for all cores.
     """
 
     scratch: Path
@@ -38,6 +40,7 @@ class StageSettings:
     device: str = "cpu"
     nifti: bool = False
     models: tuple[tuple[str, str], ...] = ()
+    cores: int = 0
 
     def reference_of(self, workitem: Workitem) -> str:
         """What the catalogue knows the workitem's model by."""

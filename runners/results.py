@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from ..enrich.archives.archive import StoredObject
 from ..enrich.atomic import write_text
+from ..enrich.features.feature_parameters import content_sha256
 from ..enrich.measurement import Measured
 from ..enrich.nifti import write_nifti
 from ..enrich.prov_json import to_prov
@@ -41,7 +42,7 @@ class Result:
     @property
     def failed_features(self) -> tuple[str, ...]:
         """Features without a value, in sentences."""
-        return tuple(f"segment {each.segment_number} {each.name}: {each.reason}" for each in self.measured.failed)
+        return tuple(f"segment {each.segment_number} {each.column}: {each.reason}" for each in self.measured.failed)
 
 
 def publish(result: Result, settings: StageSettings, consumption: tuple[Consumption, ...]) -> None:
@@ -68,6 +69,14 @@ def publish(result: Result, settings: StageSettings, consumption: tuple[Consumpt
     write_text(folder / PAGE, series_report(page))
 
 
+def _settings(item: Workitem) -> dict[str, str]:
+    """The platform's settings of a workitem; the features asked for with their digest."""
+    settings = {"segmentation_type": item.segmentation_type, "repair": str(item.repair).lower()}
+    if item.features:
+        settings |= {"features": item.features, "features_sha256": content_sha256(item.features)}
+    return settings
+
+
 def _activity(result: Result, node: str, consumption: tuple[Consumption, ...]) -> Activity:
     item, series = result.workitem, result.image.series
     return Activity(
@@ -79,7 +88,7 @@ def _activity(result: Result, node: str, consumption: tuple[Consumption, ...]) -
         used=series.instances,
         card=result.card,
         parameters=dict(item.parameters),
-        settings={"segmentation_type": item.segmentation_type, "repair": str(item.repair).lower()},
+        settings=_settings(item),
         software=software(),
         git_commit=git_commit(),
         machine=machine(node),

@@ -16,14 +16,17 @@ from .. import Error
 from ..enrich.archives.archive import Archive, SeriesEntry, StoredObject
 from ..enrich.archives.folder_store import store_file
 from ..enrich.archives.opening import open_archive
-from ..enrich.encoding.equipment import Producer
+from ..enrich.encoding.equipment import Producer, measuring_of
+from ..enrich.features.feature_parameters import FeatureParameters
+from ..enrich.measurement import Measured
 from ..enrich.radiomics import measure
 from ..enrich.seg import encode_seg
-from ..enrich.series import read_volume
+from ..enrich.series import SourceImage, read_volume
 from ..enrich.sr import encode_sr
 from ..enrich.validate import validate_pair
 from ..models import catalogue
 from ..models.model import Model
+from ..models.segmentation import Segmentation
 from .consumption import Meter
 from .handover import load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings, file_name
@@ -74,9 +77,9 @@ def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delive
     with meter.measure("measure"):
         image = load_image(folder)
         segmentation = load_segmentation(folder, image, card.segments)
-        measured = measure(image.volume, segmentation, workitem.modality)
+        measured = _measured(image, segmentation, workitem, settings)
     with meter.measure("encode"):
-        producer = Producer(workitem.key, card, dict(workitem.parameters))
+        producer = Producer(workitem.key, card, dict(workitem.parameters), measuring_of(workitem.features))
         seg = encode_seg(image, segmentation, producer, segmentation_type=workitem.segmentation_type)
         sr = encode_sr(image, seg, segmentation, measured, producer)
         validate_pair(seg, sr)
@@ -95,6 +98,17 @@ LANES: dict[str, Callable[[Workitem, StageSettings, Meter], Delivery | None]] = 
     "deliver": deliver,
 }
 """What each lane of the pipeline does; in the order of `pipeline.LANES`."""
+
+
+def _measured(image: SourceImage, segmentation: Segmentation, workitem: Workitem, settings: StageSettings) -> Measured:
+    """The published features, or those that a parameter file asks for."""
+    if not workitem.features:
+        return measure(image.volume, segmentation, workitem.modality)
+    # Imports pyradiomics, which is an extra.
+    from ..enrich.features.extraction import measure_features
+
+    parameters = FeatureParameters(workitem.features)
+    return measure_features(image.volume, segmentation, parameters, workitem.modality, settings.cores or None)
 
 
 @lru_cache(maxsize=4)

@@ -41,6 +41,9 @@ class Workitem:
         ``BINARY``, ``BINARY_DEFLATED`` or ``LABELMAP``: a key of `enrich.seg.ROLES`.
     repair : bool
         Whether tilt and uneven gaps are resampled.
+    features : str
+        Content of a parameter file of pyradiomics (`enrich.features.feature_parameters`); empty
+        for the published features.
     """
 
     study_instance_uid: str
@@ -56,6 +59,7 @@ class Workitem:
     segmentation_type: str = "BINARY"
     repair: bool = False
     bytes: int | None = None
+    features: str = ""
 
     @property
     def key(self) -> str:
@@ -70,6 +74,7 @@ class Workitem:
             "repair": self.repair,
             "platform": __version__,
             "schema": SCHEMA_VERSION,
+            **({"features": self.features} if self.features else {}),
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 

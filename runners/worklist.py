@@ -80,10 +80,18 @@ class Wish:
     parameters: tuple[tuple[str, str], ...]
     segmentation_type: str = "BINARY"
     repair: bool = False
+    features: str = ""
 
 
-def wish(card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *, repair: bool) -> Wish:
+def wish(
+    card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *, repair: bool, features: str = ""
+) -> Wish:
     """A checked wish: the card's parameters with the caller's changes.
+
+    Parameters
+    ----------
+    features : str
+        Content of a parameter file of pyradiomics; empty for the published features.
 
     Raises
     ------
@@ -101,7 +109,7 @@ def wish(card: ModelCard, changes: Mapping[str, str], segmentation_type: str, *,
     if segmentation_type == "LABELMAP" and card.overlapping:
         raise LabelmapCannotOverlap(card.name)
     parameters = tuple(sorted({**card.parameters, **changes}.items()))
-    return Wish(card, parameters, segmentation_type, repair)
+    return Wish(card, parameters, segmentation_type, repair, features)
 
 
 def references(wishes: tuple[Wish, ...]) -> tuple[tuple[str, str], ...]:
@@ -159,4 +167,5 @@ def worklist(archive: Archive, wishes: tuple[Wish, ...], target: str) -> Iterato
                 parameters=asked.parameters,
                 segmentation_type=asked.segmentation_type,
                 repair=asked.repair,
+                features=asked.features,
             )

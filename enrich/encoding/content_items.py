@@ -19,6 +19,7 @@ CONTAINS = "CONTAINS"
 HAS_OBS_CONTEXT = "HAS OBS CONTEXT"
 HAS_CONCEPT_MOD = "HAS CONCEPT MOD"
 HAS_ACQ_CONTEXT = "HAS ACQ CONTEXT"
+INFERRED_FROM = "INFERRED FROM"
 
 _MAPPING_RESOURCE = 0x00080105
 _REFERENCED_SOP_CLASS_UID = 0x00081150
@@ -84,14 +85,15 @@ def coded_item(concept: Code, relationship: str, value: Code, children: Sequence
     return _head("CODE", concept, relationship) + code_sequence(_CONCEPT_CODE_SEQUENCE, value) + _content(children)
 
 
-def number_item(concept: Code, relationship: str, value: float, unit: Code) -> bytes:
-    """NUM: the decimal in 16 characters at most, and beside it the double itself (0040,A161)."""
+def number_item(concept: Code, relationship: str, value: float, unit: Code, children: Sequence[bytes] = ()) -> bytes:
+    """NUM: the decimal in 16 characters at most, and beside it the double itself (0040,A161); with items below it."""
     measured = (
         code_sequence(_MEASUREMENT_UNITS_CODE_SEQUENCE, unit)
         + element(_FLOATING_POINT_VALUE, b"FD", struct.pack("<d", value))
         + text(_NUMERIC_VALUE, b"DS", format_number_as_ds(float(value)))
     )
-    return _head("NUM", concept, relationship) + sequence(_MEASURED_VALUE_SEQUENCE, [measured])
+    head = _head("NUM", concept, relationship)
+    return head + sequence(_MEASURED_VALUE_SEQUENCE, [measured]) + _content(children)
 
 
 def image_item(

@@ -13,6 +13,7 @@ from pydicom.sr.coding import Code
 
 from ... import __version__
 from ...models.model import ModelCard
+from ..features.feature_parameters import FeatureParameters, content_sha256
 from ..features.first_order import BIN_WIDTH
 from ..identity import derived_uid, series_offset
 
@@ -60,6 +61,22 @@ MEASURING = MeasuringSoftware(
     ),
 )
 """`enrich.radiomics`, with all that decides its values."""
+
+
+def measuring_of(features: str) -> MeasuringSoftware:
+    """What measures by a parameter file's content; `MEASURING` where that is empty."""
+    if not features:
+        return MEASURING
+    pyradiomics = FeatureParameters(features).pyradiomics
+    return MeasuringSoftware(
+        name=f"{MANUFACTURER} radiomics with pyradiomics",
+        version=f"{__version__} with pyradiomics {pyradiomics}",
+        parameters=(
+            ("kurtosis", "excess (IBSI)"),
+            ("parameters_sha256", content_sha256(features)),
+            ("parameters", features),
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,11 @@ class OtherPyradiomics(Error):
         return f"the run asks for features of pyradiomics {wanted}, and this node has {found}: {EXTRA}"
 
 
+def content_sha256(content: str) -> str:
+    """SHA-256 in hex of the content of a parameter file."""
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class FeatureParameters:
     """What pyradiomics is asked for.
@@ -72,11 +77,6 @@ class FeatureParameters:
     """
 
     content: str
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the content, in hex."""
-        return hashlib.sha256(self.content.encode()).hexdigest()
 
     @cached_property
     def mappings(self) -> dict[str, dict[str, Any]]:
@@ -146,7 +146,8 @@ def _check_schema(file: Path, found: Mapping[str, Any]) -> None:
     from pykwalify.errors import PyKwalifyException
     from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-    logging.getLogger("pykwalify").setLevel(logging.CRITICAL)  # It logs what it raises.
+    for library in ("pykwalify", "radiomics"):  # They log what they raise, and what they are about to do.
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         RadiomicsFeatureExtractor(dict(found))
     except PyKwalifyException as exc:
