@@ -67,7 +67,7 @@ def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None 
     )
     contains: dict[int, tuple[int, ...]] = {}
     if label_map:
-        for k, frame in zip(slices, _frames(dataset), strict=True):
+        for k, frame in zip(slices, decoded_frames(dataset), strict=True):
             array[k] = frame
     else:
         contains = _paint(dataset, places, slices, array)
@@ -117,7 +117,7 @@ def _slices(dataset: Dataset, places: tuple[FramePlace, ...], grid: hd.VolumeGeo
     return [int(k) for k in slices]
 
 
-def _frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
+def decoded_frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
     """Frames in order, (rows, columns); 1-bit frames as bool."""
     count = int(dataset.NumberOfFrames)
     if _is_packed(dataset):
@@ -152,7 +152,7 @@ def _paint(
     if _is_packed(dataset) and array.shape[2] % 8 == 0 and add_packed_frames(dataset.PixelData, places, slices, array):
         return {}
     array[:] = 0
-    masks = list(zip(places, slices, _frames(dataset), strict=True))
+    masks = list(zip(places, slices, decoded_frames(dataset), strict=True))
     sizes: dict[int, int] = {}
     for place, _, mask in masks:
         sizes[place.number] = sizes.get(place.number, 0) + int(np.count_nonzero(mask))
