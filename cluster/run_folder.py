@@ -61,6 +61,11 @@ class RunFolder:
         return self.path / "ledger.sqlite"
 
     @property
+    def ledger_url(self) -> Path:
+        """File with the URL of the ledger, where that is in a database that drivers share."""
+        return self.path / "ledger.url"
+
+    @property
     def results(self) -> Path:
         """Pages, tables and provenance, a folder a series."""
         return self.path / "series"
@@ -75,9 +80,14 @@ class RunFolder:
         """Page of the run."""
         return self.path / "report.html"
 
+    @property
+    def plan(self) -> Path:
+        """The plan that the run is held against, if one was recorded."""
+        return self.path / "plan.json"
+
     def must_exist(self) -> RunFolder:
         """The folder, if a run was begun in it; raises RunFolderError."""
-        if not self.ledger.is_file():
+        if not (self.ledger.is_file() or self.ledger_url.is_file()):
             raise RunFolderError(str(self.path), "no run was begun here; see `voxfleet enrich --help`")
         return self
 

@@ -16,7 +16,7 @@ from ..runners.workitem import State
 from .accounts.cost import Costs, cost_of, spent_on_nodes
 from .figures import ModelRow, Money, Progress, RunSummary, SeriesRow
 from .ledger import Attempt, AttemptClass, Counts, Item, Ledger, Recent, Refusal, Stored
-from .price import Price
+from .price import Price, stale_note
 
 RATE_WINDOW_S = 300.0
 """The rate that the ETA goes by is of the last five minutes."""
@@ -48,7 +48,7 @@ def summarise(ledger: Ledger, price: Price) -> RunSummary:
         lost=sum(attempt.outcome is AttemptClass.LOST for attempt in attempts),
         money=_money(costs, counts.completed),
         price=price,
-        warnings=tuple(filter(None, (price.staleness(now.date()),))),
+        warnings=tuple(filter(None, (stale_note([price], now.date()),))),
         models=_models(series),
         stages=_stages(attempts, costs),
         failures=_failures(series, refusals),

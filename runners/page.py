@@ -24,10 +24,12 @@ STAGE_COLORS = {
     "store": "#d96a8b",
     "report": "#b0a33c",
     "useful": "#4caf7a",
-    "wasted": "#c4504a",
     "refused": "#e0913a",
     "start-up": "#5b8def",
+    "failed": "#c4504a",
+    "lost": "#9c3f6b",
     "idle": "#9aa4b2",
+    "gpu idle": "#c7a4a1",
     "drain": "#6b7280",
 }
 """Colours of the bar; stages that are not named here are grey."""

@@ -1,36 +1,39 @@
-"""A run's own bill: every dollar of every node in one line, and sums over the lines.
+"""A run's own bill: every dollar of every node, byte and request in one line, and sums over the lines.
 
-Each line is what one stage of one attempt cost, or one node's start-up, idle time or drain. All
-lines together are what the nodes cost: price times lifetime.
+Each line is what one stage of one attempt cost on its node, or one node's start-up, idle time or
+drain, or what an attempt moved or stored. The lines of machines together are price times lifetime of
+the nodes; the others together are the run's bytes, requests and objects times their prices.
 """
 
 from __future__ import annotations
 
-import csv
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
-from pathlib import Path
-from typing import Any
 
-from ..ledger import AttemptClass, Ledger, Node
+from ..ledger import AttemptClass
 from ..planning.plan import GPU_SPEED
 from ..price import Price
-from .cost import Costs, cost_of
+from .traffic import Amounts
 
 OVERHEAD = "overhead"
 """Outcome of a line that no attempt bears."""
 
+MACHINE = "machine"
+"""Charge of a line that is for the time of a machine; others are kinds of `rates.CHARGES`."""
+
 PURPOSE = {
     AttemptClass.COMPLETED.value: "useful",
-    AttemptClass.FAILED.value: "wasted",
-    AttemptClass.LOST.value: "wasted",
+    AttemptClass.FAILED.value: "failed",
+    AttemptClass.LOST.value: "lost",
     AttemptClass.REFUSED.value: "refused",
 }
 """What an attempt's dollars were for, by its outcome; others are their own purpose."""
+
+WASTED = ("failed", "lost", "idle", "gpu idle")
+"""Purposes of which nothing came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +49,32 @@ class BillLine:
     outcome : str
         ``completed``, ``refused``, ``failed``, ``lost``, ``in flight`` or ``overhead``.
     stage : str
-        Of the pipeline; or ``start-up``, ``idle``, ``drain``.
+        Of the pipeline; or ``start-up``, ``idle``, ``gpu idle``, ``drain``.
+    charge : str
+        ``machine``, ``egress``, ``nat``, ``storage`` (of one month), ``write-requests`` or ``read-requests``.
+    usd : Decimal
+        Direct.
+    loaded_usd : Decimal
+        With its part of start-up, idle time and drain, in proportion to its direct dollars of machines;
+        0 for these themselves.
     """
 
     node: str
     machine: str
+    region: str
     day: date
     series_instance_uid: str
     model: str
     attempt: int
     outcome: str
     stage: str
+    charge: str
     usd: Decimal
+    loaded_usd: Decimal
 
     @property
     def purpose(self) -> str:
-        """``useful``, ``wasted``, ``refused``, ``in flight``, ``start-up``, ``idle`` or ``drain``."""
+        """``useful``, ``failed``, ``lost``, ``refused`` or ``in flight``; or the stage of an overhead."""
         return self.stage if self.outcome == OVERHEAD else PURPOSE.get(self.outcome, self.outcome)
 
 
@@ -74,6 +87,7 @@ class BillSum:
     useful: Decimal
     wasted: Decimal
     other: Decimal
+    loaded: Decimal
 
     @property
     def usd(self) -> Decimal:
@@ -97,8 +111,14 @@ class Bill:
     ----------
     node_usd : Decimal
         Price times lifetime of all nodes, reckoned apart from the lines.
+    traffic : Amounts
+        Bytes, requests and storage of the whole run and their prices, counted apart from the lines.
     completed : int
         Series with a result.
+    hours : float
+        From the first node's coming up to the last one's end.
+    most_nodes : int
+        Nodes that were up at once.
     gpu_share : float
         Part of the stages' seconds during which a GPU was held.
     """
@@ -107,7 +127,10 @@ class Bill:
     price: Price
     lines: tuple[BillLine, ...]
     node_usd: Decimal
+    traffic: Amounts
     completed: int
+    hours: float
+    most_nodes: int
     gpu_share: float
 
     @property
@@ -117,8 +140,9 @@ class Bill:
 
     @property
     def identity_error(self) -> Decimal:
-        """How far the lines' sum is from price times lifetime, relatively."""
-        return abs(self.total - self.node_usd) / self.node_usd if self.node_usd else abs(self.total)
+        """How far the lines' sum is from price times lifetime and from amounts times prices, relatively."""
+        reckoned = self.node_usd + self.traffic.usd
+        return abs(self.total - reckoned) / reckoned if reckoned else abs(self.total)
 
     @property
     def per_series(self) -> Decimal | None:
@@ -132,23 +156,31 @@ class Bill:
             groups[name(line)].append(line)
         return tuple(_sum(key, lines) for key, lines in groups.items())
 
+    def by_series(self) -> tuple[BillSum, ...]:
+        """Sums of each series, all its attempts and models together, the dearest first."""
+        mine = [line for line in self.lines if line.series_instance_uid]
+        groups: defaultdict[str, list[BillLine]] = defaultdict(list)
+        for line in mine:
+            groups[line.series_instance_uid].append(line)
+        return tuple(sorted((_sum(key, lines) for key, lines in groups.items()), key=lambda row: -row.usd))
+
     def of_series(self) -> dict[str, Decimal]:
         """Direct dollars of each completed series, all its attempts and models together."""
         done = {line.series_instance_uid for line in self.lines if line.outcome == AttemptClass.COMPLETED.value}
-        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for line in self.lines:
-            if line.series_instance_uid in done:
-                spent[line.series_instance_uid] += line.usd
-        return dict(spent)
+        return {row.name: row.usd for row in self.by_series() if row.name in done}
 
     def elsewhere(self, prices: Iterable[Price]) -> tuple[Elsewhere, ...]:
         """The same seconds at other prices, the cheapest first; machines without a GPU only for a run without one.
 
-        GPU seconds are scaled by the assumed speeds of `plan.GPU_SPEED` where both GPUs are in it.
+        GPU seconds are scaled by the assumed speeds of `plan.GPU_SPEED` where both GPUs are in it. A
+        machine, region and market that comes twice counts with its first price.
         """
-        hours = self.total / self.price.usd_per_hour if self.price.usd_per_hour else Decimal(0)
-        able = [price for price in prices if bool(price.gpus) >= (self.gpu_share > 0)]
-        found = [Elsewhere(price, hours * price.usd_per_hour * self._scale(price)) for price in able]
+        hours = self.node_usd / self.price.usd_per_hour if self.price.usd_per_hour else Decimal(0)
+        able: dict[tuple[str, str, str], Price] = {}
+        for price in prices:
+            if bool(price.gpus) >= (self.gpu_share > 0):
+                able.setdefault((price.machine, price.region, price.market), price)
+        found = [Elsewhere(price, hours * price.usd_per_hour * self._scale(price)) for price in able.values()]
         return tuple(sorted(found, key=lambda each: each.usd))
 
     def _scale(self, price: Price) -> Decimal:
@@ -157,101 +189,12 @@ class Bill:
         return Decimal(1 - self.gpu_share + self.gpu_share * GPU_SPEED[self.price.gpu] / GPU_SPEED[price.gpu])
 
 
-def bill_of(ledger: Ledger, price: Price) -> Bill:
-    """The bill of a run as of now, every node at `price`."""
-    now, attempts, nodes = ledger.now(), ledger.attempts(), ledger.nodes()
-    items = {item.workitem.key: item.workitem for item in ledger.items()}
-    costs = cost_of(attempts, nodes, price, now)
-    machine = {node.node: node.machine for node in nodes}
-    lines = [
-        BillLine(
-            node=share.node,
-            machine=machine.get(share.node, price.machine),
-            day=attempt.started.astimezone(UTC).date(),
-            series_instance_uid=items[share.key].series_instance_uid,
-            model=f"{items[share.key].model} {items[share.key].model_version}",
-            attempt=share.fence,
-            outcome=share.outcome,
-            stage=stage,
-            usd=usd,
-        )
-        for attempt, share in zip(attempts, costs.attempts, strict=True)
-        for stage, usd in share.stages
-    ]
-    used = [each for attempt in attempts for each in attempt.consumption]
-    wall_s = sum(each.wall_s for each in used)
-    return Bill(
-        run=ledger.run().name,
-        price=price,
-        lines=(*lines, *_overheads(costs, nodes, price, now)),
-        node_usd=costs.total,
-        completed=len({line.series_instance_uid for line in lines if line.outcome == AttemptClass.COMPLETED.value}),
-        gpu_share=min(1.0, sum(each.gpu_s for each in used) / wall_s) if wall_s else 0.0,
-    )
-
-
-def node_usd_by_day(nodes: Sequence[Node], price: Price) -> dict[date, Decimal]:
-    """What nodes cost on each day of UTC: a life that goes over midnight is cut there."""
-    days: defaultdict[date, Decimal] = defaultdict(Decimal)
-    for node in nodes:
-        begin, end = node.up.astimezone(UTC), (node.down or node.last_seen).astimezone(UTC)
-        while begin < end:
-            midnight = datetime.combine(begin.date() + timedelta(days=1), time(), UTC)
-            until = min(midnight, end)
-            days[begin.date()] += Decimal(repr((until - begin).total_seconds())) * price.usd_per_s
-            begin = until
-    return dict(sorted(days.items()))
-
-
-def to_csv(bill: Bill, path: Path) -> None:
-    """Write the lines, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        names = [field.name for field in fields(BillLine) if field.name != "usd"]
-        writer.writerow([*names, "purpose", "usd"])
-        writer.writerows(
-            [*(getattr(line, name) for name in names), line.purpose, f"{line.usd:.15f}"] for line in bill.lines
-        )
-    os.replace(temporary, path)  # noqa: PTH105 - as atomic as it gets
-
-
-def to_parquet(bill: Bill, path: Path) -> None:
-    """Write the lines, whole or not at all."""
-    # 0.1 s to import, and only this needs it.
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    types: dict[str, Any] = {"attempt": pa.int64(), "day": pa.date32(), "usd": pa.decimal128(28, 15)}
-    columns = {
-        name: pa.array([_cell(getattr(line, name)) for line in bill.lines], types.get(name, pa.string()))
-        for name in (field.name for field in fields(BillLine))
-    }
-    columns["purpose"] = pa.array([line.purpose for line in bill.lines], pa.string())
-    temporary = path.with_suffix(".tmp")
-    parquet.write_table(pa.table(columns), temporary)
-    os.replace(temporary, path)  # noqa: PTH105 - as atomic as it gets
-
-
-def _cell(value: object) -> object:
-    return round(value, 15) if isinstance(value, Decimal) else value
-
-
-def _overheads(costs: Costs, nodes: Sequence[Node], price: Price, now: datetime) -> Iterator[BillLine]:
-    """Lines of start-up, idle time and drain; none for a part that cost nothing."""
-    for number, cost in enumerate(costs.nodes):
-        life = nodes[number] if number < len(nodes) else None
-        day = (life.up if life else now).astimezone(UTC).date()
-        machine = life.machine if life else price.machine
-        for stage, usd in (("start-up", cost.start_up), ("idle", cost.idle), ("drain", cost.drain)):
-            if usd:
-                yield BillLine(cost.node, machine, day, "", "", 0, OVERHEAD, stage, usd)
-
-
 def _sum(name: str, lines: Sequence[BillLine]) -> BillSum:
     spent: defaultdict[str, Decimal] = defaultdict(Decimal)
     for line in lines:
         spent[line.purpose] += line.usd
-    useful, wasted = spent.pop("useful", Decimal(0)), spent.pop("wasted", Decimal(0))
+    useful = spent.pop("useful", Decimal(0))
+    wasted = sum((spent.pop(purpose, Decimal(0)) for purpose in WASTED), Decimal(0))
     series = {line.series_instance_uid for line in lines if line.series_instance_uid}
-    return BillSum(name, len(series), useful, wasted, sum(spent.values(), Decimal(0)))
+    loaded = sum((line.loaded_usd for line in lines), Decimal(0))
+    return BillSum(name, len(series), useful, wasted, sum(spent.values(), Decimal(0)), loaded)

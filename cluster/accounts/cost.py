@@ -1,16 +1,20 @@
 """Cost: what each second of each node was for, in dollars.
 
-The rule of this release. A node costs its price for every second from `up` to `down`. A
-second in which stages run is shared equally among the stages that run in it, whosever they
-are; each share belongs to that stage's attempt. A second in which none runs is start-up
-(before the node's first stage), idle (between), or drain (after its last). An attempt that
-left no record of stages (its machine died) counts as one stage, ``unknown``, from its start to
-its end. Seconds outside the life of a node cost nothing. So, for every node,
+A node costs its price for every second from `up` to `down`. Its price has three parts (`parts_of`):
+GPUs, cores and memory. In a second in which stages run, whosever they are,
 
-    price x lifetime = start-up + idle + drain + the sum over its attempts.
+- a GPU's part goes to the stage that held a GPU (`Consumption.gpu_s`), each GPU once; the part of GPUs
+  that nobody held is idle, `gpu_idle`;
+- the cores' part goes to the stages in the ratio of the cores that they kept busy (`cpu_s` over
+  `wall_s`), in equal parts where none kept any;
+- the memory's part goes to them in equal parts: the peak that is metered is a process's, not a stage's.
 
-The rule does not look at what a stage used of the node: sharing by the price of the resource
-(GPU, cores) needs prices per resource.
+A second in which none runs is start-up (before the node's first stage), idle (between), or drain
+(after its last). An attempt that left no record of stages (its machine died, or it is in flight)
+counts as one stage, ``unknown``, from its start to its end, which held whatever GPU no other did.
+Seconds outside the life of a node cost nothing. So, for every node,
+
+    price x lifetime = start-up + idle + idle GPUs + drain + the sum over its attempts.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from itertools import pairwise
 
 from ..ledger import Attempt, AttemptClass, Node
 from ..price import Price
+from .parts import Parts, parts_of
 
 UNKNOWN_STAGE = "unknown"
 """Stage of an attempt that ended without saying what it did."""
@@ -58,13 +63,27 @@ class AttemptCost:
 
 @dataclass(frozen=True, slots=True)
 class NodeCost:
-    """What one life of a node cost, and the part of it that no attempt bears."""
+    """What one life of a node cost, and the part of it that no attempt bears.
+
+    Attributes
+    ----------
+    idle : Decimal
+        Between stages.
+    gpu_idle : Decimal
+        Of GPUs that nobody held while stages ran.
+    """
 
     node: str
     total: Decimal
     start_up: Decimal
     idle: Decimal
     drain: Decimal
+    gpu_idle: Decimal = Decimal(0)
+
+    @property
+    def overhead(self) -> Decimal:
+        """All that no attempt bears."""
+        return self.start_up + self.idle + self.gpu_idle + self.drain
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +101,8 @@ class Costs:
 
     @property
     def overhead(self) -> Decimal:
-        """Start-up, idle and drain of all nodes."""
-        return sum((node.start_up + node.idle + node.drain for node in self.nodes), Decimal(0))
+        """Start-up, idle time and drain of all nodes."""
+        return sum((node.overhead for node in self.nodes), Decimal(0))
 
     @property
     def useful(self) -> Decimal:
@@ -120,12 +139,25 @@ class Costs:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """One stage on one node, in seconds since the node came up."""
+    """One stage on one node, in seconds since the node came up.
+
+    Attributes
+    ----------
+    cores : float
+        That it kept busy, on average.
+    gpus : float
+        That it held, on average.
+    known : bool
+        Whether there is a record of these.
+    """
 
     begin: float
     end: float
     attempt: int
     name: str
+    cores: float
+    gpus: float
+    known: bool
 
 
 def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, now: datetime) -> Costs:
@@ -185,18 +217,22 @@ def _lives_of_others(attempts: Sequence[Attempt], nodes: Sequence[Node], now: da
 
 def _node_cost(node: Node, stages: Sequence[_Stage], seconds: list[defaultdict[str, float]], price: Price) -> NodeCost:
     """What this life of a node cost; its stages' shares of the seconds are added to `seconds`."""
-    lifetime = _lifetime(node)
+    lifetime, parts = _lifetime(node), parts_of(price)
     edges = sorted({edge for stage in stages for edge in (stage.begin, stage.end)})
     starting: defaultdict[float, list[_Stage]] = defaultdict(list)
     for stage in stages:
         starting[stage.begin].append(stage)
     running: list[_Stage] = []
-    idle = 0.0
+    idle = gpu_idle = 0.0
     for begin, end in pairwise(edges):
         running = [stage for stage in running if stage.end > begin] + starting[begin]
-        for stage in running:
-            seconds[stage.attempt][stage.name] += (end - begin) / len(running)
-        idle += 0.0 if running else end - begin
+        if not running:
+            idle += end - begin
+            continue
+        shares, unheld = _shares(running, parts)
+        for stage, share in zip(running, shares, strict=True):
+            seconds[stage.attempt][stage.name] += (end - begin) * share
+        gpu_idle += (end - begin) * unheld
     first, last = (edges[0], edges[-1]) if edges else (lifetime, lifetime)
     return NodeCost(
         node=node.node,
@@ -204,20 +240,45 @@ def _node_cost(node: Node, stages: Sequence[_Stage], seconds: list[defaultdict[s
         start_up=_usd(first, price),
         idle=_usd(idle, price),
         drain=_usd(lifetime - last, price),
+        gpu_idle=_usd(gpu_idle, price),
     )
+
+
+def _shares(running: Sequence[_Stage], parts: Parts) -> tuple[list[float], float]:
+    """Each stage's share of a second of the node, and the share of GPUs that nobody held; together 1."""
+    known = [stage for stage in running if stage.known]
+    unknown = len(running) - len(known)
+    held, busy = sum(stage.gpus for stage in known), sum(stage.cores for stage in known)
+    free = max(0.0, parts.gpus - held)
+    a_gpu = parts.gpu / max(parts.gpus, held) if parts.gpus else 0.0
+    # Of whom nothing is known is taken to keep as many cores busy as the others do.
+    typical = busy / len(known) if busy else 1.0
+    cores = [stage.cores if stage.known and busy else typical for stage in running]
+    shares = [
+        a_gpu * (stage.gpus if stage.known else free / unknown)
+        + parts.cores * kept / sum(cores)
+        + parts.memory / len(running)
+        for stage, kept in zip(running, cores, strict=True)
+    ]
+    return shares, 0.0 if unknown else a_gpu * free
 
 
 def _stages_on(node: Node, attempts: Iterable[tuple[int, Attempt]], now: datetime) -> Iterator[_Stage]:
     """Stages that ran on a node while it lived; none that took no time."""
     up, lifetime = node.up.timestamp(), _lifetime(node)
     for i, attempt in attempts:
-        spans = [(c.stage, c.started, c.started + c.wall_s) for c in attempt.consumption]
-        if not spans:
-            spans = [(UNKNOWN_STAGE, attempt.started.timestamp(), (attempt.ended or now).timestamp())]
-        for name, started, ended in spans:
+        spans = [
+            (c.stage, c.started, c.started + c.wall_s, max(0.0, c.cpu_s), max(0.0, c.gpu_s))
+            for c in attempt.consumption
+        ]
+        known = bool(spans)
+        if not known:
+            spans = [(UNKNOWN_STAGE, attempt.started.timestamp(), (attempt.ended or now).timestamp(), 0.0, 0.0)]
+        for name, started, ended, cpu_s, gpu_s in spans:
             begin, end = max(0.0, started - up), min(lifetime, ended - up)
             if begin < end:
-                yield _Stage(begin, end, i, name)
+                wall_s = ended - started
+                yield _Stage(begin, end, i, name, cpu_s / wall_s, gpu_s / wall_s, known)
 
 
 def _usd(seconds: float, price: Price) -> Decimal:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from datetime import date
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from statistics import quantiles
 from typing import Annotated, Any
 
 import typer
@@ -19,25 +17,16 @@ from typer.core import TyperGroup
 from ...enrich.atomic import write_text
 from ...runners.cli import EXIT_INCOMPLETE
 from ..ledgers.sqlite import SqliteLedger
-from ..planning.plan import PUBLISHED_USD_PER_SERIES
-from ..price import Price, all_prices, price_of
+from ..price import known_table, price_of
+from ..rates import CHARGES
 from ..run_folder import RunFolder
-from .bill import Bill, BillLine, BillSum, bill_of, node_usd_by_day, to_csv, to_parquet
+from .account import Asked, account_of
+from .bill_files import to_csv, to_parquet
+from .billing import node_usd_by_day
 from .cost_page import cost_page
+from .cost_text import print_account, to_json
 from .reconcile import Reconciliation, Variance, read_billing
 from .reconcile import reconcile as reconciliation_of
-
-DIMENSIONS: dict[str, Callable[[BillLine], str]] = {
-    "purpose": lambda line: line.purpose,
-    "model": lambda line: line.model or "no model",
-    "stage": lambda line: line.stage,
-    "node": lambda line: f"{line.node} ({line.machine})",
-    "day": lambda line: line.day.isoformat(),
-}
-"""What dollars are summed by: name, and from a line to its value."""
-
-MOST_ELSEWHERE = 8
-"""Other machines that a terminal shows."""
 
 PIPE_WIDTH = 120
 TOLERANCE = Decimal("0.05")
@@ -73,25 +62,39 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
     region: Region = "",
     market: Market = "",
     prices: PriceFile = None,
+    plan: Annotated[Path | None, typer.Option(help="Hold it against this plan, of `voxfleet plan --json`.")] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Table of scores (parquet, CSV): series, model, metric, value.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Which of these scores.")] = "dice",
+    charge: Annotated[list[str] | None, typer.Option(help=f"Price this too: {', '.join(CHARGES)}.")] = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every line of the bill as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write every line as parquet.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run cost by purpose, model, stage, node and day, and what it would have cost elsewhere."""
-    bill, _ = _bill(run, region, market, prices)
-    known = all_prices(prices)
+    """Show what a run cost: by purpose, charge, model, stage, node, region, day and series.
+
+    Beside it stand the plan that was made of it (`--plan`, or plan.json in the run's folder), the
+    published cost of a series, what other machines would have cost, and Dice per dollar (`--scores`).
+    """
+    unknown = [kind for kind in charge or [] if kind not in CHARGES]
+    if unknown:
+        raise typer.BadParameter(f"--charge {unknown[0]}: there are {', '.join(CHARGES)}")
+    asked = Asked(region, market, prices, plan, scores, metric, tuple(charge or ()))
+    folder = RunFolder(run).must_exist()
+    account = account_of(SqliteLedger(folder.ledger), folder, known_table(prices), asked, datetime.now(UTC).date())
     if csv is not None:
-        to_csv(bill, csv)
+        to_csv(account.bill, csv)
     if parquet is not None:
-        to_parquet(bill, parquet)
+        to_parquet(account.bill, parquet)
     if html is not None:
-        write_text(html, cost_page(bill, known, {name: bill.by(key) for name, key in DIMENSIONS.items()}))
+        write_text(html, cost_page(account))
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if as_json:
-        console.print_json(to_json(bill, known))
+        console.print_json(to_json(account))
         return
-    _print_bill(console, bill, known)
+    print_account(console, account)
     for path in (csv, parquet, html):
         if path is not None:
             console.print(f"written: {path}")
@@ -110,8 +113,11 @@ def reconcile(
 
     Exit code 3: machines were billed more than 5 % off what was reckoned, or not at all.
     """
-    bill, days = _bill(run, region, market, prices)
-    found = reconciliation_of(bill.run, read_billing(billing), days)
+    folder = RunFolder(run).must_exist()
+    ledger = SqliteLedger(folder.ledger)
+    asked = ledger.run()
+    price = price_of(asked.machine, region or asked.region, market or asked.market, prices)
+    found = reconciliation_of(asked.name, read_billing(billing), node_usd_by_day(ledger.nodes(), price))
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if as_json:
         console.print_json(_reconciliation_json(found))
@@ -119,87 +125,6 @@ def reconcile(
         _print_reconciliation(console, found)
     if found.total.relative is None or abs(found.total.relative) > TOLERANCE:
         raise typer.Exit(EXIT_INCOMPLETE)
-
-
-def _bill(run: str, region: str, market: str, prices: Path | None) -> tuple[Bill, dict[date, Decimal]]:
-    folder = RunFolder(run).must_exist()
-    ledger = SqliteLedger(folder.ledger)
-    asked = ledger.run()
-    price = price_of(asked.machine, region or asked.region, market or asked.market, prices)
-    return bill_of(ledger, price), node_usd_by_day(ledger.nodes(), price)
-
-
-def _print_bill(console: Console, bill: Bill, known: tuple[Price, ...]) -> None:
-    price = bill.price
-    each = "" if bill.per_series is None else f", {bill.per_series * 100:.5f} cents each"
-    console.print(f"[bold]{bill.run}[/bold]  ${bill.total:.6f} for {bill.completed} completed series{each}")
-    published = f"{PUBLISHED_USD_PER_SERIES * 100:.2f} cents"
-    console.print(f"published for comparison: {published} (TotalSegmentator, 28 features and SR, all of NLST)")
-    console.print(
-        f"at ${price.usd_per_hour}/h for {price.machine} {price.equivalent_of} {price.region} {price.market}, "
-        f"{price.dated}, {price.source}"
-    )
-    console.print(f"price x lifetime less the sum of all lines: {bill.identity_error:.1e} of it")
-    for name, key in DIMENSIONS.items():
-        console.print(_table(name, bill.by(key), bill.total))
-    spent = [float(usd) * 100 for usd in bill.of_series().values()]
-    if len(spent) > 1:
-        cuts = quantiles(spent, n=20, method="inclusive")
-        console.print(f"direct cents of a series: median {cuts[9]:.5f}, 5 % {cuts[0]:.5f}, 95 % {cuts[18]:.5f}")
-    table = Table("the same seconds on", "US$/h", "US$")
-    for other in bill.elsewhere(known)[:MOST_ELSEWHERE]:
-        name = f"{other.price.machine} {other.price.region} {other.price.market}"
-        table.add_row(name, f"{other.price.usd_per_hour:.4f}", f"{other.usd:.6f}")
-    console.print(table)
-    console.print(f"- {elsewhere_text(bill)}")
-
-
-def elsewhere_text(bill: Bill) -> str:
-    """What the figures for other machines assume."""
-    if bill.gpu_share > 0:
-        return "other machines are assumed to take the same seconds; GPU seconds scaled only between T4, L4 and A100"
-    return "other machines are assumed to take the same seconds: true for cores of the same speed, and not measured"
-
-
-def _table(name: str, sums: tuple[BillSum, ...], total: Decimal) -> Table:
-    table = Table(name, "series", "useful", "wasted", "other", "US$", "share")
-    for row in sums:
-        share = f"{row.usd / total:.1%}" if total else ""
-        amounts = (f"{usd:.6f}" for usd in (row.useful, row.wasted, row.other, row.usd))
-        table.add_row(row.name, str(row.series), *amounts, share)
-    return table
-
-
-def to_json(bill: Bill, known: tuple[Price, ...]) -> str:
-    """The bill's sums as one JSON document; amounts as strings with all their digits."""
-    document = {
-        "run": bill.run,
-        "usd": str(bill.total),
-        "completed": bill.completed,
-        "usd_per_series": None if bill.per_series is None else str(bill.per_series),
-        "published_usd_per_series": str(PUBLISHED_USD_PER_SERIES),
-        "identity_error": str(bill.identity_error),
-        "usd_per_hour": str(bill.price.usd_per_hour),
-        "price_source": bill.price.source,
-        "price_dated": bill.price.dated.isoformat(),
-        **{f"by_{name}": [_sum_record(row) for row in bill.by(key)] for name, key in DIMENSIONS.items()},
-        "elsewhere": [
-            {
-                "machine": each.price.machine,
-                "region": each.price.region,
-                "market": each.price.market,
-                "usd": str(each.usd),
-            }
-            for each in bill.elsewhere(known)
-        ],
-        "elsewhere_assumes": elsewhere_text(bill),
-    }
-    return json.dumps(document, indent=2)
-
-
-def _sum_record(row: BillSum) -> dict[str, object]:
-    amounts = {name: str(getattr(row, name)) for name in ("useful", "wasted", "other", "usd")}
-    return {"name": row.name, "series": row.series, **amounts}
 
 
 def _print_reconciliation(console: Console, found: Reconciliation) -> None:

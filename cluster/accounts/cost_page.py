@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
 from ...runners.page import BAR_WIDTH, bar, render
 from ..planning.plan import PUBLISHED_USD_PER_SERIES
-from ..price import Price
-from .bill import Bill, BillSum
+from .account import Account
+from .planned import Planned
 
 BINS = 24
 """Bars of the histogram."""
@@ -17,7 +16,23 @@ BINS = 24
 MOST_ROWS = 200
 """Rows of a table on the page."""
 
+MOST_SERIES = 50
+"""Series on the page: the dearest; all of them are in the CSV and parquet files."""
+
 MOST_ELSEWHERE = 20
+PLOT_LEFT, PLOT_WIDTH = 150.0, 700.0
+"""Of the picture of plan and actual, in its own coordinates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One planned figure in the picture's coordinates."""
+
+    row: Planned
+    low: float
+    middle: float
+    high: float
+    actual: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +46,38 @@ class Bin:
     title: str
 
 
-def cost_page(bill: Bill, known: Iterable[Price], tables: Mapping[str, Sequence[BillSum]]) -> str:
-    """One self-contained HTML document.
-
-    Parameters
-    ----------
-    tables : mapping of str to sequence of BillSum
-        Dimension (``purpose``, ``model``, ...) and the sums by it.
-    """
+def cost_page(account: Account) -> str:
+    """One self-contained HTML document."""
+    bill = account.bill
     cents = sorted(float(usd) * 100 for usd in bill.of_series().values())
     return render(
         "cost.html",
+        account=account,
         bill=bill,
         total=bill.total,
         published=float(PUBLISHED_USD_PER_SERIES) * 100,
         cents=None if bill.per_series is None else float(bill.per_series) * 100,
         error=f"{bill.identity_error:.1e}",
-        shares={name: bar((row.name, float(row.usd)) for row in rows) for name, rows in tables.items()},
-        tables={name: rows[:MOST_ROWS] for name, rows in tables.items()},
+        shares={name: bar((row.name, float(row.usd)) for row in rows) for name, rows in account.tables},
+        tables={name: rows[:MOST_ROWS] for name, rows in account.tables},
         share=lambda usd: float(usd / bill.total * 100) if bill.total else 0.0,
         bins=_histogram(cents),
         ends=(f"{cents[0]:.4g}", f"{cents[-1]:.4g}") if cents else ("", ""),
-        elsewhere=bill.elsewhere(known)[:MOST_ELSEWHERE],
-        nothing=Decimal(0),
+        intervals=[_interval(row) for row in account.plan.figures] if account.plan else [],
+        series=account.series[:MOST_SERIES],
+        elsewhere=account.elsewhere[:MOST_ELSEWHERE],
+    )
+
+
+def _interval(row: Planned) -> Interval:
+    """A planned figure as a picture: from nothing to a little more than the most of it."""
+    scale = PLOT_WIDTH / (max(row.high, row.actual, 1e-300) * 1.08)
+    return Interval(
+        row,
+        low=round(PLOT_LEFT + row.low * scale, 1),
+        middle=round(PLOT_LEFT + row.middle * scale, 1),
+        high=round(PLOT_LEFT + row.high * scale, 1),
+        actual=round(PLOT_LEFT + row.actual * scale, 1),
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
-from voxfleet.cluster.accounts.bill import bill_of, node_usd_by_day
+from voxfleet.cluster.accounts.billing import bill_of, node_usd_by_day
 from voxfleet.cluster.accounts.cost_command import cost
 from voxfleet.cluster.ledger import Node, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
@@ -55,14 +55,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ledger.create_run(Run("run", "dir:/s", "dir:/t", ("a 1.0", "b 1.0"), {}, "0", "toy", datetime.now(UTC)))
     items = [workitem(1, "a"), workitem(2, "a"), workitem(3, "b")]
     ledger.add(items)
-    ledger.node_up("n", "toy")
+    ledger.node_up("n", "toy", "o")
     for lease in ledger.lease("o", 3):
         ledger.start(lease, "n")
         time.sleep(0.005)
         began = datetime.now(UTC).timestamp()
         time.sleep(0.005)
         ledger.finish(lease, outcome(lease.workitem, began, 0.001, lease.workitem.model == "b"), "n")
-    ledger.node_down("n")
+    ledger.node_down("n", "o")
     ledger.close()
     return folder
 

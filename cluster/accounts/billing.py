@@ -1,0 +1,133 @@
+"""Billing: from a run's ledger and prices to its bill."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+from ..ledger import Attempt, AttemptClass, Item, Ledger, Node
+from ..price import Charge, Price
+from .bill import MACHINE, OVERHEAD, Bill, BillLine
+from .cost import Costs, cost_of
+from .traffic import Charged, Use, amounts_of, prices_of, uses_of
+
+
+def bill_of(ledger: Ledger, price: Price, charges: Sequence[Charge] = (), charged: Charged | None = None) -> Bill:
+    """The bill of a run as of now, every node at `price`, and all that is charged beside."""
+    read = _Read(ledger, price)
+    charged = charged or Charged(frozenset())
+    prices = prices_of(charges, charged.kinds, price)
+    stored = ledger.stored()
+    uses = uses_of(read.attempts, read.items, stored, charged, prices)
+    used = [each for attempt in read.attempts for each in attempt.consumption]
+    wall_s = sum(each.wall_s for each in used)
+    lines = (*_lines(read), *_traffic_lines(read, uses), *_overheads(read))
+    return Bill(
+        run=ledger.run().name,
+        price=price,
+        lines=lines,
+        node_usd=read.costs.total,
+        traffic=amounts_of(read.attempts, read.items, stored, charged, prices),
+        completed=len({line.series_instance_uid for line in lines if line.outcome == AttemptClass.COMPLETED.value}),
+        hours=_hours(read.nodes),
+        most_nodes=_most_at_once(read.nodes),
+        gpu_share=min(1.0, sum(each.gpu_s for each in used) / wall_s) if wall_s else 0.0,
+    )
+
+
+class _Read:
+    """What a bill is made of, as of one moment."""
+
+    def __init__(self, ledger: Ledger, price: Price) -> None:
+        self.now, self.price = ledger.now(), price
+        self.attempts: Sequence[Attempt] = ledger.attempts()
+        self.nodes: Sequence[Node] = ledger.nodes()
+        self.items: Sequence[Item] = ledger.items()
+        self.costs: Costs = cost_of(self.attempts, self.nodes, price, self.now)
+        self.machines = {node.node: node.machine for node in self.nodes}
+        self.workitems = {item.workitem.key: item.workitem for item in self.items}
+
+    def line(self, attempt: Attempt, outcome: str, stage: str, charge: str, usd: Decimal) -> BillLine:
+        """One line that an attempt bears."""
+        work = self.workitems[attempt.key]
+        return BillLine(
+            node=attempt.node,
+            machine=self.machines.get(attempt.node, self.price.machine),
+            region=self.price.region,
+            day=attempt.started.astimezone(UTC).date(),
+            series_instance_uid=work.series_instance_uid,
+            model=f"{work.model} {work.model_version}",
+            attempt=attempt.fence,
+            outcome=outcome,
+            stage=stage,
+            charge=charge,
+            usd=usd,
+            loaded_usd=usd * self.costs.loading if charge == MACHINE else usd,
+        )
+
+
+def node_usd_by_day(nodes: Sequence[Node], price: Price) -> dict[date, Decimal]:
+    """What nodes cost on each day of UTC: a life that goes over midnight is cut there."""
+    days: defaultdict[date, Decimal] = defaultdict(Decimal)
+    for node in nodes:
+        begin, end = node.up.astimezone(UTC), (node.down or node.last_seen).astimezone(UTC)
+        while begin < end:
+            midnight = datetime.combine(begin.date() + timedelta(days=1), time(), UTC)
+            until = min(midnight, end)
+            days[begin.date()] += Decimal(repr((until - begin).total_seconds())) * price.usd_per_s
+            begin = until
+    return dict(sorted(days.items()))
+
+
+def _lines(read: _Read) -> Iterator[BillLine]:
+    for attempt, share in zip(read.attempts, read.costs.attempts, strict=True):
+        for stage, usd in share.stages:
+            yield read.line(attempt, share.outcome, stage, MACHINE, usd)
+
+
+def _traffic_lines(read: _Read, uses: Iterable[Use]) -> Iterator[BillLine]:
+    """Lines of what has a price; an attempt that is in flight has moved nothing that is known of."""
+    tries = {(attempt.key, attempt.fence): attempt for attempt in read.attempts}
+    outcomes = {(share.key, share.fence): share.outcome for share in read.costs.attempts}
+    for use in uses:
+        if use.usd:
+            of = (use.key, use.fence)
+            yield read.line(tries[of], outcomes[of], use.stage, use.kind, use.usd)
+
+
+def _overheads(read: _Read) -> Iterator[BillLine]:
+    """Lines of start-up, idle time and drain; none for a part that cost nothing."""
+    for number, cost in enumerate(read.costs.nodes):
+        life = read.nodes[number] if number < len(read.nodes) else None
+        day = (life.up if life else read.now).astimezone(UTC).date()
+        machine, region = life.machine if life else read.price.machine, read.price.region
+        parts = (
+            ("start-up", cost.start_up),
+            ("idle", cost.idle),
+            ("gpu idle", cost.gpu_idle),
+            ("drain", cost.drain),
+        )
+        for stage, usd in parts:
+            if usd:
+                yield BillLine(
+                    cost.node, machine, region, day, "", "", 0, OVERHEAD, stage, MACHINE, usd, loaded_usd=Decimal(0)
+                )
+
+
+def _hours(nodes: Sequence[Node]) -> float:
+    if not nodes:
+        return 0.0
+    ends = [node.down or node.last_seen for node in nodes]
+    return max(0.0, (max(ends) - min(node.up for node in nodes)).total_seconds() / 3600)
+
+
+def _most_at_once(nodes: Sequence[Node]) -> int:
+    """How many nodes were up at once; one that goes as another comes makes way for it."""
+    changes = [(node.up, 1) for node in nodes] + [(node.down or node.last_seen, -1) for node in nodes]
+    up = most = 0
+    for _, change in sorted(changes):
+        up += change
+        most = max(most, up)
+    return most

@@ -1,0 +1,170 @@
+"""What a run cost, on a terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from statistics import quantiles
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from ..planning.plan import PUBLISHED_USD_PER_SERIES
+from ..rates import CHARGES
+from .account import Account
+from .bill import Bill, BillSum
+from .planned import PlanCheck, Planned
+from .scores import ScorePerDollar
+
+MOST_ELSEWHERE = 8
+"""Other machines that a terminal shows."""
+
+MOST_SERIES = 5
+"""Series that a terminal shows: the dearest."""
+
+
+def print_account(console: Console, account: Account) -> None:
+    """Print it for people."""
+    bill = account.bill
+    each = "" if bill.per_series is None else f", {bill.per_series * 100:.5f} cents each"
+    console.print(f"[bold]{bill.run}[/bold]  ${bill.total:.6f} for {bill.completed} completed series{each}")
+    published = f"{PUBLISHED_USD_PER_SERIES * 100:.2f} cents"
+    console.print(f"published for comparison: {published} (TotalSegmentator, 28 features and SR, all of NLST)")
+    for line in _prices(bill):
+        console.print(line)
+    console.print(f"prices x (lifetimes, bytes, requests) less the sum of all lines: {bill.identity_error:.1e} of it")
+    if account.plan is not None:
+        console.print(_plan_table(account.plan))
+    for name, sums in account.tables:
+        console.print(_table(name, sums, bill))
+    _print_series(console, account)
+    for row in account.scores:
+        console.print(_score(row))
+    table = Table(*(Column(title, no_wrap=True) for title in ("the same seconds on", "US$/h", "US$")))
+    for other in account.elsewhere[:MOST_ELSEWHERE]:
+        table.add_row(other.price.where, f"{other.price.usd_per_hour:.4f}", f"{other.usd:.6f}")
+    console.print(table)
+    for text in account.assumptions:
+        console.print(f"- {text}")
+    for text in account.warnings:
+        console.print(f"[yellow]warning[/yellow] {text}")
+
+
+def to_json(account: Account) -> str:
+    """The account as one JSON document; amounts as strings with all their digits."""
+    bill = account.bill
+    document = {
+        "run": bill.run,
+        "usd": str(bill.total),
+        "completed": bill.completed,
+        "usd_per_series": None if bill.per_series is None else str(bill.per_series),
+        "published_usd_per_series": str(PUBLISHED_USD_PER_SERIES),
+        "identity_error": str(bill.identity_error),
+        "hours": bill.hours,
+        "most_nodes": bill.most_nodes,
+        "usd_per_hour": str(bill.price.usd_per_hour),
+        "price_source": bill.price.source,
+        "price_dated": bill.price.dated.isoformat(),
+        "charges": [
+            {
+                "kind": kind,
+                "amount": str(bill.traffic.amount[kind]),
+                "unit": charge.unit,
+                "usd_per_unit": str(charge.usd),
+                "source": charge.source,
+                "dated": charge.dated.isoformat(),
+            }
+            for kind, charge in bill.traffic.charges.items()
+        ],
+        "plan": account.plan and _plan_record(account.plan),
+        **{f"by_{name}": [_record(row) for row in sums] for name, sums in account.tables},
+        "by_series": [_record(row) for row in account.series],
+        "scores": [
+            {
+                "model": row.model,
+                "metric": row.metric,
+                "series": row.series,
+                "mean": row.mean,
+                "usd_per_series": str(row.usd_per_series),
+            }
+            for row in account.scores
+        ],
+        "elsewhere": [
+            {
+                "machine": each.price.machine,
+                "region": each.price.region,
+                "market": each.price.market,
+                "usd": str(each.usd),
+            }
+            for each in account.elsewhere
+        ],
+        "assumptions": account.assumptions,
+        "warnings": account.warnings,
+    }
+    return json.dumps(document, indent=2)
+
+
+def _prices(bill: Bill) -> list[str]:
+    price = bill.price
+    where = " ".join(part for part in (price.equivalent_of, price.region, price.market) if part)
+    lines = [f"at ${price.usd_per_hour}/h for {price.machine} {where}, {price.dated}, {price.source}"]
+    for kind, charge in bill.traffic.charges.items():
+        amount = bill.traffic.amount[kind]
+        lines.append(f"{kind}: {amount:.4g} {CHARGES[kind]} at ${charge.usd}, {charge.dated}, {charge.source}")
+    return lines
+
+
+def _table(name: str, sums: tuple[BillSum, ...], bill: Bill) -> Table:
+    table = Table(*(Column(title, no_wrap=True) for title in (name, "series", "useful", "wasted", "other", "US$")))
+    table.add_column("fully loaded", no_wrap=True)
+    table.add_column("share", no_wrap=True)
+    for row in sums:
+        share = f"{row.usd / bill.total:.1%}" if bill.total else ""
+        amounts = (f"{usd:.6f}" for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
+        table.add_row(row.name, str(row.series), *amounts, share)
+    return table
+
+
+def _print_series(console: Console, account: Account) -> None:
+    spent = [float(usd) * 100 for usd in account.bill.of_series().values()]
+    if len(spent) > 1:
+        cuts = quantiles(spent, n=20, method="inclusive")
+        console.print(f"direct cents of a series: median {cuts[9]:.5f}, 5 % {cuts[0]:.5f}, 95 % {cuts[18]:.5f}")
+    for row in account.series[:MOST_SERIES]:
+        console.print(f"{row.usd * 100:10.5f} cents, {row.loaded * 100:.5f} fully loaded  {row.name}")
+
+
+def _plan_table(plan: PlanCheck) -> Table:
+    title = f"plan of {plan.series} series on {plan.option}"
+    table = Table(*(Column(name, no_wrap=True) for name in (title, "planned", "95 %", "actual", "off", "")))
+    for row in plan.figures:
+        off = "" if row.relative is None else f"{row.relative:+.1%}"
+        inside = "inside" if row.inside else "[yellow]outside[/yellow]"
+        table.add_row(
+            row.what, f"{row.middle:.4g}", f"{row.low:.4g} - {row.high:.4g}", f"{row.actual:.4g}", off, inside
+        )
+    return table
+
+
+def _score(row: ScorePerDollar) -> str:
+    worth = f"{row.usd_per_series * 100:.5f} cents each: {row.per_dollar:.4g} a dollar"
+    return f"{row.model}: mean {row.metric} {row.mean:.4f} on {row.series} series at {worth}"
+
+
+def _plan_record(plan: PlanCheck) -> dict[str, object]:
+    return {"option": plan.option, "series": plan.series, "figures": [_planned(row) for row in plan.figures]}
+
+
+def _planned(row: Planned) -> dict[str, object]:
+    return {
+        "what": row.what,
+        "low": row.low,
+        "middle": row.middle,
+        "high": row.high,
+        "actual": row.actual,
+        "inside": row.inside,
+    }
+
+
+def _record(row: BillSum) -> dict[str, object]:
+    amounts = {name: str(getattr(row, name)) for name in ("useful", "wasted", "other", "usd", "loaded")}
+    return {"name": row.name, "series": row.series, **amounts}
