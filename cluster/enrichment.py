@@ -22,7 +22,7 @@ from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
 from .governor import Governor
 from .ledger import Ledger, NoSuchRun, Run
-from .local_cell import run_locally
+from .local_cell import retake, run_locally
 from .price import Price
 from .run_folder import RunFolder
 
@@ -103,6 +103,11 @@ class Plan:
             budget_usd=self.budget_usd,
         )
 
+    @property
+    def owner(self) -> str:
+        """Name of this run's driver on this machine: the folder's lock sees to it that there is one."""
+        return f"{node_name()}:{self.folder.path}"
+
     def pipeline(self) -> PipelineSettings:
         """How each node of the run works."""
         models = references(self.wishes)
@@ -174,17 +179,18 @@ def check_executor(name: str) -> None:
 
 def _perform_here(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
     settings = plan.pipeline()
-    node = settings.stages.node
-    ledger.node_up(node, plan.price.machine)
+    node, owner = settings.stages.node, plan.owner
+    retake(ledger, owner)
+    ledger.node_up(node, plan.price.machine, owner)
     pipeline = NodePipeline(settings)
     try:
-        run_locally(ledger, pipeline, node, may_lease=governor.may_lease, observe=observe)
+        run_locally(ledger, pipeline, node, owner, may_lease=governor.may_lease, observe=observe)
     except BaseException:
         pipeline.abort()
         raise
     finally:
         pipeline.close()
-        ledger.node_down(node)
+        ledger.node_down(node, owner)
 
 
 def _perform_on_ray(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:

@@ -346,12 +346,12 @@ class Ledger(Protocol):
         """How many workitems stand where."""
         ...
 
-    def node_up(self, node: str, machine: str) -> None:
-        """Note that a node begins to cost money, now; a life of it that never ended ends when last seen."""
+    def node_up(self, node: str, machine: str, owner: str) -> None:
+        """Note that a node of `owner` begins to cost money, now; a life of it that never ended ends when last seen."""
         ...
 
-    def node_down(self, node: str) -> None:
-        """Note that a node's cost ends, now."""
+    def node_down(self, node: str, owner: str) -> None:
+        """Note that the cost of a node of `owner` ends, now."""
         ...
 
     def nodes(self) -> tuple[Node, ...]:

@@ -182,7 +182,7 @@ class _Cell:
         """Note that a node costs money, unless that is known."""
         if node not in self._nodes:
             self._nodes.add(node)
-            self._ledger.node_up(node, self._settings.machine)
+            self._ledger.node_up(node, self._settings.machine, self._owner)
 
     def work(self, stop: Stop) -> None:
         """Loop until the dispatch is done."""
@@ -217,9 +217,9 @@ class _Cell:
             for handle in self._agents.values():
                 ray.kill(handle.actor)
         finally:
-            self._ledger.release(self._owner, "the cell ended")
             for node in self._nodes:
-                self._ledger.node_down(node)
+                self._ledger.node_down(node, self._owner)
+            self._ledger.release(self._owner, "the cell ended")
 
     def _collect(self, stop: Stop) -> None:
         """Wait for calls to end, and feed what they gave."""
@@ -277,7 +277,7 @@ class _Cell:
         """End the lives of nodes that Ray has taken for dead."""
         alive = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
         for node in self._nodes - alive:
-            self._ledger.node_down(node)
+            self._ledger.node_down(node, self._owner)
         self._nodes &= alive
 
     def _drain(self, reason: str) -> None:

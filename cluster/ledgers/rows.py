@@ -19,7 +19,8 @@ _CONSUMPTION = ("stage", "started", "wall_s", "cpu_s", "gpu_s", "peak_bytes", "b
 
 def last_seen(now: str) -> str:
     """SQL for when a row of `node` last gave a sign of life, with the database's SQL for the time."""
-    return f"""coalesce(down, CASE WHEN EXISTS (SELECT 1 FROM owner WHERE lease_until > {now}) THEN {now}
+    return f"""coalesce(down,
+        CASE WHEN EXISTS (SELECT 1 FROM owner WHERE owner.owner = node.owner AND lease_until > {now}) THEN {now}
         ELSE coalesce((SELECT max(coalesce(ended, started)) FROM attempt
             WHERE attempt.node = node.node AND started >= node.up), up) END)"""  # noqa: S608
 

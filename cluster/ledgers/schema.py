@@ -124,7 +124,14 @@ _VERSION_1: Final = (
     ) {table}""",
 )
 
-_MIGRATIONS: Final = (_VERSION_1,)
+# Drivers on many machines: a node's life hangs on its own driver's, and one machine may have several.
+_VERSION_2: Final = (
+    "ALTER TABLE node ADD COLUMN owner TEXT NOT NULL DEFAULT ''",
+    "DROP INDEX node_alive",
+    "CREATE UNIQUE INDEX node_alive ON node (node, owner) WHERE down IS NULL",
+)
+
+_MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)

@@ -184,19 +184,22 @@ class SqlLedger:
         with self._write(durable=False) as steps:
             steps.note(level, kind, detail)
 
-    def node_up(self, node: str, machine: str) -> None:
+    def node_up(self, node: str, machine: str, owner: str) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.end_lives(owner, node)
+            steps.sql.execute(
+                f"INSERT INTO node (node, machine, up, owner) VALUES (?, ?, {self._now}, ?)",  # noqa: S608
+                (node, machine, owner),
+            )
+
+    def node_down(self, node: str, owner: str) -> None:
         """See Ledger."""
         with self._write(durable=True) as steps:
             steps.sql.execute(
-                f"UPDATE node SET down = {rows.last_seen(self._now)} WHERE node = ? AND down IS NULL",  # noqa: S608
-                (node,),
+                f"UPDATE node SET down = {self._now} WHERE node = ? AND owner = ? AND down IS NULL",  # noqa: S608
+                (node, owner),
             )
-            steps.sql.execute(f"INSERT INTO node (node, machine, up) VALUES (?, ?, {self._now})", (node, machine))  # noqa: S608
-
-    def node_down(self, node: str) -> None:
-        """See Ledger."""
-        with self._write(durable=True) as steps:
-            steps.sql.execute(f"UPDATE node SET down = {self._now} WHERE node = ? AND down IS NULL", (node,))  # noqa: S608
 
     def nodes(self) -> tuple[Node, ...]:
         """See Ledger."""

@@ -14,6 +14,7 @@ from ...runners.workitem import Failure, State
 from ..ledger import AttemptClass, Lease, state_after
 from .database import Dialect, Transaction
 from .records import consumption_rows, failure_to_json, workitem_from_json
+from .rows import last_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Steps:
         for owner, items in held:
             for key, fence in items:
                 self.lose(key, fence, f"no heartbeat from {owner}", "")
+            self.end_lives(owner)
             self.forget(owner)
             if items:
                 self.note("warning", "owner_silent", f"{owner}: {len(items)} workitems taken back")
@@ -91,6 +93,14 @@ class Steps:
     def forget(self, owner: str) -> None:
         """Let an owner be no more."""
         self.sql.execute("DELETE FROM owner WHERE owner = ?", (owner,))
+
+    def end_lives(self, owner: str, node: str | None = None) -> None:
+        """End the open lives of an owner's nodes, or of one of them, when last seen."""
+        which, parameters = ("", (owner,)) if node is None else ("AND node = ?", (owner, node))
+        self.sql.execute(
+            f"UPDATE node SET down = {last_seen(self.words.now)} WHERE owner = ? AND down IS NULL {which}",  # noqa: S608
+            parameters,
+        )
 
     def give_back(self, key: str, fence: int) -> None:
         """Put a held item back to SCHEDULED as if this attempt had not been; its fence stays used."""

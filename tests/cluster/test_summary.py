@@ -43,7 +43,7 @@ def ledger(tmp_path: Path) -> SqliteLedger:
     ledger.create_run(Run("r", "dir:a", "dir:b", ("ct-threshold 1.0",), {}, "0.1.0", "m", datetime.now(UTC)))
     ledger.add([*(workitem(n) for n in range(5)), workitem(5, "covid-opacity-hu")])
     ledger.refuse("a/report.pdf", "NOT_DICOM", "no DICM at byte 128")
-    ledger.node_up("n", "m")
+    ledger.node_up("n", "m", "o")
     began = time.time()
     for failure in (
         None,
@@ -57,7 +57,7 @@ def ledger(tmp_path: Path) -> SqliteLedger:
         time.sleep(0.02)
         ledger.finish(lease, outcome(lease, failure, time.time() - 0.02, 0.02), "n")
     assert time.time() - began < 60
-    ledger.node_down("n")
+    ledger.node_down("n", "o")
     return ledger
 
 

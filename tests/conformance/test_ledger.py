@@ -379,10 +379,10 @@ class TestNodes:
 
     def test_lives(self, ledger: Ledger) -> None:
         """A node lives from up to down; one that never ended ends when it comes up again."""
-        ledger.node_up("n1", "g4dn.xlarge")
-        ledger.node_down("n1")
-        ledger.node_up("n1", "g4dn.xlarge")
-        ledger.node_up("n1", "g4dn.xlarge")
+        ledger.node_up("n1", "g4dn.xlarge", OWNER)
+        ledger.node_down("n1", OWNER)
+        ledger.node_up("n1", "g4dn.xlarge", OWNER)
+        ledger.node_up("n1", "g4dn.xlarge", OWNER)
         first, second, third = ledger.nodes()
         assert first.down is not None
         assert second.down == second.up
@@ -392,7 +392,7 @@ class TestNodes:
 
     def test_of_a_driver_that_lives_is_seen_now(self, ledger: Ledger) -> None:
         """While a driver sends heartbeats its nodes cost money; afterwards up to their last attempt."""
-        ledger.node_up("n1", "local")
+        ledger.node_up("n1", "local", OWNER)
         ledger.add([workitem(1)])
         lease = one(ledger)
         ledger.start(lease, "n1")
