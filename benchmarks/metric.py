@@ -25,6 +25,9 @@ class SegmentMetric:
         Value of a perfect prediction.
     higher_is_better : bool or None
         None where the best value lies between the others (signed differences).
+    symmetric : bool
+        Whether reference and prediction may change places: only such a metric says how two
+        readers agree.
     empty : str
         The rule for empty masks, in a sentence, with where it comes from.
     value : callable
@@ -38,6 +41,7 @@ class SegmentMetric:
     unit: str
     best: float
     higher_is_better: bool | None
+    symmetric: bool
     empty: str
     value: Callable[[MaskPair], float]
     worst: Callable[[MaskPair], float]

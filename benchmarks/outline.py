@@ -115,7 +115,7 @@ def _areas(spacing_mm: Spacing) -> NDArray[np.float64]:
 
 def _directed(one: Outline, other: Outline, spacing_mm: Spacing) -> DirectedDistances:
     """Distances from the elements of one outline to the other."""
-    tree = KDTree(other.corner * np.asarray(spacing_mm))
+    tree = KDTree(other.corner * np.asarray(spacing_mm), balanced_tree=False)
     _, nearest = tree.query(one.corner * np.asarray(spacing_mm), workers=-1)
     # From whole steps: equal steps give equal distances, whatever the rounding of the positions.
     apart = (one.corner - other.corner[nearest]) * np.asarray(spacing_mm)

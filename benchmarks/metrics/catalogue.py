@@ -9,6 +9,7 @@ from ... import Error
 from ..metric import SegmentMetric
 from . import (
     centroid_distance,
+    detection_f1,
     dice,
     hausdorff95,
     iou,
@@ -54,6 +55,11 @@ def segment_metrics(tolerances_mm: Sequence[float] = TOLERANCES_MM) -> tuple[Seg
     )
 
 
+def lesion_metrics() -> tuple[SegmentMetric, ...]:
+    """Metrics of a structure that comes in several parts, such as nodules or metastases."""
+    return (detection_f1.METRIC,)
+
+
 def metric_named(name: str) -> SegmentMetric:
     """The metric of a name, the surface Dice at any tolerance included.
 
@@ -63,7 +69,7 @@ def metric_named(name: str) -> SegmentMetric:
         If there is none.
     """
     at = _SURFACE_DICE.fullmatch(name)
-    for metric in segment_metrics((float(at[1]),) if at else ()):
+    for metric in (*segment_metrics((float(at[1]),) if at else ()), *lesion_metrics()):
         if metric.name == name:
             return metric
     raise UnknownMetric(name)

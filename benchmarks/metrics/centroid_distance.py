@@ -35,6 +35,7 @@ METRIC = SegmentMetric(
     unit="mm",
     best=0.0,
     higher_is_better=False,
+    symmetric=True,
     empty="In neither: undefined. In one only: the diagonal of the image (the Metrics Reloaded library gives -1).",
     value=centroid_distance,
     worst=diagonal_mm,

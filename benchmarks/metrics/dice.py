@@ -18,6 +18,7 @@ METRIC = SegmentMetric(
     unit="1",
     best=1.0,
     higher_is_better=True,
+    symmetric=True,
     empty="In neither: undefined (MONAI's ignore_empty; the Metrics Reloaded library says 1). In one only: 0.",
     value=dice,
     worst=zero,

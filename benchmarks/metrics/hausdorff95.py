@@ -29,6 +29,7 @@ METRIC = SegmentMetric(
     unit="mm",
     best=0.0,
     higher_is_better=False,
+    symmetric=True,
     empty="In neither: undefined. In one only: the diagonal of the image, as in BraTS (374 mm on its grid).",
     value=hausdorff95,
     worst=diagonal_mm,

@@ -25,6 +25,7 @@ METRIC = SegmentMetric(
     unit="mm",
     best=0.0,
     higher_is_better=False,
+    symmetric=True,
     empty="In neither: undefined. In one only: the diagonal of the image, the largest distance it can hold.",
     value=mean_surface_distance,
     worst=diagonal_mm,

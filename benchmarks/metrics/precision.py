@@ -19,6 +19,7 @@ METRIC = SegmentMetric(
     unit="1",
     best=1.0,
     higher_is_better=True,
+    symmetric=False,
     empty="In neither: undefined. Empty prediction only: 0. Empty reference only: 0 (all three: Metrics Reloaded).",
     value=precision,
     worst=zero,

@@ -17,6 +17,7 @@ METRIC = SegmentMetric(
     unit="1",
     best=1.0,
     higher_is_better=True,
+    symmetric=False,
     empty="Empty reference: undefined, whatever the prediction holds (Metrics Reloaded). Empty prediction only: 0.",
     value=sensitivity,
     worst=zero,

@@ -42,6 +42,7 @@ def surface_dice_at(tolerance_mm: float) -> SegmentMetric:
         unit="1",
         best=1.0,
         higher_is_better=True,
+        symmetric=True,
         empty="In neither: undefined (DeepMind, MONAI). In one only: 0 (Metrics Reloaded).",
         value=partial(surface_dice, tolerance_mm=tolerance_mm),
         worst=zero,
