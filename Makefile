@@ -4,13 +4,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 CC_FOUND := $(shell command -v cc || command -v gcc || command -v clang)
 
-.PHONY: help venv demo test test-long lint types bench lock clean
+.PHONY: help venv demo test test-long lint types bench kernel lock clean
 
 help:
 	@echo "make demo    install, then enrich a small real collection and report on it"
 	@echo "make test    install, then run every test"
 	@echo "make venv    install everything into $(VENV)"
-	@echo "make lint types bench lock clean"
+	@echo "make lint types bench kernel lock clean"
 
 venv: $(VENV)/.installed
 
@@ -58,6 +58,15 @@ bench: venv
 	@for script in $(or $(NAME),$(basename $(notdir $(wildcard benchmarks/performance/[a-z]*.py)))); do \
 		$(BIN)/python -m voxfleet.benchmarks.performance.$$script || exit 1; \
 	done
+
+# After a change of kernel.c: the same bytes from the same version, on any machine.
+KERNEL := enrich/features/kernel
+kernel: venv
+	$(BIN)/python -m pip install --quiet ziglang==0.17.0
+	$(BIN)/python -m ziglang cc -target wasm32-freestanding -mcpu=generic+bulk_memory+simd128 -O3 -nostdlib -Wall -Wextra \
+		-Wl,--no-entry,--export=__heap_base,--export-dynamic,--strip-debug \
+		-DSOURCE_SHA256="\"$$($(BIN)/python -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' $(KERNEL).c)\"" \
+		-o $(KERNEL).wasm $(KERNEL).c
 
 lock: venv
 	( echo "# Versions that 'make venv' installs and CI tests; made by 'make lock'."; \

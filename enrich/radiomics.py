@@ -24,8 +24,9 @@ from .. import Error
 from ..models.codes import MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from ..models.segmentation import Segment, Segmentation
 from .features.feature_codes import ARBITRARY_UNITS, EXCESS_KURTOSIS_OFFSET, INVOLVEMENT, RADIOMICS, SHARE, Feature
-from .features.first_order import first_order, histograms, union
-from .features.shape import shapes
+from .features.first_order import countable, first_order, histograms, union
+from .features.runs import find_runs
+from .features.shape import Shape, shapes
 from .measurement import FailedFeature, Measured, Measurement
 
 SegmentFeatures = Mapping[str, float] | str
@@ -77,24 +78,29 @@ def measure(volume: hd.Volume, segmentation: Segmentation, modality: str = "CT")
     """
     check_geometry(volume, segmentation)
     labels, box = _foreground(segmentation.labelmap.array)
-    spacing = tuple(float(step) for step in volume.spacing)
-    parts = histograms(volume.array[box], labels) if labels.size else {}
-    features: dict[int, dict[str, float]] = {}
-    for segment in segmentation.segments:
-        own = [parts[number] for number in _numbers(segment) if number in parts]
-        if own:
-            values = first_order(union(own), math.prod(spacing))
-            features[segment.number] = {f"firstorder_{name}": value for name, value in values.items()}
-    refused: dict[int, str] = {}
-    for layer in _layers(segmentation.segments, set(features)):
-        mapping = _mapping(layer, len(segmentation.segments), labels.dtype)
-        for number, shape in shapes(labels, mapping, (spacing[0], spacing[1], spacing[2])).items():
-            features[number] |= {f"shape_{name}": value for name, value in shape.features.items()}
-            if sum(side > 1 for side in shape.extent) < LEAST_DIMENSIONS:
-                refused[number] = f"a region of {' x '.join(map(str, shape.extent))} voxels has no radiomics features"
-    counts = {number: part.size for number, part in parts.items()}
-    measured = assemble(segmentation, counts, {**features, **refused})
+    if not labels.size:
+        return assemble(segmentation, {}, {})
+    values = volume.array[box]
+    runs = find_runs(labels, values, countable(values, labels))
+    parts = histograms(values, labels, runs)
+    k, j, i = (float(step) for step in volume.spacing)
+    features: dict[int, SegmentFeatures] = {}
+    for layer in _layers(segmentation.segments, set(parts)):
+        mapping = _mapping(layer, len(segmentation.segments), set(parts), labels.dtype)
+        regions = {segment.number: runs.region(_numbers(segment)) for segment in layer}
+        for number, shape in shapes(labels, mapping, regions, (k, j, i)).items():
+            whole = union(parts[n] for n in _numbers(segmentation.segments[number - 1]) if n in parts)
+            features[number] = _of_segment(shape, first_order(whole, k * j * i))
+    measured = assemble(segmentation, {number: part.size for number, part in parts.items()}, features)
     return measured if modality == "CT" else _in_arbitrary_units(measured)
+
+
+def _of_segment(shape: Shape, of_values: Mapping[str, float]) -> SegmentFeatures:
+    """Features of one segment, or why it has none."""
+    if sum(side > 1 for side in shape.extent) < LEAST_DIMENSIONS:
+        return f"a region of {' x '.join(map(str, shape.extent))} voxels has no radiomics features"
+    named = {f"firstorder_{name}": value for name, value in of_values.items()}
+    return named | {f"shape_{name}": value for name, value in shape.features.items()}
 
 
 def check_geometry(volume: hd.Volume, segmentation: Segmentation) -> None:
@@ -158,26 +164,29 @@ def _foreground(
     return array[k, j, i], (k, j, i)
 
 
-def _layers(segments: tuple[Segment, ...], present: set[int]) -> list[list[Segment]]:
-    """Segments present, in as few groups without common voxels as they fit in one after the other."""
+def _layers(segments: tuple[Segment, ...], numbers: set[int]) -> list[list[Segment]]:
+    """Segments with a voxel, in as few groups without common voxels as they fit in one after the other."""
     layers: list[tuple[set[int], list[Segment]]] = []
     for segment in segments:
-        if segment.number not in present:
+        own = _numbers(segment) & numbers
+        if not own:
             continue
-        numbers = _numbers(segment)
         for taken, members in layers:
-            if not taken & numbers:
-                taken.update(numbers)
+            if not taken & own:
+                taken.update(own)
                 members.append(segment)
                 break
         else:
-            layers.append((numbers, [segment]))
+            layers.append((own, [segment]))
     return [members for _, members in layers]
 
 
-def _mapping(layer: list[Segment], count: int, dtype: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
-    """Which segment of a layer each label-map number belongs to."""
-    mapping = np.zeros(count + 1, dtype)
+def _mapping(
+    layer: list[Segment], count: int, numbers: set[int], dtype: np.dtype[np.unsignedinteger]
+) -> NDArray[np.unsignedinteger]:
+    """Which segment of a layer each label-map number belongs to; numbers without a voxel stay what they are."""
+    mapping = np.arange(count + 1, dtype=dtype)
+    mapping[list(numbers)] = 0
     for segment in layer:
         mapping[list(_numbers(segment))] = segment.number
     return mapping

@@ -17,16 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ... import Error
+from .runs import WIDEST, Runs
 
 BIN_WIDTH = 25
 """Width of the bins of Entropy and Uniformity, in units of the image (pyradiomics' default)."""
-CHUNK_VOXELS = 1 << 21
-"""Voxels whose histogram keys are held at one time (16 MiB of them)."""
 LARGEST_TABLE = 1 << 24
-"""Counters of a joint histogram (128 MiB); wider ranges of integers are sorted instead."""
+"""Counters of all labels together (64 MiB); wider ranges of integers are sorted instead."""
 
 
 class NotFinite(Error):
@@ -67,24 +65,37 @@ class Histogram:
         return int(self.counts.sum())
 
 
-def histograms(image: NDArray[np.generic], labels: NDArray[np.unsignedinteger]) -> dict[int, Histogram]:
+def countable(image: NDArray[np.generic], labels: NDArray[np.unsignedinteger]) -> tuple[int, int] | None:
+    """Lowest value and how many from it to the highest, if they are integers near enough to each other to be counted.
+
+    Parameters
+    ----------
+    image, labels : ndarray (k, j, i)
+        Of one shape, not empty.
+    """
+    if not np.issubdtype(image.dtype, np.integer):
+        return None
+    low, high = int(image.min()), int(image.max())
+    width = high - low + 1
+    return (low, width) if width <= WIDEST and width * (int(labels.max()) + 1) <= LARGEST_TABLE else None
+
+
+def histograms(image: NDArray[np.generic], labels: NDArray[np.unsignedinteger], runs: Runs) -> dict[int, Histogram]:
     """Histogram of each number present in a label map, 0 left out.
 
     Parameters
     ----------
     image, labels : ndarray (k, j, i)
         Integers or floats, and label-map numbers, of one shape.
+    runs : Runs
+        Of both, with counts if the image is ``countable``.
 
     Raises
     ------
     NotFinite
         If a labelled voxel is NaN or infinite.
     """
-    if np.issubdtype(image.dtype, np.integer):
-        low, high = int(image.min()), int(image.max())
-        if (high - low + 1) * (int(labels.max()) + 1) <= LARGEST_TABLE:
-            return _counted(image, labels, low, high - low + 1)
-    return _sorted(image, labels)
+    return _counted(runs, image.dtype) if runs.counts.size else _sorted(image, labels, runs)
 
 
 def union(parts: Iterable[Histogram]) -> Histogram:
@@ -97,34 +108,21 @@ def union(parts: Iterable[Histogram]) -> Histogram:
     return Histogram(values, counts.astype(np.int64), parts[0].dtype)
 
 
-def _counted(
-    image: NDArray[np.generic], labels: NDArray[np.unsignedinteger], low: int, width: int
-) -> dict[int, Histogram]:
-    """Histograms of integers, counted jointly in chunks of slices."""
-    rows = int(labels.max()) + 1
-    table = np.zeros(rows * width, np.int64)
-    depth = max(1, max(CHUNK_VOXELS, table.size) // max(1, labels[0].size))
-    for k in range(0, len(labels), depth):
-        chosen = labels[k : k + depth] != 0
-        key = labels[k : k + depth][chosen].astype(np.intp)
-        key *= width
-        key += image[k : k + depth][chosen].astype(np.intp, copy=False)
-        key -= low
-        table += np.bincount(key, minlength=table.size)
+def _counted(runs: Runs, dtype: np.dtype[np.generic]) -> dict[int, Histogram]:
+    """Histograms of integers."""
     found = {}
-    for number, counts in enumerate(table.reshape(rows, width)):
-        occupied = np.flatnonzero(counts)
-        if number and occupied.size:
-            found[number] = Histogram((occupied + low).astype(np.float64), counts[occupied], image.dtype)
+    for number in runs.regions:
+        occupied = np.flatnonzero(runs.counts[number])
+        counts = runs.counts[number, occupied].astype(np.int64)
+        found[number] = Histogram((occupied + runs.lowest).astype(np.float64), counts, dtype)
     return found
 
 
-def _sorted(image: NDArray[np.generic], labels: NDArray[np.unsignedinteger]) -> dict[int, Histogram]:
+def _sorted(image: NDArray[np.generic], labels: NDArray[np.unsignedinteger], runs: Runs) -> dict[int, Histogram]:
     """Histograms of any numbers, by sorting what lies in each label."""
     found = {}
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
+    for number, region in runs.regions.items():
+        box = tuple(slice(int(first), int(last) + 1) for first, last in zip(region.first, region.last, strict=True))
         inside = image[box][labels[box] == number]
         if (broken := int(np.count_nonzero(~np.isfinite(inside)))) > 0:
             raise NotFinite(number, broken)

@@ -20,8 +20,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0))
+CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 """Corners (k, j, i) of a cell, in the order of their bits in a pattern."""
+_BIT_IN_TABLE = (0, 1, 3, 2, 4, 5, 7, 6)
+"""Bit of each of these corners in the patterns of the table below, which go round each face."""
 PATTERNS = 256
 LARGEST_TRIANGLE_COUNT = 5
 
@@ -88,4 +90,5 @@ def mesh_table() -> MeshTable:
         normals[pattern, : len(triangles)] = triangles
     determinants[PATTERNS // 2 :] = -determinants[: PATTERNS // 2][::-1]
     normals[PATTERNS // 2 :] = -normals[: PATTERNS // 2][::-1]
-    return MeshTable(determinants, normals.sum(axis=1), normals)
+    order = [sum((pattern >> bit & 1) << to for bit, to in enumerate(_BIT_IN_TABLE)) for pattern in range(PATTERNS)]
+    return MeshTable(determinants[order], normals.sum(axis=1)[order], normals[order])
