@@ -77,7 +77,7 @@ def test_dciodvfy_finds_no_error(report, dciodvfy) -> None:
 
 
 def test_dcmqi_reads_filters_and_parameters(report, tmp_path: Path) -> None:
-    """The reader of dcmqi gives the filter as a modifier, a sigma as a derivation parameter, and the parameter file whole."""
+    """The reader of dcmqi gives filters as modifiers, a sigma as a derivation parameter, the parameter file whole."""
     sr, written = report
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     command = [Path(sys.executable).parent / "tid1500reader", "--inputDICOM", tmp_path / "sr.dcm"]
