@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import yaml
 from pydicom.sr.coding import Code
 
 from .. import Error
+from .measured import Measured, MeasuredSeries
 from .model import ModelCard, Weights
 from .segmentation import InvalidSegmentation, Segment
 
@@ -31,7 +33,7 @@ _CARD: dict[str, type] = {
     "weights_licence": str,
     "citations": list,
 }
-_CARD_OPTIONAL: dict[str, type] = {"commercial_use": bool}
+_CARD_OPTIONAL: dict[str, type] = {"commercial_use": bool, "measured": dict}
 _SEGMENT: dict[str, type] = {
     "number": int,
     "label": str,
@@ -42,6 +44,7 @@ _SEGMENT: dict[str, type] = {
 }
 _SEGMENT_OPTIONAL: dict[str, type] = {"laterality": list, "anatomic_region": list, "contains": list}
 _WEIGHTS: dict[str, type] = {"url": str, "sha256": str}
+_MEASURED: dict[str, type] = {"machine": str, "date": date, "series": list}
 
 
 class InvalidCard(Error):
@@ -66,14 +69,34 @@ def read_card(path: Path | Traversable) -> ModelCard:
         If the file is not there or no YAML, a key is unknown, missing or of the wrong type,
         or the segments are not numbered 1..N.
     """
-    file = path.name
+    return _card(path.name, _content(path))
+
+
+def read_card_and(path: Path | Traversable, block: str) -> tuple[ModelCard, object]:
+    """The model card in a YAML file that holds one more key, and what stands under that.
+
+    Raises
+    ------
+    InvalidCard
+        As for `read_card`; and if the key is missing.
+    """
+    content = _content(path)
+    if not isinstance(content, dict) or block not in content:
+        raise InvalidCard(path.name, block, "missing key")
+    return _card(path.name, {key: value for key, value in content.items() if key != block}), content[block]
+
+
+def _content(path: Path | Traversable) -> object:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
-        raise InvalidCard(file, "", f"cannot be read: {exc}") from exc
-    card = _checked(file, "", content, _CARD, _CARD_OPTIONAL)
+        raise InvalidCard(path.name, "", f"cannot be read: {exc}") from exc
+
+
+def _card(file: str, content: object) -> ModelCard:
+    card = checked(file, "", content, _CARD, _CARD_OPTIONAL)
     segments = tuple(_segment(file, number, item) for number, item in enumerate(card["segments"], start=1))
-    weights = [_checked(file, f"weights[{n}]", item, _WEIGHTS, {}) for n, item in enumerate(card["weights"])]
+    weights = [checked(file, f"weights[{n}]", item, _WEIGHTS, {}) for n, item in enumerate(card["weights"])]
     return ModelCard(
         **{key: card[key] for key, kind in _CARD.items() if kind in (str, int)},
         modality=_texts(file, "modality", card["modality"]),
@@ -82,12 +105,13 @@ def read_card(path: Path | Traversable) -> ModelCard:
         parameters=_parameters(file, card["parameters"]),
         citations=_texts(file, "citations", card["citations"]),
         commercial_use=card.get("commercial_use", True),
+        measured=_measured(file, card["measured"]) if "measured" in card else None,
     )
 
 
 def _segment(file: str, number: int, item: object) -> Segment:
     where = f"segments[{number - 1}]"
-    found = _checked(file, where, item, _SEGMENT, _SEGMENT_OPTIONAL)
+    found = checked(file, where, item, _SEGMENT, _SEGMENT_OPTIONAL)
     if found["number"] != number:
         raise InvalidCard(file, f"{where}.number", f"{found['number']}, where {number} comes next")
     color = found["color"]
@@ -111,6 +135,19 @@ def _segment(file: str, number: int, item: object) -> Segment:
         raise InvalidCard(file, where, str(exc)) from exc
 
 
+def _measured(file: str, item: object) -> Measured:
+    """Series written as [slices, seconds, seconds of the GPU, bytes read, bytes stored]."""
+    found = checked(file, "measured", item, _MEASURED, {})
+    series = []
+    for number, row in enumerate(found["series"]):
+        where = f"measured.series[{number}]"
+        numbers = isinstance(row, list) and all(isinstance(each, int | float) and each >= 0 for each in row)
+        if not numbers or len(row) != 5 or min(row[:2]) == 0:  # noqa: PLR2004
+            raise InvalidCard(file, where, "a series is written [slices, seconds, GPU seconds, bytes in, bytes out]")
+        series.append(MeasuredSeries(*row))
+    return Measured(found["machine"], found["date"], tuple(series))
+
+
 def _code(file: str, key: str, item: list[object]) -> Code:
     """A code written as [value, scheme, meaning]."""
     if len(item) != 3:  # noqa: PLR2004
@@ -132,10 +169,10 @@ def _parameters(file: str, items: dict[object, object]) -> dict[str, str]:
     return {str(key): str(value) for key, value in items.items()}
 
 
-def _checked(
+def checked(
     file: str, where: str, item: object, needed: Mapping[str, type], optional: Mapping[str, type]
 ) -> dict[str, Any]:
-    """The item, if it is a mapping of exactly these keys and types."""
+    """The item, if it is a mapping of exactly these keys and types; InvalidCard names the first that is not."""
     if not isinstance(item, dict):
         raise InvalidCard(file, where, f"a mapping is needed, not {type(item).__name__}")
     prefix = f"{where}." if where else ""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import Protocol
+from pathlib import Path, PurePosixPath
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import highdicom as hd
 
 from .. import Error
+from .measured import Measured
 from .segmentation import Segment, Segmentation
 
 
@@ -25,6 +26,12 @@ class ModelError(Error):
 
     def __str__(self) -> str:
         return f"{self.args[0]}: {self.args[1]}"
+
+
+class NeedsSeries(ModelError):
+    """A volume was given to a model that takes the files of a series."""
+
+    code = "NEEDS_SERIES"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,8 @@ class ModelCard:
     place : str
         Folder or file of a model that a user brings, on this machine; empty for all others. No part of what
         the model is: it enters no key and no result.
+    measured : Measured or None
+        What series took; None: not measured.
     """
 
     name: str
@@ -92,6 +101,7 @@ class ModelCard:
     citations: tuple[str, ...]
     commercial_use: bool = True
     place: str = ""
+    measured: Measured | None = None
 
     @property
     def reference(self) -> str:
@@ -139,5 +149,37 @@ class Model(Protocol):
         ------
         ModelError
             If the volume breaks what the model needs (empty, NaN, no lung found, ...).
+        """
+        ...
+
+
+@runtime_checkable
+class SeriesModel(Model, Protocol):
+    """A loaded model that wants the files of a series as they are; its `segment` raises `NeedsSeries`."""
+
+    def segment_series(
+        self,
+        files: Sequence[Path],
+        volume: hd.Volume,
+        parameters: Mapping[str, str],
+        read_result: Callable[[Path, hd.Volume], Segmentation],
+    ) -> Segmentation:
+        """Segmentation of one series.
+
+        Parameters
+        ----------
+        files : sequence of Path
+            Those of the series; what is in them is no concern of models.
+        volume : highdicom.Volume
+            The volume read from them; as for `Model.segment`.
+        parameters : mapping of str to str
+            As for `Model.segment`.
+        read_result : callable
+            Reads a file of the same kind that holds a segmentation, on the grid of a volume.
+
+        Raises
+        ------
+        ModelError
+            If the files give no segmentation of this volume.
         """
         ...

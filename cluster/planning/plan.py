@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import cache
 
 import numpy as np
 
-from ..price import LOCAL, Price
+from ..price import LOCAL, Charge, Price, charge_of
+from .fleet import HOUR_S, Fleet, NodeKind, Simulated, draw_seconds
 from .series_sizes import SeriesSizes
-from .simulate import HOUR_S, Fleet, NodeKind, Simulated, draw_seconds, simulate_pull
+from .simulate import simulate_pull
 from .timing import Timing
 
 QUANTILES = (0.025, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 0.975)
@@ -18,6 +20,9 @@ QUANTILES = (0.025, 0.15, 0.3, 0.4, 0.5, 0.6, 0.7, 0.85, 0.975)
 
 TRIES = 3
 """Simulations at each quantile: preemptions, hangs and scatter fall otherwise each time."""
+
+GIB = 2.0**30
+"""What the providers call a gigabyte, and charge for."""
 
 MOST_SIMULATED = 12_000
 """Series in one simulation; of a larger collection every k-th, on a k-th of the nodes."""
@@ -63,6 +68,11 @@ class Interval:
         ordered = sorted(values)
         return cls(ordered[0], ordered[len(ordered) // 2], ordered[-1])
 
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """Low, middle and high."""
+        return self.low, self.middle, self.high
+
     def times(self, factor: float) -> Interval:
         """The same in another unit."""
         return Interval(self.low * factor, self.middle * factor, self.high * factor)
@@ -78,6 +88,10 @@ class Option:
         Until the last series is settled, and for all nodes.
     start_up_share, wasted_share : float
         Of the dollars: nodes that start; series lost with their node, or stopped at their deadline.
+    egress_usd : Interval or None
+        If all results leave the provider; None: not known. No part of `usd`.
+    storage_usd : Interval or None
+        A month of all results in the provider's region; None: not known. No part of `usd`.
     frontier : bool
         Whether no other option is both cheaper and faster.
     """
@@ -88,6 +102,8 @@ class Option:
     usd: Interval
     start_up_share: float
     wasted_share: float
+    egress_usd: Interval | None = None
+    storage_usd: Interval | None = None
     frontier: bool = False
 
 
@@ -101,7 +117,7 @@ class Forecast:
         Of those that meet the deadline with the high end of their hours; None: none does.
     fastest : Option or None
         Of those that keep the budget with the high end of their dollars; None: none does.
-    output_bytes : float or None
+    output_bytes : Interval or None
         That will be stored; None: not known.
     """
 
@@ -113,7 +129,7 @@ class Forecast:
     options: tuple[Option, ...]
     cheapest: Option | None
     fastest: Option | None
-    output_bytes: float | None
+    output_bytes: Interval | None
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -126,11 +142,14 @@ class Wanted:
     ----------
     prices : tuple of Price
         Of the machines to choose from.
+    charges : tuple of Charge
+        What their providers charge beside them.
     most_nodes : int or None
         None: as many as have work.
     """
 
     prices: tuple[Price, ...]
+    charges: tuple[Charge, ...] = ()
     deadline_h: float | None = None
     budget_usd: Decimal | None = None
     most_nodes: int | None = None
@@ -156,18 +175,20 @@ def fleet_sizes(price: Price, number: int, most_nodes: int | None) -> tuple[int,
 
 def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> Forecast:
     """Dollars and hours for every machine and fleet size, and which of them to take."""
+    stored = timing.output_bytes(sizes.slices, QUANTILES)
+    output = Interval.of(stored) if stored else None
+    # Many machines differ in nothing but their price: what takes time is done once for all of them.
+    simulate = cache(lambda timing, fleet: _simulations(sizes, timing, fleet, wanted.seed))
     options: list[Option] = []
     for price in wanted.prices:
         here = timing.faster(_speed(price))
         kind = node_kind(price, timing, wanted.preemptions_per_h)
-        options += [
-            _option(price, nodes, _simulations(sizes, here, Fleet(kind, nodes), wanted.seed))
-            for nodes in fleet_sizes(price, sizes.number, wanted.most_nodes)
-        ]
+        for nodes in fleet_sizes(price, sizes.number, wanted.most_nodes):
+            option = _option(price, nodes, simulate(here, Fleet(kind, nodes)))
+            options.append(_with_data(option, output, wanted.charges))
     marked = _with_frontier(options)
     in_time = [each for each in marked if wanted.deadline_h is None or each.hours.high <= wanted.deadline_h]
     paid = [each for each in marked if wanted.budget_usd is None or each.usd.high <= float(wanted.budget_usd)]
-    share = timing.output_share
     return Forecast(
         model=model,
         sizes=sizes,
@@ -177,7 +198,7 @@ def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> 
         options=marked,
         cheapest=min(in_time, key=lambda each: each.usd.middle, default=None),
         fastest=min(paid, key=lambda each: each.hours.middle, default=None),
-        output_bytes=None if share is None else share * float(sizes.bytes.sum()),
+        output_bytes=output,
         assumptions=_assumptions(timing, sizes, wanted),
         warnings=_warnings(sizes),
     )
@@ -213,6 +234,18 @@ def _option(price: Price, nodes: int, found: Sequence[tuple[float, float, Simula
     )
 
 
+def _with_data(option: Option, output: Interval | None, charges: Sequence[Charge]) -> Option:
+    """The option with what its provider charges for the results to leave, and to stay a month."""
+    if output is None:
+        return option
+
+    def charged(kind: str) -> Interval | None:
+        rate = charge_of(charges, kind, option.price)
+        return None if rate is None else output.times(float(rate.usd) / GIB)
+
+    return replace(option, egress_usd=charged("egress"), storage_usd=charged("storage"))
+
+
 def _speed(price: Price) -> float:
     return GPU_SPEED.get(price.gpu, 1.0)
 
@@ -225,9 +258,7 @@ def _with_frontier(options: Sequence[Option]) -> tuple[Option, ...]:
     for each in ordered:
         best = each.hours.middle < fastest_h
         fastest_h = min(fastest_h, each.hours.middle)
-        marked.append(
-            Option(each.price, each.nodes, each.hours, each.usd, each.start_up_share, each.wasted_share, best)
-        )
+        marked.append(replace(each, frontier=best))
     return tuple(marked)
 
 
@@ -238,6 +269,7 @@ def _assumptions(timing: Timing, sizes: SeriesSizes, wanted: Wanted) -> tuple[st
         f"times: {timing.source}",
         f"one series in {1 / HANG_SHARE:.0f} hangs and is stopped after {DEADLINE_S / 60:.0f} min, twice",
         "a node leaves after a minute without work; prices are for machines only, without tax or discount",
+        "results are SEG (BINARY) and SR; egress: all of them leave the provider; storage: its standard class",
     ]
     if any(price.machine != LOCAL for price in wanted.prices):
         lines.append(

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ...enrich.atomic import write_text
@@ -20,14 +21,14 @@ from ...runners.worklist import wish
 from ..commands import archive_uri
 from ..duration import hours_of
 from ..enrichment import Plan
-from ..ledgers.sqlite import SqliteLedger
-from ..price import LOCAL, NoPrice, Price, all_prices, own_prices_path, price_of
+from ..ledgers.opening import open_ledger
+from ..price import LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
 from ..run_folder import RunFolder
 from .pilot import run_pilot
 from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
 from .plan_page import plan_page
 from .series_sizes import IDC, sizes_of
-from .timing import NotMeasured, Timing, timing_of, told
+from .timing import NotMeasured, Timing, timing_of, timing_of_card, told
 
 MOST_LISTED = 12
 """Options up to which a terminal shows all."""
@@ -62,6 +63,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     card = catalogue.card(model)
     wanted = Wanted(
         prices=_prices(card, machine or [], region, prices, spot=spot, every=every),
+        charges=known_table(prices).charges,
         deadline_h=hours_of(deadline) if deadline else None,
         budget_usd=_dollars(budget) if budget else None,
         most_nodes=max_nodes,
@@ -103,13 +105,12 @@ def _prices(
 
 
 def _timing(card: ModelCard, source: str, from_run: str, pilot: int, console: Console) -> Timing:
-    """Measured: by a run that was, or by a pilot now."""
+    """Measured: by a run that was, by a pilot now, or by whoever wrote the model's card."""
     if from_run:
         folder = RunFolder(from_run).must_exist()
-        return timing_of(SqliteLedger(folder.ledger), card.name, f"run {folder.path}")
+        return timing_of(open_ledger(folder), card.name, f"run {folder.path}")
     if not pilot:
-        ways = "use --pilot N, --from-run RUN or --seconds-per-series S"
-        raise NotMeasured(card.name, f"nobody has measured here what a series takes: {ways}")
+        return timing_of_card(card)
     if source.startswith(IDC):
         raise NotMeasured(card.name, "a pilot needs series that can be retrieved; give --from-run of a pilot elsewhere")
     folder = RunFolder(f"pilot-{card.name}")
@@ -137,7 +138,8 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
         f"[bold]{sizes.source}[/bold]  {sizes.number:,} series, {sizes.slices.sum():,.0f} slices, "
         f"{sizes.bytes.sum() / 1e9:,.1f} GB, for {found.model}"
     )
-    table = Table(*(Column(title, no_wrap=True) for title in ("machine", "nodes", "time", "US$", "cents each", "")))
+    columns = [Column("machine"), *(Column(title, no_wrap=True) for title in ("nodes", "time", "US$", ""))]
+    table = Table(*columns)
     for option in _listed(found):
         table.add_row(*_cells(found, option))
     console.print(table)
@@ -146,25 +148,41 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
     console.print(f"cheapest in time: {_sentence(found.cheapest, found)}")
     console.print(f"fastest within budget: {_sentence(found.fastest, found)}")
     if found.output_bytes is not None:
-        console.print(f"to be stored: {found.output_bytes / 1e9:,.1f} GB")
+        low, middle, high = (f"{each / 1e9:,.1f}" for each in found.output_bytes.ends)
+        console.print(f"to be stored: {middle} GB ({low} - {high})")
+        for text in dict.fromkeys(_data_text(option) for option in (found.cheapest, found.fastest) if option):
+            console.print(text)
     for text in (*found.warnings, *_stale(found)):
-        console.print(f"[yellow]warning[/yellow] {text}")
+        console.print(f"[yellow]warning[/yellow] {escape(text)}")
     for text in found.assumptions:
         console.print(f"- {text}")
     if html is not None:
         console.print(f"page: {html}")
 
 
+def _data_text(option: Option) -> str:
+    """What the results cost beside the machines, as far as that is known."""
+    where = f"results in {option.price.provider} {option.price.region}"
+    egress = "" if option.egress_usd is None else f"; if they leave, ${_with_ends(option.egress_usd)}"
+    storage = "" if option.storage_usd is None else f"; if they stay, ${_with_ends(option.storage_usd)} a month"
+    return f"{where}{egress}{storage}" if egress or storage else f"{where}: no price known for egress and storage"
+
+
+def _with_ends(usd: Interval) -> str:
+    return f"{_amount(usd.middle)} ({_amount(usd.low)} - {_amount(usd.high)})"
+
+
 def _listed(found: Forecast) -> list[Option]:
     """What a terminal shows of many options: the frontier, what was picked, and every machine's cheapest."""
     if len(found.options) <= MOST_LISTED:
         return list(found.options)
-    seen: set[Price] = set()
+    seen: set[tuple[str, str]] = set()
     listed = []
     for option in found.options:
-        if option.frontier or option in (found.cheapest, found.fastest) or option.price not in seen:
+        kind = option.price.machine, option.price.market
+        if option.frontier or option in (found.cheapest, found.fastest) or kind not in seen:
             listed.append(option)
-        seen.add(option.price)
+        seen.add(kind)
     return listed
 
 
@@ -176,8 +194,7 @@ def _cells(found: Forecast, option: Option) -> tuple[str, ...]:
         f"{name} {price.region} {price.market}",
         str(option.nodes),
         f"{hours_text(hours.middle)} ({hours_text(hours.low)} - {hours_text(hours.high)})",
-        f"{_amount(usd.middle)} ({_amount(usd.low)} - {_amount(usd.high)})",
-        f"{usd.middle / found.sizes.number * 100:.3g}",
+        _with_ends(usd),
         ", ".join(marks) or ("frontier" if option.frontier else ""),
     )
 
@@ -198,8 +215,8 @@ def _sentence(option: Option | None, found: Forecast) -> str:
 
 
 def _stale(found: Forecast) -> list[str]:
-    today = datetime.now(UTC).date()
-    return list(dict.fromkeys(filter(None, (option.price.staleness(today) for option in found.options))))
+    note = stale_note((option.price for option in found.options), datetime.now(UTC).date())
+    return [note] if note else []
 
 
 def to_json(found: Forecast) -> str:
@@ -211,7 +228,7 @@ def to_json(found: Forecast) -> str:
         "series": sizes.number,
         "slices": float(sizes.slices.sum()),
         "bytes": float(sizes.bytes.sum()),
-        "output_bytes": found.output_bytes,
+        "output_bytes": found.output_bytes and _ends(found.output_bytes),
         "seconds_per_series": float(timing.expected_s(sizes.slices).mean()),
         "series_measured": timing.series,
         "deadline_h": found.deadline_h,
@@ -239,12 +256,14 @@ def _record(option: Option) -> dict[str, object]:
         "usd": _ends(option.usd),
         "start_up_share": option.start_up_share,
         "wasted_share": option.wasted_share,
+        "egress_usd": option.egress_usd and _ends(option.egress_usd),
+        "storage_usd_per_month": option.storage_usd and _ends(option.storage_usd),
         "frontier": option.frontier,
     }
 
 
 def _ends(interval: Interval) -> dict[str, float]:
-    return {"low": interval.low, "middle": interval.middle, "high": interval.high}
+    return dict(zip(("low", "middle", "high"), interval.ends, strict=True))
 
 
 def _dollars(text: str) -> Decimal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from ... import Error
+from ...models.model import ModelCard
 from ...runners.workitem import Workitem
 from ..accounts.cost import cost_of
 from ..ledger import AttemptClass, Ledger
@@ -27,7 +29,12 @@ ASSUMED_SIGMA = 0.25
 """Scatter of the logarithm of the seconds, where none was measured."""
 
 ASSUMED_RELATIVE = 0.25
-"""Relative standard error of a mean that somebody told us."""
+"""Relative standard error of a mean that somebody told us, or that was measured on other series and machines."""
+
+TOLD_FREEDOM = 1000
+"""Degrees of freedom of what is assumed: Student's t is then a normal distribution."""
+
+WAYS = "use --pilot N, --from-run RUN or --seconds-per-series S"
 
 DOLLAR_A_SECOND = Price(
     "node", "", "", "owned", Decimal(1000), 0, "", 0, "a unit, to share out seconds", date(2026, 1, 1)
@@ -64,8 +71,12 @@ class Timing:
         How many were measured; 0 for a figure that was told.
     start_up_s : float
         From the start of a node's program to its first stage: the model is loaded.
-    output_share : float or None
-        Bytes stored for each byte of source; None: not known.
+    output_per_slice : float or None
+        Bytes stored for each slice; None: not known.
+    output_scatter : float
+        Relative standard deviation of these from series to series.
+    elsewhere : float
+        Relative standard error of both that comes from their being measured on other series and another machine.
     gpu_share : float
         Part of the seconds during which the GPU was held.
     source : str
@@ -80,7 +91,9 @@ class Timing:
     series: int
     source: str
     start_up_s: float = 0.0
-    output_share: float | None = None
+    output_per_slice: float | None = None
+    output_scatter: float = 0.0
+    elsewhere: float = 0.0
     gpu_share: float = 0.0
 
     def expected_s(self, slices: Floats) -> Floats:
@@ -94,12 +107,22 @@ class Timing:
         fixed, both, slope = self.covariance
         of_fit = number * number * fixed + 2 * number * summed * both + summed * summed * slope
         of_scatter = math.expm1(self.sigma**2) * float((expected**2).sum())
-        return math.sqrt(max(0.0, of_fit) + of_scatter) / total
+        return math.hypot(math.sqrt(max(0.0, of_fit) + of_scatter) / total, self.elsewhere)
 
     def factors(self, slices: Floats, probabilities: Sequence[float]) -> list[float]:
         """By what the sum over these series may differ from the expected one, at quantiles of Student's t."""
         error = self.relative_error(slices)
         return [max(0.05, 1 + error * float(stats.t.ppf(p, self.freedom))) for p in probabilities]
+
+    def output_bytes(self, slices: Floats, probabilities: Sequence[float]) -> list[float]:
+        """Bytes stored for series of so many slices, at quantiles of Student's t; none where nothing is known."""
+        if self.output_per_slice is None:
+            return []
+        total = float(slices.sum())
+        of_series = 1 / max(1, self.series) + float((slices**2).sum()) / total**2
+        error = math.hypot(self.output_scatter * math.sqrt(of_series), self.elsewhere)
+        expected = self.output_per_slice * total
+        return [expected * max(0.05, 1 + error * float(stats.t.ppf(p, self.freedom))) for p in probabilities]
 
     def faster(self, factor: float) -> Timing:
         """The same on a machine whose GPU is `factor` times as fast, the other seconds as they are."""
@@ -171,7 +194,7 @@ def told(mean_s: float, slices: Floats, gpu_share: float) -> Timing:
     per_slice = mean_s / float(slices.mean())
     variance = (ASSUMED_RELATIVE * per_slice) ** 2
     text = f"{mean_s:g} s a series, as told; not measured, and taken to be right within 25 % (one standard error)"
-    return Timing(0.0, per_slice, ASSUMED_SIGMA, (0.0, 0.0, variance), 1000, 0, text, gpu_share=gpu_share)
+    return Timing(0.0, per_slice, ASSUMED_SIGMA, (0.0, 0.0, variance), TOLD_FREEDOM, 0, text, gpu_share=gpu_share)
 
 
 def timing_of(ledger: Ledger, model: str, source: str) -> Timing:
@@ -194,19 +217,54 @@ def timing_of(ledger: Ledger, model: str, source: str) -> Timing:
             wall_s += sum(used.wall_s for used in attempt.consumption)
     found = fit([item.instances for item, _ in measured], [s for _, s in measured], source)
     start_ups = [float(node.start_up / DOLLAR_A_SECOND.usd_per_s) for node in costs.nodes]
+    stored: defaultdict[str, int] = defaultdict(int)
+    for each in ledger.stored():
+        stored[each.key] += each.object.bytes
+    per_slice, scatter = bytes_per_slice(
+        [item.instances for item, _ in measured], [stored[item.key] for item, _ in measured]
+    )
     return replace(
         found,
         start_up_s=sum(start_ups) / len(start_ups) if start_ups else 0.0,
-        output_share=_output_share(ledger, [item for item, _ in measured]),
+        output_per_slice=per_slice,
+        output_scatter=scatter,
         gpu_share=min(1.0, gpu_s / wall_s) if wall_s else 0.0,
     )
 
 
-def _output_share(ledger: Ledger, items: Sequence[Workitem]) -> float | None:
-    """Bytes stored over bytes of source; None where the archive did not tell the latter."""
-    sized = {item.key: item.bytes for item in items if item.bytes}
-    stored = sum(each.object.bytes for each in ledger.stored() if each.key in sized)
-    return stored / sum(sized.values()) if sized else None
+def timing_of_card(card: ModelCard) -> Timing:
+    """Timing from the series that a model's card tells of; their seconds are taken for a node's.
+
+    Raises
+    ------
+    NotMeasured
+        If the card tells of none, or of fewer than two.
+    """
+    told_of = card.measured
+    if told_of is None:
+        raise NotMeasured(card.name, f"its card has no measured seconds: {WAYS}")
+    series = told_of.series
+    text = f"{len(series)} series on {told_of.machine}, {told_of.date}, from the card of {card.name}"
+    found = fit([each.slices for each in series], [each.seconds for each in series], text)
+    per_slice, scatter = bytes_per_slice([each.slices for each in series], [each.bytes_out for each in series])
+    return replace(
+        found,
+        # What is assumed of other machines is more than what so few series leave open.
+        elsewhere=ASSUMED_RELATIVE,
+        freedom=TOLD_FREEDOM,
+        output_per_slice=per_slice,
+        output_scatter=scatter,
+        gpu_share=min(1.0, sum(each.gpu_s for each in series) / sum(each.seconds for each in series)),
+    )
+
+
+def bytes_per_slice(slices: Sequence[float], stored: Sequence[float]) -> tuple[float, float]:
+    """Bytes stored for each slice, and the relative scatter of that from series to series."""
+    per_slice = sum(stored) / sum(slices)
+    if not per_slice:
+        return 0.0, 0.0
+    relative = [(size / number / per_slice - 1) ** 2 for number, size in zip(slices, stored, strict=True)]
+    return per_slice, math.sqrt(sum(relative) / (len(relative) - 1))
 
 
 def _weighted(columns: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -37,6 +37,10 @@ def card_with(tmp_path: Path, change) -> Path:
         (lambda card: card["segments"][0].update(type=["1", "SCT"]), r"segments\[0\].type: a code is written"),
         (lambda card: card.update(weights=[{"url": "https://x"}]), r"weights\[0\].sha256: missing key"),
         (lambda card: card.update(modality=[1]), "modality: 1 is not text"),
+        (lambda card: card["measured"].update(machine=2), "measured.machine: str is needed, not int"),
+        (lambda card: card["measured"].pop("date"), "measured.date: missing key"),
+        (lambda card: card["measured"]["series"].append([40, 2.0]), r"measured.series\[7\]: a series is written"),
+        (lambda card: card["measured"]["series"].append([0, 2.0, 0, 1, 1]), r"measured.series\[7\]: a series is"),
     ],
 )
 def test_bad_card_names_file_and_key(tmp_path, change, message):
@@ -81,3 +85,14 @@ def test_missing_file_is_named(tmp_path):
     """A card that is not there is an error that names it."""
     with pytest.raises(InvalidCard, match=r"none\.yaml: cannot be read"):
         read_card(tmp_path / "none.yaml")
+
+
+def test_measured_series_are_read():
+    """What the card tells of series comes back with units: slices, seconds, bytes."""
+    measured = read_card(GOOD).measured
+    assert measured is not None
+    assert measured.date.year >= 2026
+    first = measured.series[0]
+    assert (first.slices, first.gpu_s) == (40, 0)
+    assert first.seconds > 0
+    assert first.bytes_in == pytest.approx(40 * 512 * 512 * 2, rel=0.01)

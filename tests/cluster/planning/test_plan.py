@@ -15,15 +15,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 from voxfleet.cluster.duration import hours_of
+from voxfleet.cluster.planning.fleet import Fleet, draw_seconds
 from voxfleet.cluster.planning.plan import DEADLINE_S, HANG_SHARE, Wanted, fleet_sizes, forecast, node_kind
 from voxfleet.cluster.planning.plan_command import plan
 from voxfleet.cluster.planning.plan_page import plan_page
 from voxfleet.cluster.planning.series_sizes import NoSizes, SeriesSizes, _of_entries, _sizes, sizes_of
-from voxfleet.cluster.planning.simulate import Fleet, draw_seconds, simulate_pull
-from voxfleet.cluster.planning.timing import NotMeasured, fit, told
-from voxfleet.cluster.price import BadPrice, NoPrice, Price
+from voxfleet.cluster.planning.simulate import simulate_pull
+from voxfleet.cluster.planning.timing import NotMeasured, bytes_per_slice, fit, told
+from voxfleet.cluster.price import BadPrice, Charge, NoPrice, Price
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+from voxfleet.models import catalogue
 from voxfleet.runners.pipeline import PipelineSettings
 from voxfleet.runners.request import StageSettings
 
@@ -87,6 +89,40 @@ def test_the_cheapest_meets_the_deadline_and_the_fastest_the_budget() -> None:
     assert found.fastest is not None
     assert found.cheapest.usd.middle == min(each.usd.middle for each in in_time)
     assert found.fastest.hours.middle == min(each.hours.middle for each in paid)
+
+
+def test_egress_and_storage_by_hand() -> None:
+    """Two series of 100 slices leave 10 MiB a slice: 2,000 MiB at 9 cents a GiB to leave, and at 2 a month to stay."""
+    timing = replace(told(60, np.full(1, 100.0), 0.0), output_per_slice=10 * 2.0**20)
+    charges = (
+        Charge("egress", "gcp", "", Decimal("0.09"), "paper", date(2026, 11, 1)),
+        Charge("storage", "gcp", "r", Decimal("0.02"), "paper", date(2026, 11, 1)),
+        Charge("storage", "gcp", "elsewhere", Decimal("0.05"), "paper", date(2026, 11, 1)),
+    )
+    prices = (SPOT, replace(SPOT, provider="aws"))
+    options = forecast("m", sizes([100, 100]), timing, Wanted(prices, charges)).options
+    gcp = next(each for each in options if each.price.provider == "gcp")
+    aws = next(each for each in options if each.price.provider == "aws")
+    assert gcp.egress_usd is not None
+    assert gcp.storage_usd is not None
+    assert gcp.egress_usd.middle == pytest.approx(2000 / 1024 * 0.09)
+    assert gcp.storage_usd.middle == pytest.approx(2000 / 1024 * 0.02)
+    assert (aws.egress_usd, aws.storage_usd) == (None, None)
+
+
+def test_nine_in_ten_intervals_hold_what_is_stored() -> None:
+    """Of 500 collections, each with a pilot of its own, 90 % store as many bytes as their interval says."""
+    rng = np.random.default_rng(5)
+    held = 0
+    for _ in range(500):
+        slices = rng.gamma(6, 28, 400) + 40
+        stored = slices * 150_000 * np.exp(0.3 * rng.standard_normal(400))
+        pilot = slice(0, 20)
+        per_slice, scatter = bytes_per_slice(slices[pilot], stored[pilot])
+        timing = replace(told(60, slices, 0.0), series=20, freedom=19, output_per_slice=per_slice)
+        ends = replace(timing, output_scatter=scatter).output_bytes(slices, (0.025, 0.975))
+        held += ends[0] <= stored.sum() <= ends[1]
+    assert held / 500 >= 0.9
 
 
 def test_no_option_for_a_budget_smaller_than_one_series() -> None:
@@ -214,8 +250,21 @@ def test_a_told_figure_plans_a_folder(invoke) -> None:
     assert Path("plan.html").read_text().count("<circle") == len(document["options"])
 
 
-def test_without_a_measurement_nothing_is_made_up(invoke) -> None:
-    """No pilot, no run and no figure: the error names the three ways."""
+def test_a_models_card_alone_plans_a_folder(invoke) -> None:
+    """The card's seconds and bytes stand where nothing else is given; each figure has its interval."""
+    done = invoke("--machine", "g4dn.xlarge", "--json")
+    assert done.exit_code == 0, done.output
+    document = json.loads(done.stdout)
+    assert document["series_measured"] == 7
+    for figure in (document["output_bytes"], *(document["cheapest"][name] for name in ("hours", "usd", "egress_usd"))):
+        assert 0 < figure["low"] < figure["middle"] < figure["high"]
+    assert any("from the card" in text for text in document["assumptions"])
+
+
+def test_without_a_measurement_nothing_is_made_up(invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pilot, no run, no figure, and none on the card: the error names the three ways."""
+    bare = replace(catalogue.card("ct-threshold"), measured=None)
+    monkeypatch.setattr(catalogue, "card", lambda name: bare)
     done = invoke("--machine", "g4dn.xlarge")
     assert isinstance(done.exception, NotMeasured)
     assert "--pilot" in str(done.exception)
@@ -264,6 +313,6 @@ def test_a_pilot_runs_and_a_plan_follows_from_it(invoke) -> None:
     document = json.loads(done.stdout)
     assert document["series_measured"] == 2
     assert document["seconds_per_series"] > 0
-    assert document["output_bytes"] > 0
+    assert document["output_bytes"]["middle"] > 0
     again = json.loads(invoke("--from-run", "pilot-ct-threshold", "--machine", "g4dn.xlarge", "--json").stdout)
     assert again["seconds_per_series"] == pytest.approx(document["seconds_per_series"])

@@ -13,15 +13,9 @@ import simpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxfleet.benchmarks.performance import simulator
-from voxfleet.cluster.planning.simulate import (
-    Fleet,
-    InvalidFleet,
-    Leg,
-    NodeKind,
-    draw_seconds,
-    simulate_batches,
-    simulate_pull,
-)
+from voxfleet.cluster.planning.batches import Leg, simulate_batches
+from voxfleet.cluster.planning.fleet import Fleet, InvalidFleet, NodeKind, draw_seconds
+from voxfleet.cluster.planning.simulate import simulate_pull
 from voxfleet.cluster.price import Price
 
 AT_ONCE = 1e9

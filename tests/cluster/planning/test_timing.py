@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from voxfleet.cluster.planning.simulate import draw_seconds
+from voxfleet.cluster.planning.fleet import draw_seconds
 from voxfleet.cluster.planning.timing import NotMeasured, fit, told
 
 
