@@ -22,8 +22,8 @@ LOCAL_FAMILY = ("m6i.large", "m6i.xlarge", "m6i.2xlarge", "m6i.4xlarge", "m6i.8x
 
 LOCAL_REGION = "us-east-1"
 
-REFRESH = "`voxfleet prices refresh --from skypilot|gpuhunt|gcp|aws`, or add your own [[price]]"
-"""What to do about an old price."""
+REFRESH = "`voxfleet prices refresh --from skypilot|gpuhunt|gcp|aws` gets newer ones"
+"""What to do about an old price; no brackets, which rich would take for a style."""
 
 
 def own_prices_path() -> Path:

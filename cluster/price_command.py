@@ -46,9 +46,12 @@ def show(
     if as_json:
         console.print_json(_json(known, today))
         return
-    console.print(_machines(known.prices, today))
+    sources = list(dict.fromkeys(each.source for each in (*known.prices, *known.charges)))
+    console.print(_machines(known.prices, sources, today))
     if known.charges:
-        console.print(_charges(known.charges, today))
+        console.print(_charges(known.charges, sources, today))
+    for number, text in enumerate(sources, start=1):
+        console.print(f"{number}: {text}", markup=False)
     console.print(f"your own prices: {own_prices_path()}")
     if note := stale_note([*known.prices, *known.charges], today):
         console.print(f"[yellow]warning[/yellow] {note}")
@@ -92,12 +95,12 @@ def _known(table: PriceTable, machine: str, region: str) -> PriceTable:
             prices.setdefault((price.machine, price.region, price.market), price)
     charges: dict[tuple[str, str, str], Charge] = {}
     for charge in table.charges:
-        if not machine and region in ("", charge.region):
+        if not machine and (region in ("", charge.region) or not charge.region):
             charges.setdefault((charge.kind, charge.provider, charge.region), charge)
     return PriceTable(tuple(prices.values()), tuple(charges.values()))
 
 
-def _machines(prices: Iterable[Price], today: date) -> Table:
+def _machines(prices: Iterable[Price], sources: list[str], today: date) -> Table:
     titles = (
         "machine",
         "region",
@@ -111,22 +114,29 @@ def _machines(prices: Iterable[Price], today: date) -> Table:
         "days old",
         "source",
     )
-    table = Table(*(Column(title, no_wrap=title != "source") for title in titles))
+    table = Table(*(Column(title, no_wrap=True) for title in titles))
     for price in prices:
         gpus = f"{price.gpus} {price.gpu}" if price.gpus else ""
         share = f"{parts_of(price).gpu:.0%}" if price.gpus else ""
         what = (price.machine, price.region, price.market, f"{price.usd_per_hour:.4f}", share)
         size = (str(price.cpu_cores or ""), str(price.memory_gib or ""), gpus)
-        table.add_row(*what, *size, *_age(price, today), price.source)
+        table.add_row(*what, *size, *_age(price, today), str(sources.index(price.source) + 1))
     return table
 
 
-def _charges(charges: Iterable[Charge], today: date) -> Table:
+def _charges(charges: Iterable[Charge], sources: list[str], today: date) -> Table:
     titles = ("beside machines", "provider", "region", "US$", "a", "dated", "days old", "source")
-    table = Table(*(Column(title, no_wrap=title != "source") for title in titles))
+    table = Table(*(Column(title, no_wrap=True) for title in titles))
     for charge in charges:
         where = (charge.provider, charge.region or "any")
-        table.add_row(charge.kind, *where, str(charge.usd), charge.unit, *_age(charge, today), charge.source)
+        table.add_row(
+            charge.kind,
+            *where,
+            str(charge.usd),
+            charge.unit,
+            *_age(charge, today),
+            str(sources.index(charge.source) + 1),
+        )
     return table
 
 
