@@ -26,6 +26,7 @@ _ADAPTERS = {
 """Our own models: name -> file in models/adapters and the function that loads it."""
 
 _FAMILIES = {
+    "container": ("container.card:card", "container:load"),
     "monai": ("monai_card:card", "monai_bundle:load"),
     "nnunet": ("nnunet.card:card", "nnunet:load"),
 }

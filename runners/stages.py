@@ -31,6 +31,7 @@ from .consumption import Meter
 from .handover import load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings, file_name
 from .results import Result, publish
+from .segmenting import segment_image
 from .workitem import Workitem
 
 
@@ -68,7 +69,7 @@ def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
     with meter.measure("segment", holds_gpu=settings.device.startswith("cuda")):
         model = _model(settings.reference_of(workitem), settings.device)
         image = load_image(folder)
-        save_segmentation(model.segment(image.volume, dict(workitem.parameters)), folder)
+        save_segmentation(segment_image(model, image, dict(workitem.parameters)), folder)
 
 
 def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delivery:

@@ -1,0 +1,1 @@
+"""An image with a folder in and a folder out: how it is named, run and read."""
