@@ -12,7 +12,7 @@ from .. import Error, __version__
 from ..enrich.archives.archive import StoredObject
 from .consumption import Consumption
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised when the same inputs give another object by our own design."""
 
 

@@ -13,7 +13,7 @@ from ... import __version__
 from ..identity import derived_uid, series_number
 from ..series import SourceImage
 from .equipment import LONG_STRING, MANUFACTURER, Producer, ascii_line
-from .patient_study import content_date_time, copy_patient_and_study, integer
+from .patient_study import content_date_time, copy_patient_and_study, copy_series, integer
 
 IMPLEMENTATION_CLASS_UID = derived_uid("voxfleet", "implementation")
 
@@ -46,6 +46,8 @@ def new_instance(source: SourceImage, producer: Producer, role: SeriesRole) -> D
     header = source.headers[0]
     dataset = Dataset()
     copy_patient_and_study(header, dataset)
+    if role.modality != "SR":
+        copy_series(header, dataset)
     dataset.SOPClassUID = role.sop_class_uid
     dataset.SOPInstanceUID = producer.uid(f"{role.kind}.instance")
     dataset.SeriesInstanceUID = producer.uid(f"{role.kind}.series")

@@ -111,7 +111,7 @@ class Producer:
 
     @property
     def series_offset(self) -> int:
-        """Place of the SEG's Series Number among the source's hundred; the SR's is one more."""
+        """Place of the SEG's Series Number among the source's ten thousand; the SR's is one more."""
         return series_offset(self.card.name)
 
     @property

@@ -47,9 +47,11 @@ PATIENT_AND_STUDY = (
     "ConsentForClinicalTrialUseSequence",
     # SOP Common (C.12.1): what dates and text of the above mean
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "LongitudinalTemporalInformationModified",
-    # General Series (C.7.3.1): only if the source says so
-    "BodyPartExamined",
 )  # fmt: skip
+GENERAL_SERIES = ("BodyPartExamined",)
+"""C.7.3.1, which an SR has not: only if the source says so."""
+SHORT_STRING = 16
+"""Longest SH (PS3.5 table 6.2-1), in characters."""
 CLINICAL_TRIAL_SUBJECT = (
     "ClinicalTrialSponsorName", "ClinicalTrialProtocolID", "ClinicalTrialProtocolName",
     "IssuerOfClinicalTrialProtocolID", "OtherClinicalTrialProtocolIDsSequence", "ClinicalTrialSiteID",
@@ -73,15 +75,23 @@ def copy_patient_and_study(header: Dataset, into: Dataset) -> None:
     """Copy Patient, Study and Clinical Trial modules, text and dates unchanged even where their VR forbids them.
 
     An archive files an object by these values, so a wrong birth date stays wrong. Only what
-    cannot be read at all (a weight of ``70kg``) is left out, or empty where it is Type 2.
-    Private attributes are not copied.
+    cannot be read at all (a weight of ``70kg``) is left out, or empty where it is Type 2. Study ID,
+    by which nothing is filed, is cut to its 16 characters. Private attributes are not copied.
     """
     with config.disable_value_validation():
         for keyword in REQUIRED:
             into.add(_element(header, keyword) or DataElement(_tag(keyword), dictionary_VR(_tag(keyword)), None))
+        if len(study_id := text(into, "StudyID")) > SHORT_STRING:
+            into.StudyID = study_id[:SHORT_STRING].rstrip()
         _copy(header, into, PATIENT_AND_STUDY)
         if all(text(header, keyword) for keyword in CLINICAL_TRIAL_SUBJECT[:2]):
             _copy(header, into, CLINICAL_TRIAL_SUBJECT)
+
+
+def copy_series(header: Dataset, into: Dataset) -> None:
+    """Copy what the General Series module of an image takes from its source."""
+    with config.disable_value_validation():
+        _copy(header, into, GENERAL_SERIES)
 
 
 def content_date_time(header: Dataset) -> tuple[str, str]:

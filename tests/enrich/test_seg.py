@@ -200,7 +200,7 @@ def test_series_and_equipment(petct_source: SourceImage, case_of: CaseOf) -> Non
     """Series and equipment attributes are informative and unique in the study."""
     dataset = encoded(case_of(petct_source))
     assert dataset.SeriesDescription == "hu-bands(v1.2) Segmentation of Series 2"
-    assert 201 < dataset.SeriesNumber < 299
+    assert 20_001 < dataset.SeriesNumber < 29_999
     assert (dataset.InstanceNumber, dataset.ContentLabel) == (1, "SEGMENTATION")
     assert (dataset.Manufacturer, dataset.ManufacturerModelName) == ("Voxfleet", "hu-bands")
     assert list(dataset.SoftwareVersions)[1] == "hu-bands 1.2"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import pickle
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import Dataset
+from pydicom import Dataset, config
 from pydicom.filereader import read_dataset
 from pydicom.sr.coding import Code
 from voxfleet.enrich.encoding.content_items import CONTAINS, number_item
@@ -35,10 +36,10 @@ BIN = Path(sys.executable).parent
 class Products:
     """SEG, SR and what they were made from."""
 
-    def __init__(self, case, measured: Measured | None = None) -> None:
+    def __init__(self, case, measured: Measured | None = None, segmentation_type: str = "BINARY") -> None:
         self.case = case
         self.measured = measured or measure(case.source.volume, case.segmentation)
-        self.seg = encode_seg(case.source, case.segmentation, case.producer)
+        self.seg = encode_seg(case.source, case.segmentation, case.producer, segmentation_type=segmentation_type)
         self.sr = encode_sr(case.source, self.seg, case.segmentation, self.measured, case.producer)
 
 
@@ -53,6 +54,13 @@ def saved(dataset: Dataset, folder: Path) -> Path:
     path = folder / "sr.dcm"
     dataset.save_as(path, enforce_file_format=True)
     return path
+
+
+def written(dataset: Dataset) -> bytes:
+    """The bytes of its file."""
+    buffer = BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def walk(item: Dataset) -> Iterator[Dataset]:
@@ -119,6 +127,33 @@ def test_dciodvfy_finds_no_error(petct_source: SourceImage, tiny_source: SourceI
     """dicom3tools' validator finds no error in the SR of two real chest CTs."""
     for source in (petct_source, tiny_source):
         assert dciodvfy(Products(case_of(source)).sr) == []
+
+
+def test_no_attribute_of_an_image(phantom_source: SourceImage, case_of, dciodvfy) -> None:
+    """An SR has no General Series module: the body part stays in the SEG; a long Study ID is valid in both."""
+    headers = copy.deepcopy(phantom_source.headers)
+    headers[0].BodyPartExamined = "CHEST"
+    with config.disable_value_validation():
+        headers[0].StudyID = "a study of more than sixteen characters"
+    products = Products(case_of(replace(phantom_source, headers=headers)))
+    assert "BodyPartExamined" not in products.sr
+    assert dciodvfy(products.sr) == dciodvfy(products.seg) == []
+
+
+NOT_KNOWN_TO_DCIODVFY = "ReferencedSegmentNumber(0062,000b)> - Shall not be present for Referenced SOP Class"
+
+
+def test_the_one_complaint_about_a_label_map(tiny_source: SourceImage, case_of, dciodvfy) -> None:
+    """PS3.3 C.18.4 asks for the segment's number in a reference to a Segmentation; dciodvfy knows the older class only.
+
+    The same report that refers to a SEG of type BINARY has no error, and nothing else is said of this one.
+    """
+    products = Products(case_of(tiny_source), segmentation_type="LABELMAP")
+    complaints = dciodvfy(products.sr)
+    assert len(complaints) == len(decode_sr(products.sr))
+    assert all(NOT_KNOWN_TO_DCIODVFY in line for line in complaints)
+    groups = hd.sr.srread(BytesIO(written(products.sr))).content.get_volumetric_roi_measurement_groups()
+    assert [g.referenced_segment.ReferencedSOPSequence[0].ReferencedSegmentNumber for g in groups] == [1, 2, 4, 5]
 
 
 def test_dcmqi_reads_every_number(products: Products, tmp_path: Path) -> None:

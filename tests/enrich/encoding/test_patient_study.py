@@ -40,6 +40,15 @@ def test_values_are_unchanged_even_if_invalid() -> None:
         assert str(header[keyword].value) == str(result[keyword].value)
 
 
+@pytest.mark.parametrize("study_id", ["0123456789abcdef", "0123456789abcde  too long", "12", ""])
+def test_study_id_fits_its_value_representation(study_id: str) -> None:
+    """A Study ID over 16 characters is cut (nothing is filed by it); any other is the source's."""
+    header = Dataset()
+    with config.disable_value_validation():
+        header.StudyID = study_id
+    assert copied(header).StudyID == (study_id if len(study_id) <= 16 else "0123456789abcde")
+
+
 def test_unreadable_optional_value_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """A weight that is no number is left out, the log names attribute and instance, not the value."""
     header = Dataset()
