@@ -153,7 +153,7 @@ def test_the_one_complaint_about_a_label_map(tiny_source: SourceImage, case_of, 
     assert len(complaints) == len(decode_sr(products.sr))
     assert all(NOT_KNOWN_TO_DCIODVFY in line for line in complaints)
     groups = hd.sr.srread(BytesIO(written(products.sr))).content.get_volumetric_roi_measurement_groups()
-    assert [g.referenced_segment.ReferencedSOPSequence[0].ReferencedSegmentNumber for g in groups] == [1, 2, 4, 5]
+    assert [g.referenced_segment[0].ReferencedSOPSequence[0].ReferencedSegmentNumber for g in groups] == [1, 2, 4, 5]
 
 
 def test_dcmqi_reads_every_number(products: Products, tmp_path: Path) -> None:
