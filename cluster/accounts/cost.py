@@ -33,6 +33,9 @@ from .parts import Parts, parts_of
 UNKNOWN_STAGE = "unknown"
 """Stage of an attempt that ended without saying what it did."""
 
+LEAST_CORES = 1e-6
+"""Stages that together keep less than this busy share the cores' part equally."""
+
 IN_FLIGHT = "in flight"
 """What an attempt that has not ended counts as."""
 
@@ -251,9 +254,10 @@ def _shares(running: Sequence[_Stage], parts: Parts) -> tuple[list[float], float
     held, busy = sum(stage.gpus for stage in known), sum(stage.cores for stage in known)
     free = max(0.0, parts.gpus - held)
     a_gpu = parts.gpu / max(parts.gpus, held) if parts.gpus else 0.0
+    idling = busy < LEAST_CORES
     # Of whom nothing is known is taken to keep as many cores busy as the others do.
-    typical = busy / len(known) if busy else 1.0
-    cores = [stage.cores if stage.known and busy else typical for stage in running]
+    typical = 1.0 if idling else busy / len(known)
+    cores = [stage.cores if stage.known and not idling else typical for stage in running]
     shares = [
         a_gpu * (stage.gpus if stage.known else free / unknown)
         + parts.cores * kept / sum(cores)

@@ -13,9 +13,14 @@ from voxfleet.cluster.price import (
     BadPrice,
     NoPrice,
     bundled_prices,
+    bundled_table,
+    charge_of,
     price_of,
     read_prices,
+    stale_note,
 )
+from voxfleet.cluster.price_file import read_table, to_toml
+from voxfleet.cluster.rates import CHARGES
 
 ROW = """
 [[price]]
@@ -45,6 +50,9 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ("g4dn.xlarge", "us-east-1", "on-demand", "0.526"),  # Karpenter's generated table, 2026-02-09
         ("g6.xlarge", "us-east-1", "on-demand", "0.8048"),
+        ("g4dn.xlarge", "eu-west-1", "on-demand", "0.587"),
+        ("g2-standard-4", "asia-northeast3", "spot", "0.199212"),
+        ("n1-standard-4+t4", "europe-west2", "spot", "0.16893"),  # 0.05093 + 0.118
         ("n1-standard-4+t4", "us-central1", "spot", "0.22701"),  # 0.05201 + 0.175
         ("a2-highgpu-1g", "us-central1", "on-demand", "3.673385"),
     ],
@@ -61,6 +69,112 @@ def test_every_bundled_price_has_source_and_day() -> None:
     assert all(row.provider and row.region and row.cpu_cores for row in rows)
     assert len({(row.machine, row.region, row.market) for row in rows}) == len(rows)
     assert set(LOCAL_FAMILY) <= {row.machine for row in rows}
+    machines = {"n1-standard-4+t4", "g2-standard-4", "a2-highgpu-1g", "g4dn.xlarge", "g5.xlarge", "g6.xlarge"}
+    regions = {machine: {row.region for row in rows if row.machine == machine} for machine in machines}
+    assert all(len(found) >= 5 for found in regions.values()), regions
+
+
+def test_every_bundled_charge_has_source_and_day() -> None:
+    """Egress, NAT, storage and both classes of requests are known of AWS and GCP, each region once."""
+    rows = bundled_table().charges
+    assert {(row.provider, row.kind) for row in rows} == {(cloud, kind) for cloud in ("aws", "gcp") for kind in CHARGES}
+    assert all(row.source and row.dated <= date(2026, 11, 21) and row.usd > 0 for row in rows)
+    assert len({(row.kind, row.provider, row.region) for row in rows}) == len(rows)
+
+
+def test_a_charge_of_a_region_comes_before_that_of_all() -> None:
+    """NLST's 10.9 TB through Cloud NAT in us-central1 are 457 US$; me-west1 has its own price of egress."""
+    rows = bundled_table().charges
+    here = price_of("g2-standard-4", "us-central1")
+    nat = charge_of(rows, "nat", here)
+    assert nat is not None
+    assert float(nat.usd) * 10.9e12 / 2**30 == pytest.approx(457, abs=0.5)
+    egress = charge_of(rows, "egress", price_of("a2-highgpu-1g", "me-west1"))
+    assert egress is not None
+    assert egress.usd == Decimal("0.15")
+    assert charge_of(rows, "egress", price_of("g4dn.xlarge", "eu-west-1")) is None
+
+
+OWNED = """
+[[owned]]
+machine = "dgx"
+gpu = "A100-40GB"
+gpus = 8
+source = "finance department"
+dated = 2026-11-01
+"""
+
+
+def test_a_machine_of_ones_own_by_the_gpu_hour() -> None:
+    """Eight GPUs at 0.75 US$ an hour each are 6 US$ an hour, and owned."""
+    (price,) = read_prices(OWNED + "usd_per_gpu_hour = 0.75", "p.toml")
+    assert (price.usd_per_hour, price.market, price.gpus) == (Decimal(6), "owned", 8)
+
+
+def test_a_machine_of_ones_own_by_depreciation_and_power() -> None:
+    """Written off over five years, busy half of them, with its power and the cooling of it."""
+    # 87,660 US$ / (5 x 8,766 h) = 2 US$ an hour; 5 kW x 0.20 US$ x 1.5 = 1.5; (2 + 1.5) / 0.5 = 7 US$ a busy hour.
+    text = "purchase_usd = 87660\nyears = 5\nbusy_share = 0.5\nwatts = 5000\nusd_per_kwh = 0.2\ncooling_factor = 1.5"
+    (price,) = read_prices(OWNED + text, "p.toml")
+    assert price.usd_per_hour == Decimal(7)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "purchase_usd, years, watts, usd_per_kwh"),
+        ("usd_per_gpu_hour = 1\nwatts = 5", "one or the other"),
+        ("usd_per_gpu_hour = -1", "no price"),
+        ("purchase_usd = 1\nyears = 0\nwatts = 1\nusd_per_kwh = 1", "years"),
+        ("purchase_usd = -1\nyears = 1\nwatts = 1\nusd_per_kwh = 1", "purchase_usd"),
+        ("purchase_usd = 1\nyears = 1\nwatts = 1\nusd_per_kwh = 1\nbusy_share = 2", "busy_share"),
+        ("purchase_eur = 1\nyears = 1\nwatts = 1\nusd_per_kwh = 1", "purchase_usd"),
+        ("usd_per_gpu_hour = 1\ncurrency = 'EUR'", "currency"),
+    ],
+)
+def test_what_cannot_be_meant_of_ones_own_machine_is_refused(text: str, match: str) -> None:
+    """Neither price, both of them, nothing to write it off over, another currency."""
+    with pytest.raises(BadPrice, match=match):
+        read_prices(OWNED + text, "p.toml")
+
+
+CHARGE = '[[charge]]\nkind = "{kind}"\nprovider = "aws"\nusd = {usd}\nsource = "s"\ndated = 2026-11-01\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        (CHARGE.format(kind="toll", usd="0.1"), "egress"),
+        (CHARGE.format(kind="egress", usd="-0.1"), "no price"),
+        (CHARGE.format(kind="egress", usd="90"), "decimal point"),
+        (CHARGE.format(kind="egress", usd="0.1") + 'currency = "EUR"', "currency"),
+        (CHARGE.format(kind="egress", usd="0.1").replace('source = "s"', ""), "no source"),
+        ("[[tariff]]\nusd = 1", "tariff"),
+    ],
+)
+def test_bad_charges_are_refused(text: str, match: str) -> None:
+    """Of a kind that nobody charges, negative, absurd, of another currency, without source."""
+    with pytest.raises(BadPrice, match=match):
+        read_table(text, "p.toml")
+
+
+def test_what_is_written_is_read_back() -> None:
+    """The bundled machines, written and read, are the same; quotes and backslashes in a source do no harm."""
+    rows = bundled_prices()
+    assert read_prices(to_toml(rows, "two\nlines"), "p.toml") == rows
+    (odd,) = read_prices(toml(more="gpu = 'T\"4\\'"), "p.toml")
+    assert read_prices(to_toml([odd], ""), "p.toml") == (odd,)
+
+
+def test_one_warning_for_all_that_is_old() -> None:
+    """However many prices are old, one line says so, with the oldest day and how to get newer ones."""
+    today = date(2026, 11, 21)
+    note = stale_note(bundled_prices(), today)
+    assert "2025-03-06" in note
+    assert "voxfleet prices refresh" in note
+    assert "\n" not in note
+    (fresh,) = read_prices(toml(), "p.toml")
+    assert stale_note([fresh], today) == ""
 
 
 @pytest.mark.parametrize(

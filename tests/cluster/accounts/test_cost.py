@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxfleet.cluster.accounts.cost import cost_of, spent_on_nodes
+from voxfleet.cluster.accounts.parts import parts_of
 from voxfleet.cluster.ledger import Attempt, AttemptClass, Node
 from voxfleet.cluster.price import Price
 from voxfleet.runners.consumption import Consumption
@@ -19,14 +20,20 @@ DOLLAR_A_SECOND = Price("m", "", "", "on-demand", Decimal(3600) / 4, 2, "", 0, "
 """A quarter of a dollar a second, so that sums can be done in the head."""
 
 
+GPU_NODE = Price(
+    "g", "", "", "on-demand", Decimal(36), 4, "T4", 1, "paper", date(2026, 11, 1), gpu_usd_per_hour=Decimal(27)
+)
+"""A cent a second, three quarters of it for its GPU."""
+
+
 def at(seconds: float) -> datetime:
     """A moment `seconds` after T0."""
     return T0 + timedelta(seconds=seconds)
 
 
-def stage(name: str, begin: float, end: float) -> Consumption:
-    """A stage from `begin` to `end`, in seconds after T0."""
-    return Consumption(name, at(begin).timestamp(), end - begin, 0.0)
+def stage(name: str, begin: float, end: float, cores: float = 0.0, gpus: float = 0.0) -> Consumption:
+    """A stage from `begin` to `end`, in seconds after T0, that kept so many cores and GPUs busy."""
+    return Consumption(name, at(begin).timestamp(), end - begin, cores * (end - begin), gpus * (end - begin))
 
 
 def attempt(key: str, outcome: AttemptClass | None, *used: Consumption, span: tuple[float, float] = (0, 1)) -> Attempt:
@@ -108,9 +115,80 @@ def test_nothing_ran() -> None:
     assert cost_of([], [], DOLLAR_A_SECOND, at(4)).total == 0
 
 
+def test_the_gpu_goes_to_who_held_it() -> None:
+    """On a GPU node the GPU's three quarters of a second's cent go to the series that held it, and idle where none did."""
+    # 4 cores and, at 4 GiB a core, 16 GiB cost 0.126444 and 0.067792 on lists: 65.1 % and 34.9 % of the other quarter.
+    cores = 0.25 * 0.126444 / (0.126444 + 0.067792)
+    memory = 0.25 - cores
+    attempts = [
+        attempt("a", AttemptClass.COMPLETED, stage("segment", 0, 10, cores=1, gpus=1)),
+        attempt("b", AttemptClass.COMPLETED, stage("measure", 0, 20, cores=3)),
+    ]
+    costs = cost_of(attempts, [node(0, 20)], GPU_NODE, at(20))
+    first, second = (float(share.usd) * 100 for share in costs.attempts)
+    assert first == pytest.approx(10 * (0.75 + cores / 4 + memory / 2))
+    assert second == pytest.approx(10 * (cores * 3 / 4 + memory / 2) + 10 * 0.25)
+    assert float(costs.nodes[0].gpu_idle) == pytest.approx(0.10 * 0.75)
+    assert first + second + 7.5 == pytest.approx(20)
+
+
+def test_two_gpus_are_two() -> None:
+    """Of two GPUs one is held: half of the GPUs' part is idle; held by two children at once one is shared."""
+    two = Price(
+        "g", "", "", "on-demand", Decimal(36), 4, "T4", 2, "paper", date(2026, 11, 1), gpu_usd_per_hour=Decimal(36)
+    )
+    one_held = cost_of([attempt("a", AttemptClass.COMPLETED, stage("segment", 0, 8, gpus=1))], [node(0, 8)], two, at(8))
+    assert [float(share.usd) for share in one_held.attempts] == pytest.approx([0.04])
+    assert float(one_held.nodes[0].gpu_idle) == pytest.approx(0.04)
+    three = [attempt(key, AttemptClass.COMPLETED, stage("segment", 0, 6, gpus=1)) for key in "abc"]
+    shared = cost_of(three, [node(0, 6)], two, at(6))
+    assert [float(share.usd) for share in shared.attempts] == pytest.approx([0.02, 0.02, 0.02])
+    assert shared.nodes[0].gpu_idle == 0
+
+
+def test_who_left_no_record_held_what_no_other_did() -> None:
+    """A lost attempt beside one that held the GPU bears none of it, and all of it afterwards."""
+    attempts = [
+        attempt("a", AttemptClass.COMPLETED, stage("segment", 0, 4, cores=2, gpus=1)),
+        attempt("b", AttemptClass.LOST, span=(0, 10)),
+    ]
+    costs = cost_of(attempts, [node(0, 10)], GPU_NODE, at(10))
+    cents = [float(share.usd) * 100 for share in costs.attempts]
+    assert cents == pytest.approx([4 * 0.75 + 4 * 0.125, 4 * 0.125 + 6])
+    assert costs.nodes[0].gpu_idle == 0
+
+
+@pytest.mark.parametrize(
+    ("price", "share"),
+    [
+        # 0.35 of 0.539999; as on the list, whatever spot takes off
+        (Price("n", "gcp", "", "spot", Decimal("0.2"), 4, "T4", 1, "s", date(2026, 1, 1), "", Decimal(15)), 0.648149),
+        # 0.526 less 4 cores and 16 GiB at the prices of the N1 is 0.331764
+        (
+            Price("x", "aws", "", "on-demand", Decimal("0.526"), 4, "RTX", 1, "s", date(2026, 1, 1), "", Decimal(16)),
+            0.630730,
+        ),
+        (Price("x", "", "", "owned", Decimal("0.2"), 32, "RTX", 1, "s", date(2026, 1, 1)), 0.5),
+        (Price("x", "", "", "owned", Decimal(0), 32, "RTX", 1, "s", date(2026, 1, 1)), 0),
+        (Price("m", "", "", "spot", Decimal(1), 2, "", 0, "s", date(2026, 1, 1)), 0),
+    ],
+)
+def test_parts_of_a_price(price: Price, share: float) -> None:
+    """The GPU's share by list prices; by what cores and memory leave where none lists it, at least half."""
+    parts = parts_of(price)
+    assert parts.gpu == pytest.approx(share, abs=1e-5)
+    assert parts.gpu + parts.cores + parts.memory == pytest.approx(1)
+
+
 SECONDS = st.floats(-50, 4000, allow_nan=False).map(lambda s: round(s, 6))
 STAGES = st.lists(
-    st.tuples(st.sampled_from(["read", "segment", "store"]), SECONDS, st.floats(0, 900).map(lambda s: round(s, 6))),
+    st.tuples(
+        st.sampled_from(["read", "segment", "store"]),
+        SECONDS,
+        st.floats(0, 900).map(lambda s: round(s, 6)),
+        st.floats(0, 64),
+        st.sampled_from([0.0, 0.0, 0.4, 1.0, 1.5]),
+    ),
     max_size=4,
 )
 ATTEMPTS = st.lists(
@@ -120,7 +198,7 @@ LIVES = st.lists(st.tuples(st.sampled_from("nm"), st.floats(1, 2000).map(lambda 
 
 
 def schedule(
-    drawn: Sequence[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float]]]],
+    drawn: Sequence[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float, float, float]]]],
 ) -> list[Attempt]:
     """Attempts of a random schedule: overlapping, out of order, outside the life of their node, backwards."""
     return [
@@ -132,21 +210,32 @@ def schedule(
             started=at(started),
             ended=None if outcome is None else at(ended),
             outcome=outcome,
-            consumption=tuple(stage(name, begin, begin + wall) for name, begin, wall in stages),
+            consumption=tuple(
+                stage(name, begin, begin + wall, cores, gpus) for name, begin, wall, cores, gpus in stages
+            ),
         )
         for i, (where, outcome, started, ended, stages) in enumerate(drawn)
     ]
 
 
 @settings(max_examples=300, deadline=None)
-@given(drawn=ATTEMPTS, lives=LIVES, usd_per_hour=st.decimals("0.01", "90", places=4))
+@given(
+    drawn=ATTEMPTS,
+    lives=LIVES,
+    usd_per_hour=st.decimals("0.01", "90", places=4),
+    gpus=st.integers(0, 3),
+    gpu_part=st.one_of(st.none(), st.decimals(0, 1, places=3)),
+)
 def test_identity(
-    drawn: list[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float]]]],
+    drawn: list[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float, float, float]]]],
     lives: list[tuple[str, float]],
     usd_per_hour: Decimal,
+    gpus: int,
+    gpu_part: Decimal | None,
 ) -> None:
-    """Price x lifetime = start-up + idle + drain + all attempts, to 1e-6, whatever happened when."""
-    price = Price("m", "", "", "spot", usd_per_hour, 2, "", 0, "paper", date(2026, 11, 1))
+    """Price x lifetime = start-up + idle + idle GPUs + drain + all attempts, to 1e-6, whoever held what when."""
+    part = None if gpu_part is None else gpu_part * usd_per_hour
+    price = Price("m", "", "", "spot", usd_per_hour, 2, "T4", gpus, "paper", date(2026, 11, 1), gpu_usd_per_hour=part)
     begin = {"n": 0.0, "m": 100.0}
     nodes = []
     for name, length in lives:
@@ -155,7 +244,10 @@ def test_identity(
     costs = cost_of(schedule(drawn), nodes, price, at(3000))
     shares = sum((share.usd for share in costs.attempts), Decimal(0))
     assert all(share.usd >= 0 for share in costs.attempts)
-    assert all(min(life.start_up, life.idle, life.drain) >= Decimal("-1e-9") for life in costs.nodes)
+    parts = [part for life in costs.nodes for part in (life.start_up, life.idle, life.gpu_idle, life.drain)]
+    assert all(amount >= Decimal("-1e-9") for amount in parts)
     assert float(shares + costs.overhead) == pytest.approx(float(costs.total), rel=1e-6, abs=1e-9)
     declared = sum(length for _, length in lives)
     assert float(spent_on_nodes(nodes, price)) == pytest.approx(float(price.usd_per_s) * declared, rel=1e-6)
+    if shares:
+        assert float(sum(share.usd * costs.loading for share in costs.attempts)) == pytest.approx(float(costs.total))
