@@ -26,14 +26,18 @@ from ..runners.commands import (
     progress_bar,
     segmentation_type_of,
 )
+from ..runners.devices import checked, devices_of
+from ..runners.pipeline import LANES
 from ..runners.worklist import Wish, check_licence, wish
-from .duration import hours_of
+from .alarm import alarms_to
+from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
 from .governor import BudgetSpent, Governor
 from .ledger import Ledger
-from .ledgers.sqlite import SqliteLedger
+from .ledgers.opening import keep_in, open_ledger
 from .limits import FAILURE_SHARE, Limits
 from .outputs import show_summary, write_outputs
+from .patience import patient
 from .price import Price, price_of
 from .run_folder import RunFolder
 from .summary import summarise
@@ -49,9 +53,14 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     model: Annotated[list[str], typer.Option("--model", "-m", help="May be repeated; see `voxfleet models`.")],
     to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
     run: Annotated[str, typer.Option("--run", help="Name of the run, or path of its folder.")],
-    on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), or ray://HOST:10001.")] = "local",
+    ledger_url: Annotated[
+        str, typer.Option("--ledger", help="postgresql://USER@HOST/DATABASE, for drivers on many machines.")
+    ] = "",
+    on: Annotated[
+        str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), ray://HOST:10001, or workers.")
+    ] = "local",
     workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
-    device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
     seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
@@ -61,6 +70,13 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
     max_failures: Annotated[float, typer.Option(help="Pause above this share of the last 200.")] = FAILURE_SHARE,
+    max_nodes: Annotated[int | None, typer.Option(min=1, help="Pause while more nodes are up.")] = None,
+    stage_deadline: Annotated[
+        list[str] | None, typer.Option(help="prepare, segment or deliver=DURATION; stopped if it takes longer.")
+    ] = None,
+    alarm_webhook: Annotated[
+        str, typer.Option(envvar="VOXFLEET_ALARM_WEBHOOK", help="Gets a POST at 50, 80 and 95 % of the budget.")
+    ] = "",
     machine: Annotated[str, typer.Option(help="What the nodes are, for their price.")] = "local",
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
@@ -91,27 +107,38 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         budget_usd=_dollars(budget),
         on=on,
         workers=workers,
-        devices=tuple(device or ["cpu"]),
+        devices=(devices_of if on == "local" else checked)(device or ["cpu"]),
         nifti=nifti,
+        deadlines_s=named_seconds(stage_deadline or [], LANES),
     )
-    limits = Limits(_dollars(max_cost_per_series), hours_of(deadline) * 3600 if deadline else None, max_failures)
+    limits = Limits(
+        usd_per_series=_dollars(max_cost_per_series),
+        wall_s=hours_of(deadline) * 3600 if deadline else None,
+        failure_share=max_failures,
+        nodes=max_nodes,
+        settle_s=plan.settle_s,
+    )
     console = Console(stderr=True, quiet=as_json, highlight=False)
-    with plan.folder.locked(), _until_stopped(console) as stop:
-        ledger = SqliteLedger(plan.folder.ledger)
+    with plan.folder.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
+        if on == "workers" and not (ledger_url or plan.folder.ledger_url.is_file()):
+            raise typer.BadParameter("--on workers needs --ledger: a ledger that they can reach")
+        if ledger_url:
+            keep_in(plan.folder, ledger_url)
+        ledger = patient(open_ledger(plan.folder))
         with console.status("searching the source ...") as status:
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
         if retry_failed:
             ledger.retry_failed()
-        governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits)
+        governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits, alarm)
         with progress_bar(console) as bar:
             task = bar.add_task(plan.folder.name, total=None, counts="")
-            observe = _observer(ledger, governor, lambda **shown: bar.update(task, **shown))
+            observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
             with suppress(BudgetSpent):
                 perform(plan, ledger, governor, observe)
         summary = summarise(ledger, plan.price)
         write_outputs(plan.folder, summary)
         show_summary(summary, plan.folder, as_json=as_json)
-        code = _exit_code(ledger, console, why="the budget is used up" if governor.out_of_budget else governor.paused)
+        code = _exit_code(ledger, console, why=_why(governor, on))
     raise typer.Exit(code)
 
 
@@ -139,7 +166,7 @@ def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> N
 def verify(run: RunName, as_json: AsJson = False) -> None:
     """Read everything that a run stored back from the archive and compare it with the ledger."""
     folder = RunFolder(run).must_exist()
-    ledger = SqliteLedger(folder.ledger)
+    ledger = open_ledger(folder)
     found = verify_run(ledger, open_archive(ledger.run().target))
     console = Console(soft_wrap=True, highlight=False)
     wrong = {name: getattr(found, name) for name in ("missing", "changed", "doubled")}
@@ -190,13 +217,13 @@ def _dollars(text: str | None) -> Decimal | None:
 
 def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
     folder = RunFolder(run).must_exist()
-    ledger = SqliteLedger(folder.ledger)
+    ledger = open_ledger(folder)
     asked = ledger.run()
     return folder, ledger, price_of(asked.machine, asked.region, asked.market, prices)
 
 
 @contextmanager
-def _until_stopped(console: Console) -> Iterator[Event]:
+def until_stopped(console: Console) -> Iterator[Event]:
     """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once, resumable all the same."""
     stop = Event()
 
@@ -214,7 +241,7 @@ def _until_stopped(console: Console) -> Iterator[Event]:
             signal.signal(number, handler)
 
 
-def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:
+def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:
     """What the driver calls while it works: the bar's figures, from the ledger."""
 
     def observe() -> None:
@@ -229,6 +256,13 @@ def _observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> 
 
     observe()
     return observe
+
+
+def _why(governor: Governor, on: str) -> str:
+    """Why workitems are left, as far as that is known."""
+    if on == "workers":
+        return "for `voxfleet worker` to do"
+    return "the budget is used up" if governor.out_of_budget else governor.paused
 
 
 def _exit_code(ledger: Ledger, console: Console, *, why: str) -> int:

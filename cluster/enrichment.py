@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain, islice
@@ -16,13 +16,14 @@ from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
 from ..enrich.features.feature_parameters import content_sha256
 from ..runners.environment import node_name
-from ..runners.pipeline import NodePipeline, PipelineSettings
+from ..runners.pipeline import PipelineSettings
 from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
-from .governor import Governor
+from .budget import DRAIN_S, LAG_S
+from .governor import KILL_S, Governor
 from .ledger import Ledger, NoSuchRun, Run
-from .local_cell import retake, run_locally
+from .local_cell import LocalCell, run_locally
 from .price import Price
 from .run_folder import RunFolder
 
@@ -39,7 +40,7 @@ class UnknownExecutor(Error):
         super().__init__(name)
 
     def __str__(self) -> str:
-        return f"--on {self.args[0]}: use local, ray, or ray://HOST:10001"
+        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, or workers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,11 @@ class Plan:
     region, market : str
         As asked for; empty: those of the first price of the machine.
     on : str
-        ``local``, ``ray``, or the address of a Ray cluster.
+        ``local``, ``ray``, the address of a Ray cluster, or ``workers``.
     workers : int
         Agents on Ray; on this machine, children that measure, encode and store.
+    deadlines_s : tuple of (lane, seconds)
+        Of the pipeline's lanes, where they are not its own.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class Plan:
     workers: int = 1
     devices: tuple[str, ...] = ("cpu",)
     nifti: bool = False
+    deadlines_s: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         references(self.wishes)
@@ -108,11 +112,17 @@ class Plan:
         """Name of this run's driver on this machine: the folder's lock sees to it that there is one."""
         return f"{node_name()}:{self.folder.path}"
 
+    @property
+    def settle_s(self) -> Decimal:
+        """Seconds for which nodes cost after the last stage: this machine is done with it at once."""
+        return KILL_S if self.on == "local" else DRAIN_S + LAG_S
+
     def pipeline(self) -> PipelineSettings:
         """How each node of the run works."""
         models = references(self.wishes)
         stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti, models=models)
-        return PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
+        settings = PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
+        return replace(settings, deadlines_s=tuple({**dict(settings.deadlines_s), **dict(self.deadlines_s)}.items()))
 
 
 def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
@@ -163,34 +173,19 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
 
 
 def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
-    """Work until nothing is left or the governor says no."""
+    """Work until nothing is left or the governor says no; leave all of it to `voxfleet worker` where told to."""
     shutil.rmtree(plan.folder.scratch, ignore_errors=True)
     if plan.on == "local":
-        _perform_here(plan, ledger, governor, observe)
-    else:
+        cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner)
+        run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)
+    elif plan.on != "workers":
         _perform_on_ray(plan, ledger, governor, observe)
 
 
 def check_executor(name: str) -> None:
-    """Raise UnknownExecutor unless `name` is ``local``, ``ray`` or the address of a Ray cluster."""
-    if name not in ("local", "ray") and not name.startswith("ray://"):
+    """Raise UnknownExecutor unless `name` is ``local``, ``ray``, the address of a Ray cluster or ``workers``."""
+    if name not in ("local", "ray", "workers") and not name.startswith("ray://"):
         raise UnknownExecutor(name)
-
-
-def _perform_here(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
-    settings = plan.pipeline()
-    node, owner = settings.stages.node, plan.owner
-    retake(ledger, owner)
-    ledger.node_up(node, plan.price.machine, owner)
-    pipeline = NodePipeline(settings)
-    try:
-        run_locally(ledger, pipeline, node, owner, may_lease=governor.may_lease, observe=observe)
-    except BaseException:
-        pipeline.abort()
-        raise
-    finally:
-        pipeline.close()
-        ledger.node_down(node, owner)
 
 
 def _perform_on_ray(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from threading import Event
 from time import monotonic, sleep
 
-from ..runners.pipeline import NodePipeline
+from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.workitem import Outcome
 from .ledger import Lease, Ledger
 
@@ -22,68 +24,116 @@ WAIT_S = 0.5
 """How long the loop sleeps at most before it looks at stop and heartbeat again."""
 
 
+@dataclass(frozen=True, slots=True)
+class LocalCell:
+    """A driver whose only node is this machine.
+
+    Attributes
+    ----------
+    machine : str
+        What it is, as the price table names it.
+    owner : str
+        This driver's name in the ledger, the same when it is begun again: what it had leased when
+        it was killed is then taken back at once.
+    drain_s : float
+        How long a stop waits for what is in flight before that is given up.
+    """
+
+    settings: PipelineSettings
+    machine: str
+    owner: str
+    drain_s: float = math.inf
+
+
 def run_locally(
     ledger: Ledger,
-    pipeline: NodePipeline,
-    node: str,
-    owner: str,
+    cell: LocalCell,
     *,
     may_lease: Callable[[int], bool],
     observe: Callable[[], None],
+    stop: Event,
 ) -> None:
     """Work until nothing is left, or until `may_lease` says no and what is in flight has ended.
 
     Parameters
     ----------
-    owner : str
-        This driver's name, the same when it is begun again: see `retake`.
     may_lease : callable
         Asked with the number in flight before each lease: False when stopped or out of budget.
     observe : callable
         Called at least twice a second, and after each outcome.
+    stop : threading.Event
+        Set it to drain.
     """
-    flying: dict[Future[Outcome], Lease] = {}
-    idle = 0.0
-    beat = monotonic()
-    while True:
-        while len(flying) < pipeline.depth and may_lease(len(flying)):
-            leases = ledger.lease(owner, 1, TTL_S)
-            for lease in leases:
-                if not ledger.start(lease, node):
-                    continue
-                flying[pipeline.submit(lease.workitem)] = lease
-            if not leases:
-                break
-        if not flying:
-            if not may_lease(0) or idle > IDLE_S or not _left(ledger, owner):
+    node = cell.settings.stages.node
+    ledger.heartbeat(cell.owner, 0.0)
+    ledger.expire()
+    ledger.node_up(node, cell.machine, cell.owner)
+    pipeline = NodePipeline(cell.settings)
+    try:
+        _Loop(ledger, cell, pipeline, stop).work(may_lease, observe)
+    except BaseException:
+        pipeline.abort()
+        raise
+    finally:
+        pipeline.close()
+        ledger.node_down(node, cell.owner)
+
+
+class _Loop:
+    """Leases, submits, finishes."""
+
+    def __init__(self, ledger: Ledger, cell: LocalCell, pipeline: NodePipeline, stop: Event) -> None:
+        self._ledger, self._cell, self._pipeline, self._stop = ledger, cell, pipeline, stop
+        self._node = cell.settings.stages.node
+        self._flying: dict[Future[Outcome], Lease] = {}
+
+    def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
+        beat = monotonic()
+        idle_until = give_up = math.inf
+        while True:
+            self._fill(may_lease)
+            now = monotonic()
+            if self._flying:
+                idle_until = math.inf
+                self._finish()
+            else:
+                idle_until = min(idle_until, now + IDLE_S)
+                if not may_lease(0) or now > idle_until or not self._may_come():
+                    return
+                sleep(WAIT_S)
+            if now - beat > HEARTBEAT_S:
+                self._ledger.heartbeat(self._cell.owner, TTL_S)
+                beat = now
+            if self._stop.is_set():
+                give_up = min(give_up, now + self._cell.drain_s)
+            if now >= give_up:
+                self._give_up()
                 return
-            sleep(WAIT_S)
-            idle += WAIT_S
             observe()
-            continue
-        idle = 0.0
-        for future in wait(flying, timeout=WAIT_S, return_when=FIRST_COMPLETED).done:
-            ledger.finish(flying.pop(future), future.result(), node)
-        if monotonic() - beat > HEARTBEAT_S:
-            ledger.heartbeat(owner, TTL_S)
-            beat = monotonic()
-        observe()
 
+    def _fill(self, may_lease: Callable[[int], bool]) -> None:
+        """Lease and submit as much as keeps every lane busy."""
+        while len(self._flying) < self._pipeline.depth and may_lease(len(self._flying)):
+            leases = self._ledger.lease(self._cell.owner, 1, TTL_S)
+            for lease in leases:
+                if self._ledger.start(lease, self._node):
+                    self._flying[self._pipeline.submit(lease.workitem)] = lease
+            if not leases:
+                return
 
-def _left(ledger: Ledger, owner: str) -> bool:
-    """Whether there is, or may come, something to lease for a driver that holds nothing.
+    def _finish(self) -> None:
+        """Record what has ended, waiting a little for the first."""
+        for future in wait(self._flying, timeout=WAIT_S, return_when=FIRST_COMPLETED).done:
+            self._ledger.finish(self._flying.pop(future), future.result(), self._node)
 
-    What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
-    """
-    return bool(ledger.release(owner, "nothing in flight")) or ledger.counts().open > 0
+    def _may_come(self) -> bool:
+        """Whether there is, or may be, something to lease for a driver that holds nothing.
 
+        What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
+        """
+        return bool(self._ledger.release(self._cell.owner, "nothing in flight")) or self._ledger.counts().open > 0
 
-def retake(ledger: Ledger, owner: str) -> int:
-    """Take back what a killed driver of this name had leased, and end its node's life; how many workitems."""
-    ledger.heartbeat(owner, 0.0)
-    return ledger.expire()
-
-
-def stopper(stop: Event) -> Callable[[int], bool]:
-    """A `may_lease` that says no once `stop` is set."""
-    return lambda _: not stop.is_set()
+    def _give_up(self) -> None:
+        """Kill what is in flight, and let others have it."""
+        self._ledger.lose(tuple(self._flying.values()), "its driver was told to stop", self._node)
+        self._pipeline.abort()

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from ...enrich.atomic import write_text
 from ...runners.cli import EXIT_INCOMPLETE
-from ..ledgers.sqlite import SqliteLedger
+from ..ledgers.opening import open_ledger
 from ..price import known_table, price_of
 from ..rates import CHARGES
 from ..run_folder import RunFolder
@@ -83,7 +83,7 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
         raise typer.BadParameter(f"--charge {unknown[0]}: there are {', '.join(CHARGES)}")
     asked = Asked(region, market, prices, plan, scores, metric, tuple(charge or ()))
     folder = RunFolder(run).must_exist()
-    account = account_of(SqliteLedger(folder.ledger), folder, known_table(prices), asked, datetime.now(UTC).date())
+    account = account_of(open_ledger(folder), folder, known_table(prices), asked, datetime.now(UTC).date())
     if csv is not None:
         to_csv(account.bill, csv)
     if parquet is not None:
@@ -114,7 +114,7 @@ def reconcile(
     Exit code 3: machines were billed more than 5 % off what was reckoned, or not at all.
     """
     folder = RunFolder(run).must_exist()
-    ledger = SqliteLedger(folder.ledger)
+    ledger = open_ledger(folder)
     asked = ledger.run()
     price = price_of(asked.machine, region or asked.region, market or asked.market, prices)
     found = reconciliation_of(asked.name, read_billing(billing), node_usd_by_day(ledger.nodes(), price))

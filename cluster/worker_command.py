@@ -1,0 +1,89 @@
+"""``voxfleet worker``: one more machine for a run whose ledger is shared, under any scheduler of arrays."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..models import catalogue
+from ..runners.cli import EXIT_DONE, EXIT_STOPPED
+from ..runners.commands import progress_bar
+from ..runners.environment import node_name
+from ..runners.pipeline import PipelineSettings
+from ..runners.request import StageSettings
+from ..runners.worklist import references, wish
+from .commands import observer, until_stopped
+from .governor import BudgetSpent, Governor
+from .ledger import Run
+from .ledgers.opening import open_shared_ledger
+from .local_cell import LocalCell, run_locally
+from .patience import patient
+from .price import price_of
+from .run_folder import RunFolder
+
+DRAIN_S = 20.0
+"""Google gives a spot VM 30 s from its notice to its end, Amazon 120 s, Slurm 30 s."""
+
+
+def worker(  # noqa: PLR0913, PLR0917 - the command line's options
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, as `voxfleet enrich --run` was given.")],
+    ledger_url: Annotated[
+        str, typer.Option("--ledger", envvar="VOXFLEET_LEDGER", help="postgresql://USER@HOST/DATABASE")
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Network of yours on this machine; may be repeated.")
+    ] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Writers on this machine.")] = 1,
+    node: Annotated[str, typer.Option(help="Name of this node; another for each worker.")] = "",
+    folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
+    drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
+    prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices.")] = None,
+) -> None:
+    """Work on a run that `voxfleet enrich --ledger` began, until nothing is left of it.
+
+    Exit code 0: nothing is left; 4: stopped by the budget or by a signal, and more is left.
+    """
+    name = node or node_name()
+    place = RunFolder(f"{folder}/{name}")
+    console = Console(stderr=True, highlight=False)
+    with place.locked(), until_stopped(console) as stop:
+        ledger = patient(open_shared_ledger(ledger_url, run))
+        asked = ledger.run()
+        price = price_of(asked.machine, asked.region, asked.market, prices)
+        governor = Governor(ledger, price, asked.budget_usd, stop)
+        cell = LocalCell(
+            _pipeline(place, name, device or ["cpu"], workers, _brought(model or [])),
+            price.machine,
+            f"{name}:{place.path}",
+            drain,
+        )
+        with progress_bar(console) as bar:
+            task = bar.add_task(asked.name, total=None, counts="")
+            observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
+            with suppress(BudgetSpent):
+                run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
+        left = ledger.counts().open
+        if left:
+            console.print(f"{left} workitems of {_told(asked)} are left")
+    raise typer.Exit(EXIT_STOPPED if left else EXIT_DONE)
+
+
+def _pipeline(
+    place: RunFolder, node: str, devices: list[str], workers: int, brought: tuple[tuple[str, str], ...]
+) -> PipelineSettings:
+    stages = StageSettings(place.scratch, place.results, node, models=brought)
+    return PipelineSettings(stages, devices=tuple(devices), deliverers=workers)
+
+
+def _brought(models: list[str]) -> tuple[tuple[str, str], ...]:
+    """Where this machine has the networks that the catalogue does not know by their names."""
+    return references(tuple(wish(catalogue.card(name), {}, "BINARY", repair=False) for name in models))
+
+
+def _told(run: Run) -> str:
+    return f"{run.name} ({', '.join(run.models)})"

@@ -1,0 +1,122 @@
+"""What is PostgreSQL's own: its URL, its server, its schemas."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerError, LedgerUnavailable, Run
+from voxfleet.cluster.ledgers.opening import NoDriver, keep_in, open_ledger
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.patience import patient
+from voxfleet.cluster.run_folder import RunFolder
+from voxfleet.runners.workitem import Workitem
+
+if TYPE_CHECKING:
+    from conftest import Postgres
+
+RUN = Run("r", "dir:a", "dir:b", ("m 1",), {}, "0.1.0", "local", datetime(2026, 11, 21, tzinfo=UTC))
+
+
+def workitem(number: int) -> Workitem:
+    """The workitem of series 1.NUMBER."""
+    return Workitem("1", f"1.{number}", "CT", 1, "dir:a", "dir:b", "m", "1", "none")
+
+
+def test_runs_share_a_database(postgres: Postgres) -> None:
+    """Two runs in one database see nothing of each other, whatever they are called."""
+    first, second = PostgresLedger(postgres.url, "NLST 1; drop"), PostgresLedger(postgres.url, "nlst 2")
+    first.create_run(RUN)
+    first.add([workitem(1), workitem(2)])
+    assert second.counts() == Counts()
+    assert PostgresLedger(postgres.url, "NLST 1; drop").counts() == Counts(scheduled=2)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://me:secret@db/voxfleet", "holds a password"),
+        ("host=db password=secret", "holds a password"),
+        ("postgresql://db/voxfleet?nonsense=1", "not a PostgreSQL URL"),
+        ("sqlite:///ledger.sqlite", "not a PostgreSQL URL"),
+    ],
+)
+def test_url_that_is_none_or_holds_a_secret(url: str, reason: str) -> None:
+    """Refused before anything is connected to, and the secret is not repeated."""
+    with pytest.raises(LedgerError, match=reason) as caught:
+        PostgresLedger(url, "r")
+    assert "secret" not in str(caught.value)
+
+
+def test_name_too_long() -> None:
+    """PostgreSQL would cut the name off: two long names could be one."""
+    with pytest.raises(LedgerError, match="63 bytes"):
+        PostgresLedger("postgresql://db/voxfleet", "r" * 64)
+
+
+def test_server_is_not_there(tmp_path: Path) -> None:
+    """In one line, with what was asked for; the same call may succeed later."""
+    with pytest.raises(LedgerUnavailable, match=rf"{tmp_path}.*No such file") as caught:
+        PostgresLedger(f"postgresql:///voxfleet?host={tmp_path}", "r")
+    assert "\n" not in str(caught.value)
+
+
+def test_newer_version_is_refused(postgres: Postgres) -> None:
+    """A ledger of a newer program is not touched."""
+    PostgresLedger(postgres.url, "newer").close()
+    with psycopg.connect(postgres.url) as sql:
+        sql.execute("INSERT INTO newer.migration VALUES (999, 0, '9.9')")
+    with pytest.raises(LedgerCorrupt, match="newer"):
+        PostgresLedger(postgres.url, "newer")
+
+
+def test_folder_knows_its_ledger(postgres: Postgres, tmp_path: Path) -> None:
+    """A run begun with --ledger is found by its folder; a run with a ledger elsewhere is not taken over."""
+    shared, own = RunFolder(f"{tmp_path}/shared"), RunFolder(f"{tmp_path}/own")
+    keep_in(shared, postgres.url)
+    open_ledger(shared).create_run(RUN)
+    assert open_ledger(shared.must_exist()).run() == RUN
+    with pytest.raises(LedgerError, match="another database"):
+        keep_in(shared, f"{postgres.url}&application_name=x")
+    own.path.mkdir()
+    SqliteLedger(own.ledger).close()
+    with pytest.raises(LedgerError, match="begin a new run"):
+        keep_in(own, postgres.url)
+
+
+def test_psycopg_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The error names the extra to install."""
+    monkeypatch.setitem(sys.modules, "voxfleet.cluster.ledgers.postgres", None)
+    with pytest.raises(NoDriver, match=r"pip install 'voxfleet\[postgres\]'"):
+        keep_in(RunFolder(f"{tmp_path}/r"), "postgresql://db/voxfleet")
+
+
+class _Flaky:
+    """A ledger that does not answer the first calls."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    def counts(self) -> Counts:
+        """Fail, or answer."""
+        self.failures -= 1
+        if self.failures >= 0:
+            raise LedgerUnavailable("db", "the database system is starting up")
+        return Counts(scheduled=7)
+
+
+@pytest.mark.parametrize(("failures", "wait_s"), [(0, 0.0), (3, 20.0)])
+def test_patience(failures: int, wait_s: float) -> None:
+    """A ledger that comes back in time is waited for."""
+    assert patient(_Flaky(failures), wait_s).counts() == Counts(scheduled=7)
+
+
+def test_patience_ends() -> None:
+    """One that does not is said to be unavailable."""
+    with pytest.raises(LedgerUnavailable, match="starting up"):
+        patient(_Flaky(10**9), 0.3).counts()

@@ -1,0 +1,147 @@
+"""Workers on one ledger in PostgreSQL: stopped, killed, cut off from it; every series is done once all the same."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pydicom
+import pytest
+from voxfleet.cluster.ledger import AttemptClass, Ledger
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.run_folder import RunFolder
+from voxfleet.cluster.verify import verify
+from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+
+if TYPE_CHECKING:
+    from conftest import Postgres
+
+SERIES = 12
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dozen small chest phantoms."""
+    folder = tmp_path_factory.mktemp("collection")
+    for seed in range(SERIES):
+        phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=seed)
+        write_ct_series(phantom.volume, folder / str(seed), identity=CtIdentity.named(f"worker-{seed}"))
+    return folder
+
+
+class Fleet:
+    """A run registered in PostgreSQL, and workers on it that are processes of their own."""
+
+    def __init__(self, server: Postgres, collection: Path, folder: Path) -> None:
+        self.server, self.folder, self.run = server, folder, folder.name.replace("_", "-")
+        self.target = folder / "enriched"
+        self._workers: list[subprocess.Popen[bytes]] = []
+        done = self._voxfleet(
+            *("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{self.target}"),
+            *("--run", folder / self.run, "--ledger", server.url, "--on", "workers"),
+        )
+        assert done.wait(60) == 4
+        self.ledger: Ledger = PostgresLedger(server.url, self.run)
+
+    def start(self, name: str, *options: object) -> subprocess.Popen[bytes]:
+        """Begin a worker."""
+        words = ("worker", self.run, "--ledger", self.server.url, "--node", name, "--folder", self.folder / "w")
+        self._workers.append(self._voxfleet(*words, *options))
+        return self._workers[-1]
+
+    def until(self, what: Callable[[], bool]) -> None:
+        """Wait for something to be so."""
+        deadline = time.monotonic() + 100
+        while not what():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def check(self) -> Counter[AttemptClass | None]:
+        """Every series is in the archive once and as the ledger says; how the attempts ended."""
+        assert self.ledger.counts().completed == SERIES
+        files = [pydicom.dcmread(path, stop_before_pixels=True) for path in self.target.rglob("*.dcm")]
+        assert Counter(file.Modality for file in files) == {"SEG": SERIES, "SR": SERIES}
+        assert len({file.SOPInstanceUID for file in files}) == 2 * SERIES
+        assert verify(self.ledger, open_archive(f"dir:{self.target}")).sound
+        return Counter(attempt.outcome for attempt in self.ledger.attempts())
+
+    def close(self) -> None:
+        """Leave no process behind."""
+        for each in self._workers:
+            if each.poll() is None:
+                each.kill()
+                each.wait()
+
+    def _voxfleet(self, *words: object) -> subprocess.Popen[bytes]:
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen([sys.executable, "-m", "voxfleet", *map(str, words)], stdout=log, stderr=log)
+
+
+@pytest.fixture
+def fleet(postgres: Postgres, collection: Path, tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet without workers."""
+    made = Fleet(postgres, collection, tmp_path)
+    yield made
+    made.close()
+
+
+def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
+    """SIGTERM with no time to drain: what it had in flight is lost, at once free for the other, and done once."""
+    first, second = fleet.start("a", "--drain", 0), fleet.start("b")
+    fleet.until(lambda: {attempt.node for attempt in fleet.ledger.attempts()} >= {"a", "b"})
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 4
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(fleet.folder / "w" / "a") in str(p.info["cmdline"])]
+    assert second.wait(100) == 0
+    outcomes = fleet.check()
+    assert outcomes[AttemptClass.FAILED] == 0
+    assert outcomes[AttemptClass.LOST] <= 3
+    lives = {node.node: node for node in fleet.ledger.nodes()}
+    assert lives["a"].down is not None
+    assert lives["b"].down is not None
+    assert lives["a"].down < lives["b"].down
+
+
+def test_killed_one_goes_on_with_what_it_had(fleet: Fleet) -> None:
+    """SIGKILL, begun again under its name: what it had leased is free at once, and nothing is doubled."""
+    first = fleet.start("a")
+    fleet.until(lambda: fleet.ledger.counts().completed >= 2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    again = fleet.start("a")
+    assert again.wait(100) == 0
+    outcomes = fleet.check()
+    assert outcomes[AttemptClass.COMPLETED] == SERIES
+    assert outcomes[AttemptClass.LOST] <= 3
+    assert [node.down is not None for node in fleet.ledger.nodes()] == [True, True]
+
+
+def test_database_is_killed_and_started_again(fleet: Fleet) -> None:
+    """PostgreSQL gone for two seconds, as if killed: the worker waits, and goes on; nothing is lost or doubled."""
+    worker = fleet.start("a")
+    fleet.until(lambda: fleet.ledger.counts().completed >= 2)
+    fleet.server.stop("immediate")
+    time.sleep(2)
+    assert worker.poll() is None
+    fleet.server.start()
+    assert worker.wait(100) == 0
+    fleet.ledger = PostgresLedger(fleet.server.url, fleet.run)
+    assert fleet.check()[AttemptClass.COMPLETED] == SERIES
+
+
+def test_status_and_a_second_run_of_the_name(fleet: Fleet) -> None:
+    """The run's folder knows where its ledger is; nothing of the URL's secrets could be in it."""
+    folder = RunFolder(str(fleet.folder / fleet.run)).must_exist()
+    assert folder.ledger_url.read_text() == f"{fleet.server.url}\n"
+    assert not folder.ledger.exists()
