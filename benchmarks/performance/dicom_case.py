@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import highdicom as hd
 from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLosslessSV1
 
@@ -19,6 +20,8 @@ from .harness import run_program
 from .realistic_case import EXAMPLE, SIZES, RealisticCase, make_case
 
 CACHE = Path(tempfile.gettempdir()) / "voxfleet-benchmarks"
+ENHANCED = "enhanced"
+"""The uncompressed series as one multi-frame instance."""
 SYNTAXES = {"uncompressed": ExplicitVRLittleEndian, "jpeg-lossless": JPEGLosslessSV1}
 
 
@@ -47,7 +50,7 @@ def dicom_case() -> DicomCase:
 
 
 def series_folder(case: RealisticCase, syntax: str) -> Path:
-    """Folder of the series in one of `SYNTAXES`, written once; JPEG Lossless by dcmtk's dcmcjpeg."""
+    """Folder of the series as one of `SYNTAXES` or `ENHANCED`, written once; JPEG Lossless by dcmcjpeg."""
     size = "x".join(str(length) for length in case.volume.array.shape)
     folder = CACHE / f"{size}-{syntax}"
     if folder.is_dir():
@@ -56,12 +59,25 @@ def series_folder(case: RealisticCase, syntax: str) -> Path:
     shutil.rmtree(part, ignore_errors=True)
     if syntax == "uncompressed":
         write_ct_series(case.volume, part)
+    elif syntax == ENHANCED:
+        part.mkdir(parents=True)
+        _write_enhanced(series_folder(case, "uncompressed"), part / "enhanced.dcm")
     else:
         part.mkdir(parents=True)
         for path in sorted(series_folder(case, "uncompressed").iterdir()):
             run_program("dcmcjpeg", "+e1", path, part / path.name)
     part.rename(folder)
     return folder
+
+
+def _write_enhanced(folder: Path, path: Path) -> None:
+    """The series as one Legacy Converted Enhanced CT, by highdicom."""
+    slices = [dcmread(each) for each in sorted(folder.iterdir())]
+    for each in slices:
+        for keyword in ("AccessionNumber", "ReferringPhysicianName"):  # Type 2, which highdicom copies.
+            each.setdefault(keyword, "")
+    series, instance = (f"{slices[0].SeriesInstanceUID}.{last}" for last in (1, 2))
+    hd.legacy.LegacyConvertedEnhancedCTImage(slices, series, 1, instance, 1).save_as(path, enforce_file_format=True)
 
 
 def series_in(folder: Path) -> Series:

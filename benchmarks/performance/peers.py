@@ -16,8 +16,11 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
+from radiomics.featureextractor import RadiomicsFeatureExtractor
 
+from ...enrich.features.pyradiomics_engine import SETTINGS
 from ...enrich.measurement import Measurement
+from ...enrich.radiomics import SegmentFeatures
 from ...models.segmentation import Segment
 from .dicom_case import DicomCase
 from .harness import run_program
@@ -185,11 +188,26 @@ def highdicom_volume(folder: Path) -> NDArray[np.generic]:
     return hd.get_volume_from_series(datasets, dtype=np.int16).array
 
 
+def highdicom_enhanced_volume(folder: Path) -> NDArray[np.generic]:
+    """Volume (k, j, i) in int16 of a multi-frame instance, by highdicom."""
+    return hd.imread(next(folder.iterdir())).get_volume(dtype=np.int16).array
+
+
 def simpleitk_volume(folder: Path) -> NDArray[np.generic]:
     """Volume (k, j, i) by SimpleITK (GDCM)."""
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
     return sitk.GetArrayFromImage(reader.Execute())
+
+
+def pyradiomics_from_files(image: Path, mask: Path) -> SegmentFeatures:
+    """Shape and first-order features by pyradiomics, of one structure, its files read each time."""
+    extractor = RadiomicsFeatureExtractor(**SETTINGS)
+    extractor.disableAllFeatures()
+    for name in ("shape", "firstorder"):
+        extractor.enableFeatureClassByName(name)
+    found = extractor.execute(str(image), str(mask))
+    return {name.removeprefix("original_"): float(value) for name, value in found.items()}
 
 
 def dcm2niix(folder: Path, out: Path, compress: str = "n") -> Path:
