@@ -27,18 +27,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydicom.sr._snomed_dict import mapping as snomed_mapping
 from pydicom.sr.coding import Code
 
 from .. import Error
+from .references.coding import same_code
 from .references.reference import Structure
 
 SCHEMA_VERSION = 1
 Side = Literal["expert", "prediction", "both"]
-OLD_SNOMED = frozenset({"SRT", "SNM3", "99SDM"})
-"""Coding Scheme Designators under which SNOMED RT codes were written (PS3.16 section 8.1)."""
-_SUCCESSORS: dict[str, str] = snomed_mapping["SRT"]
-"""SNOMED CT value of each SNOMED RT one (PS3.16 annex O), as pydicom has it."""
 _ENTRY = {"name", "concept", "union", "exclude", "side"}
 _CONCEPT = {"type", "laterality", "anatomic_region"}
 _CODE_PARTS = 3
@@ -55,21 +51,6 @@ class InvalidCrosswalk(Error):
     def __str__(self) -> str:
         file, key, reason = self.args
         return f"{file}: {key}: {reason}" if key else f"{file}: {reason}"
-
-
-def same_code(one: Code | None, other: Code | None) -> bool:
-    """Whether two codes mean the same, SNOMED RT and SNOMED CT taken together (PS3.16 annex O)."""
-    if one is None or other is None:
-        return one is other
-    return current(one) == current(other)
-
-
-def current(code: Code) -> tuple[str, str]:
-    """Scheme and value of a code: SNOMED CT's for one of SNOMED RT, where there is one."""
-    if code.scheme_designator not in OLD_SNOMED:
-        return code.scheme_designator, code.value
-    value = _SUCCESSORS.get(code.value)
-    return ("SRT", code.value) if value is None else ("SCT", value)
 
 
 @dataclass(frozen=True, slots=True)

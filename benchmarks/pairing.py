@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .. import Error
-from .crosswalk import Concept, Crosswalk, Side, concept_of, current, same_code
+from .crosswalk import Concept, Crosswalk, Side, concept_of
+from .references.coding import current, same_code
 from .references.packed_mask import PackedMask, union, without
 from .references.reference import Annotation, Structure
 

@@ -87,10 +87,15 @@ def pack(array: NDArray[np.bool_], shape: tuple[int, int, int], start: tuple[int
         raise ValueError(f"part {array.shape} at {start} does not lie within the grid {shape}")
     found = ndimage.find_objects(array.view(np.uint8), 1)[0] if array.size else None
     if found is None:
-        return PackedMask(shape, NOWHERE, 0, np.zeros(0, np.uint8))
+        return nothing(shape)
     inner = array[found]
     k, j, i = (slice(part.start + at, part.stop + at) for part, at in zip(found, start, strict=True))
     return PackedMask(shape, (k, j, i), int(np.count_nonzero(inner)), np.packbits(inner))
+
+
+def nothing(shape: tuple[int, int, int]) -> PackedMask:
+    """Mask without voxels on a grid (k, j, i)."""
+    return PackedMask(shape, NOWHERE, 0, np.zeros(0, np.uint8))
 
 
 def pack_labels(labels: NDArray[np.integer], numbers: Iterable[int]) -> dict[int, PackedMask]:
@@ -102,7 +107,7 @@ def pack_labels(labels: NDArray[np.integer], numbers: Iterable[int]) -> dict[int
     for number in wanted:
         box = boxes[number - 1]
         if box is None:
-            masks[number] = PackedMask(shape, NOWHERE, 0, np.zeros(0, np.uint8))
+            masks[number] = nothing(shape)
         else:
             masks[number] = pack(labels[box] == number, shape, (box[0].start, box[1].start, box[2].start))
     return masks

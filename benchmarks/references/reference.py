@@ -59,6 +59,12 @@ class OutsideImage(InvalidReference):
     code = "OUTSIDE_IMAGE"
 
 
+class NothingUsable(InvalidReference):
+    """A reference of which every structure had to be left out."""
+
+    code = "NO_USABLE_STRUCTURE"
+
+
 class GeometryUnknown(InvalidReference):
     """A reference that does not tell where it lies, or not evenly."""
 
@@ -257,7 +263,8 @@ class Annotation:
         numbers = [structure.number for structure in self.structures]
         if numbers != list(range(1, len(numbers) + 1)):
             raise InvalidReference(self.origin.source, f"structure numbers {numbers} are not 1..N")
-        marked = {each.structure for each in (*self.points, *self.boxes, *self.lines)} | set(self.masks)
+        marked = {point.structure for point in self.points} | {box.structure for box in self.boxes}
+        marked |= {line.structure for line in self.lines} | set(self.masks)
         if unknown := marked - set(numbers):
             raise InvalidReference(self.origin.source, f"structure {min(unknown)} is marked and not described")
         for mask in self.masks.values():
@@ -276,11 +283,15 @@ class Subject:
     Attributes
     ----------
     patient_id : str or None
-        None where the file does not say, or says nothing.
+        None where the file does not say.
     study_instance_uids, series_instance_uids, sop_instance_uids : frozenset of str
         Of the images that it refers to; empty where it refers to none.
     frame_of_reference_uid : str
         Empty where the format has none.
+    names : frozenset of str
+        Parts of the file's path, for formats that hold no identifier.
+    grid : VolumeGeometry or None
+        Of a label map whose format holds no identifier.
     """
 
     patient_id: str | None = None
@@ -288,6 +299,8 @@ class Subject:
     series_instance_uids: frozenset[str] = frozenset()
     sop_instance_uids: frozenset[str] = frozenset()
     frame_of_reference_uid: str = ""
+    names: frozenset[str] = frozenset()
+    grid: hd.VolumeGeometry | None = None
 
 
 class ReferenceFormat(Protocol):
@@ -359,6 +372,19 @@ class Reading:
         if coded is None:
             return Structure(number, name)
         return Structure(number, name, coded.category, coded.type, coded.laterality, coded.anatomic_region)
+
+
+def check_usable(source: str, remarks: tuple[Remark, ...], marked: int) -> None:
+    """Refuse a file whose structures had all to be left out.
+
+    Raises
+    ------
+    NothingUsable
+        If none of them is marked and some were left out.
+    """
+    left_out = [str(remark) for remark in remarks if remark.left_out]
+    if left_out and not marked:
+        raise NothingUsable(source, "; ".join(left_out))
 
 
 def annotation_of(segmentation: Segmentation, image: SourceImage, model: str) -> Annotation:
