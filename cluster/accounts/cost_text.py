@@ -6,6 +6,7 @@ import json
 from statistics import quantiles
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from ..planning.plan import PUBLISHED_USD_PER_SERIES
@@ -46,7 +47,7 @@ def print_account(console: Console, account: Account) -> None:
     for text in account.assumptions:
         console.print(f"- {text}")
     for text in account.warnings:
-        console.print(f"[yellow]warning[/yellow] {text}")
+        console.print(f"[yellow]warning[/yellow] {escape(text)}")
 
 
 def to_json(account: Account) -> str:

@@ -14,9 +14,10 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 from voxfleet.cluster.accounts.billing import bill_of, node_usd_by_day
 from voxfleet.cluster.accounts.cost_command import cost
+from voxfleet.cluster.accounts.planned import BadPlan
 from voxfleet.cluster.ledger import Node, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.price import NoPrice, Price
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
@@ -138,6 +139,57 @@ def test_tables_json_csv_parquet_and_page_agree(run: Path) -> None:
     assert float(document["published_usd_per_series"]) == pytest.approx(0.0080, rel=0.01)
     shown = voxfleet_cost("show", run, "--prices", "toy.toml")
     assert "published for comparison: 0.80 cents" in shown.stdout
+
+
+def test_direct_and_fully_loaded(run: Path) -> None:
+    """Fully loaded, the attempts bear every dollar of the nodes; direct, only what ran."""
+    bill = bill_of(SqliteLedger(run / "ledger.sqlite"), TOY)
+    series = bill.by_series()
+    assert len(series) == 3
+    assert float(sum(row.loaded for row in series)) == pytest.approx(float(bill.node_usd))
+    assert 0 < float(sum(row.usd for row in series)) < float(bill.node_usd)
+    assert (bill.most_nodes, 0 < bill.hours < 0.1) == (1, True)
+
+
+def test_bytes_and_requests_are_in_the_bill_on_request(run: Path) -> None:
+    """With a price in the file NAT is charged; without one, the command says which is missing."""
+    row = '[[charge]]\nkind = "nat"\nusd = 0.05\nsource = "a toy"\ndated = 2026-11-01\n'
+    Path("with.toml").write_text(PRICES + row)
+    done = voxfleet_cost(run, "--prices", "with.toml", "--charge", "nat", "--json")
+    assert done.exit_code == 0, done.output
+    (charge,) = json.loads(done.stdout)["charges"]
+    assert (charge["kind"], charge["usd_per_unit"], charge["unit"]) == ("nat", "0.05", "GB")
+    assert isinstance(voxfleet_cost(run, "--prices", "toy.toml", "--charge", "nat").exception, NoPrice)
+    assert voxfleet_cost(run, "--prices", "toy.toml", "--charge", "toll").exit_code == 2
+
+
+def test_the_plan_in_the_runs_folder_is_found(run: Path) -> None:
+    """A run is held against the plan that lies in its folder, or one that is named."""
+    ends = {"low": 0.0, "middle": 1.0, "high": 9.0}
+    option = {"machine": "toy", "region": "", "market": "on-demand", "nodes": 1, "hours": ends, "usd": ends}
+    text = json.dumps({"series": 3, "options": [option]})
+    (run / "plan.json").write_text(text)
+    found = json.loads(voxfleet_cost(run, "--prices", "toy.toml", "--json").stdout)["plan"]
+    assert (found["series"], [row["inside"] for row in found["figures"]]) == (3, [True, True, True])
+    Path("other.json").write_text(text.replace('"toy"', '"other"'))
+    assert isinstance(voxfleet_cost(run, "--prices", "toy.toml", "--plan", "other.json").exception, BadPlan)
+    shown = voxfleet_cost(run, "--prices", "toy.toml", "--html", "page.html")
+    assert "plan of 3 series on 1 x toy" in shown.stdout
+    assert "Plan and actual" in Path("page.html").read_text()
+
+
+def test_dice_per_dollar(run: Path) -> None:
+    """A table of scores is set beside what the series cost."""
+    Path("scores.csv").write_text("series,model,segment,metric,value\n1.2.1,a,liver,dice,0.5\n1.2.2,a,liver,dice,0.7\n")
+    (row,) = json.loads(voxfleet_cost(run, "--prices", "toy.toml", "--scores", "scores.csv", "--json").stdout)["scores"]
+    assert (row["model"], row["series"], row["mean"]) == ("a 1.0", 2, pytest.approx(0.6))
+
+
+def test_an_old_price_is_told_once(run: Path) -> None:
+    """One warning, with the day and what to do."""
+    Path("old.toml").write_text(PRICES.replace("2026-11-01", "2020-01-01"))
+    shown = voxfleet_cost(run, "--prices", "old.toml").stdout
+    assert shown.count("2020-01-01): `voxfleet prices refresh") == 1
 
 
 def test_reconcile_says_what_differs_and_ends_with_3(run: Path) -> None:

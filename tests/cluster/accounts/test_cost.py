@@ -116,7 +116,7 @@ def test_nothing_ran() -> None:
 
 
 def test_the_gpu_goes_to_who_held_it() -> None:
-    """On a GPU node the GPU's three quarters of a second's cent go to the series that held it, and idle where none did."""
+    """On a GPU node the GPU's three quarters of a cent go to the series that held it, and are idle where none did."""
     # 4 cores and, at 4 GiB a core, 16 GiB cost 0.126444 and 0.067792 on lists: 65.1 % and 34.9 % of the other quarter.
     cores = 0.25 * 0.126444 / (0.126444 + 0.067792)
     memory = 0.25 - cores
