@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import highdicom as hd
 import pydicom
 from pydicom.errors import InvalidDicomError
 
 from .. import Error
+from ..enrich.archives.archive import SeriesEntry
+from ..enrich.archives.folder import FolderArchive
+from ..enrich.phantom import write_ct_series
 from ..enrich.seg_decode import DecodeError, decode_seg
-from ..enrich.series import SourceImage
-from ..models.model import Model, SeriesModel
+from ..enrich.series import SourceImage, read_volume
+from ..models.model import Model, NeedsSeries, SeriesModel
 from ..models.segmentation import Segmentation
 
 
@@ -46,6 +50,25 @@ def segment_image(model: Model, image: SourceImage, parameters: Mapping[str, str
         raise RepairedSeries(image.series.series_instance_uid, model.card.name, image.repairs)
     files = [instance.path for instance in image.series.instances]
     return model.segment_series(files, image.volume, parameters, read_seg)
+
+
+def segment_made_up(model: Model, volume: hd.Volume, parameters: Mapping[str, str]) -> Segmentation:
+    """Segmentation of a volume that was made up; written as a CT series first for a model that takes files.
+
+    Raises
+    ------
+    NeedsSeries
+        If the model takes files, and not those of CT.
+    """
+    if not isinstance(model, SeriesModel):
+        return model.segment(volume, parameters)
+    if "CT" not in model.card.modality:
+        raise NeedsSeries(model.card.name, "series can be made up for CT alone: try it with `voxfleet run`")
+    with TemporaryDirectory() as folder:
+        write_ct_series(volume, Path(folder))
+        archive = FolderArchive(Path(folder))
+        (entry,) = (each for each in archive.search() if isinstance(each, SeriesEntry))
+        return segment_image(model, read_volume(archive.retrieve(entry, Path(folder))), parameters)
 
 
 def read_seg(path: Path, volume: hd.Volume) -> Segmentation:
