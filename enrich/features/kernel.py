@@ -76,7 +76,7 @@ class Kernel:
 
     def view(self, block: Block) -> NDArray[Any]:
         """An array in place: copy what is to outlive the kernel or the next reservation."""
-        raw = (ctypes.c_char * block.size).from_address(self._base() + block.address)
+        raw: Any = (ctypes.c_char * block.size).from_address(self._base() + block.address)
         return np.ndarray(block.shape, block.dtype, raw)
 
     def call(self, name: str, *arguments: Block | float) -> Any:
