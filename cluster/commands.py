@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ import typer
 from rich.console import Console
 
 from ..enrich.archives.opening import open_archive
+from ..enrich.atomic import write_text
 from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import (
@@ -29,6 +31,7 @@ from ..runners.commands import (
 from ..runners.devices import checked, devices_of
 from ..runners.pipeline import LANES
 from ..runners.worklist import Wish, check_licence, wish
+from .accounts.planned import read_plan
 from .alarm import alarms_to
 from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
@@ -81,6 +84,9 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
     prices: PriceFile = None,
+    planned: Annotated[
+        Path | None, typer.Option("--plan", help="Of `voxfleet plan --json`: kept with the run, for `voxfleet cost`.")
+    ] = None,
     accept_licence: AcceptLicence = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Give failed series another chance.")] = False,
     as_json: AsJson = False,
@@ -91,6 +97,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     3: done, with refusals or failures; 4: stopped by the budget, by a limit or by Ctrl-C; 1: error.
     """
     measuring = features_of(features)
+    forecast = read_plan(planned) if planned else None
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
     plan = Plan(
@@ -124,6 +131,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             raise typer.BadParameter("--on workers needs --ledger: a ledger that they can reach")
         if ledger_url:
             keep_in(plan.folder, ledger_url)
+        if forecast:
+            write_text(plan.folder.plan, json.dumps(forecast, indent=2))
         ledger = patient(open_ledger(plan.folder))
         with console.status("searching the source ...") as status:
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
