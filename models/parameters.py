@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isfinite
 
 from .model import ModelCard, ModelError
@@ -14,8 +14,8 @@ class InvalidParameter(ModelError):
     code = "INVALID_PARAMETER"
 
 
-def numbers(card: ModelCard, parameters: Mapping[str, str]) -> dict[str, float]:
-    """Every parameter of the card as a number.
+def numbers(card: ModelCard, parameters: Mapping[str, str], besides: Collection[str] = ()) -> dict[str, float]:
+    """Every parameter of the card as a number, but for those named in `besides`, which are none.
 
     Raises
     ------
@@ -26,7 +26,11 @@ def numbers(card: ModelCard, parameters: Mapping[str, str]) -> dict[str, float]:
         if name not in card.parameters:
             known = ", ".join(card.parameters)
             raise InvalidParameter(card.name, f"no parameter {name!r}; known are {known}")
-    return {name: _number(card.name, name, parameters.get(name, text)) for name, text in card.parameters.items()}
+    return {
+        name: _number(card.name, name, parameters.get(name, text))
+        for name, text in card.parameters.items()
+        if name not in besides
+    }
 
 
 def check_numbers(card: ModelCard, changes: Mapping[str, str]) -> None:

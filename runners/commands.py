@@ -18,6 +18,7 @@ from ..enrich.features.feature_parameters import read_feature_parameters
 from ..enrich.seg import ROLES
 from ..models import catalogue
 from .cli import EXIT_INCOMPLETE
+from .devices import devices_of
 from .environment import node_name
 from .pipeline import NodePipeline, PipelineSettings
 from .request import StageSettings
@@ -84,11 +85,12 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
     features: Features = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
     accept_licence: AcceptLicence = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
     """Run one model on every series of one folder or archive, and write the results to a folder."""
+    devices = devices_of(device or ["cpu"])
     card = catalogue.card(model)
     check_licence(card, accepted=accept_licence)
     asked = wish(
@@ -104,7 +106,7 @@ def run(  # noqa: PLR0913, PLR0917 - the command line's options
     refused = [each for each in found if isinstance(each, RefusedObject)]
     items = [each for each in found if isinstance(each, Workitem)]
     stages = StageSettings(out / ".voxfleet" / "scratch", out, node_name(), nifti=nifti, models=references((asked,)))
-    outcomes = _perform(PipelineSettings(stages, devices=(device,)), items, quiet=as_json)
+    outcomes = _perform(PipelineSettings(stages, devices=devices), items, quiet=as_json)
     _show(items, outcomes, refused, as_json=as_json)
     broken = [each for each in refused if each.code != "NOT_DICOM"]
     if broken or any(outcome.state is not State.COMPLETED for outcome in outcomes.values()):

@@ -8,25 +8,25 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
-import highdicom as hd
 import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from ..enrich.phantom import chest_phantom
 from ..models import catalogue, fetching
 from ..models.model import ModelCard
 from ..models.segmentation import Segmentation
+from .cli import EXIT_DONE, EXIT_ERROR
+from .commands import parameters_of
+from .fidelity import LEAST_DICE, Fidelity, check_fidelity, sample_volume, speed_changes
 from .segmenting import segment_made_up
-from .worklist import check_licence
+from .worklist import check_licence, wish
 
 models = typer.Typer(help="What models there are, and what each declares about itself.", invoke_without_command=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or monai:FOLDER.")]
-PHANTOM_SEED = 1
 WIDE = 120
 """Columns of a terminal from which on the list of models has room for their descriptions."""
 T = TypeVar("T")
@@ -102,14 +102,20 @@ def fetch(
 def check(
     name: ModelName,
     device: Annotated[str, typer.Option(help="cpu or cuda:N.")] = "cpu",
+    param: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the model; may be repeated.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that a model's weights are the card's, that it loads, and that it segments a made-up volume."""
+    """Check that a model's weights are the card's, that it loads, and that it segments a made-up volume.
+
+    With --param precision=bfloat16 or compile=yes, what that changes: exit code 1 if it is too much.
+    """
     card = catalogue.card(name)
+    parameters = dict(wish(card, parameters_of(param or []), "BINARY", repair=False).parameters)
     loaded, load_s = _timed(lambda: catalogue.load(name, device))
     volume = sample_volume(card)
-    segmentation, segment_s = _timed(lambda: segment_made_up(loaded, volume, card.parameters))
-    record = {
+    segmentation, segment_s = _timed(lambda: segment_made_up(loaded, volume, parameters))
+    fidelity = check_fidelity(loaded, parameters) if speed_changes(card, parameters) else None
+    record: dict[str, object] = {
         "model": name,
         "weights_sha256": card.weights_sha256,
         "load_s": round(load_s, 3),
@@ -117,10 +123,12 @@ def check(
         "shape": list(volume.spatial_shape),
         "voxels": _voxels(segmentation),
     }
+    if fidelity is not None:
+        record |= {"dice": dict(fidelity.dice), "faithful": fidelity.passed}
     console = Console(soft_wrap=True, highlight=False)
     if as_json:
         console.print_json(json.dumps(record))
-        return
+        raise typer.Exit(EXIT_ERROR if fidelity is not None and not fidelity.passed else EXIT_DONE)
     for weights in card.weights:
         console.print(f"weights: {weights.file} has SHA-256 {weights.sha256}, as the card says")
     console.print(f"loads: {load_s:.1f} s on {device}")
@@ -128,21 +136,16 @@ def check(
     console.print(
         f"segments: {segment_s:.1f} s for a made-up volume of {shape}, {_voxels(segmentation)} voxels labelled"
     )
+    if fidelity is not None:
+        _show_fidelity(console, card, fidelity)
 
 
-def sample_volume(card: ModelCard) -> hd.Volume:
-    """A made-up volume of the model's modality: the chest phantom for CT, bright shells in a dark box for others."""
-    if "CT" in card.modality:
-        return chest_phantom(seed=PHANTOM_SEED).volume
-    shape, spacing_mm = (48, 64, 64), (4.0, 4.0, 4.0)
-    distances = np.ogrid[tuple(slice(-1.0, 1.0, size * 1j) for size in shape)]
-    radius = np.sqrt(sum(axis**2 for axis in distances)) / 0.8
-    array = np.select([radius < 0.5, radius < 0.9, radius < 1.0], [900, 600, 200], 0).astype(np.int16)  # noqa: PLR2004
-    affine = np.zeros((4, 4))
-    for row, axis in enumerate((2, 1, 0)):
-        affine[row, axis] = spacing_mm[axis]
-    affine[3, 3] = 1.0
-    return hd.Volume(array, affine, "PATIENT")
+def _show_fidelity(console: Console, card: ModelCard, fidelity: Fidelity) -> None:
+    """Dice of every structure, the least first; raises NotFaithful if it is too low."""
+    for structure, value in sorted(fidelity.dice.items(), key=lambda item: item[1]):
+        console.print(f"Dice against the usual way: {value:.5f} {structure}")
+    fidelity.judge(card.name)
+    console.print(f"faithful: every structure found has Dice {LEAST_DICE} or more")
 
 
 def _voxels(segmentation: Segmentation) -> int:

@@ -88,7 +88,7 @@ class NodePipeline:
         settings.stages.scratch.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
         cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
-        self._settings = replace(settings.stages, scratch=scratch, cores=cores)
+        self._settings = replace(settings.stages, scratch=scratch, cores=cores, memory_bytes=settings.memory_bytes)
         self._log = settings.stages.scratch.parent / "workers.log"
         self._devices: SimpleQueue[str] = SimpleQueue()
         for device in settings.devices:

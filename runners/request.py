@@ -32,6 +32,8 @@ class StageSettings:
         Name, and what the catalogue knows the model by, where that is another: a folder on this machine.
     cores : int
         Processes that may compute features for one workitem; 0 for all cores.
+    memory_bytes : int
+        Of the host, that the models of the stage that segments may need together; 0 for one model at a time.
     """
 
     scratch: Path
@@ -41,6 +43,7 @@ class StageSettings:
     nifti: bool = False
     models: tuple[tuple[str, str], ...] = ()
     cores: int = 0
+    memory_bytes: int = 0
 
     def reference_of(self, workitem: Workitem) -> str:
         """What the catalogue knows the workitem's model by."""

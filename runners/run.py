@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from .. import Error
+from ..models.memory import OutOfMemory, ran_out_of_memory
 from .consumption import Consumption, Meter
 from .request import Answer, Request
 from .stages import LANES
@@ -20,14 +22,14 @@ def perform(request: object) -> Answer:
     meter = Meter(list(request.before))
     try:
         delivery = LANES[request.lane](request.workitem, request.settings, meter)
-    except MemoryError as exc:
-        failure = Failure(meter.stage, "OUT_OF_MEMORY", str(exc) or "out of host memory")
     except Error as exc:
         _LOG.warning("%s: %s", exc.code, exc)
         failure = Failure.from_error(meter.stage, exc)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - one bad series never stops a run
         _LOG.exception("series %s, stage %s", request.workitem.series_instance_uid, meter.stage)
         failure = Failure.from_error(meter.stage, exc)
+        if ran_out_of_memory(exc):
+            failure = replace(failure, code=OutOfMemory.code)
     else:
         return Answer(_new(meter, request), delivery=delivery)
     return Answer(_new(meter, request), failure)

@@ -25,13 +25,13 @@ from ..enrich.series import SourceImage, read_volume
 from ..enrich.sr import encode_sr
 from ..enrich.validate import validate_pair
 from ..models import catalogue
-from ..models.model import Model
 from ..models.segmentation import Segmentation
 from .consumption import Meter
 from .handover import load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings, file_name
 from .results import Result, publish
 from .segmenting import segment_image
+from .warm_models import WarmModels, room_on
 from .workitem import Workitem
 
 
@@ -64,12 +64,13 @@ def prepare(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
 
 
 def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
-    """Segment the volume with the model, which stays loaded from one workitem to the next."""
+    """Segment the volume with the model; it stays loaded, beside others where there is room."""
     folder = settings.folder_of(workitem)
     with meter.measure("segment", holds_gpu=settings.device.startswith("cuda")):
-        model = _model(settings.reference_of(workitem), settings.device)
-        image = load_image(folder)
-        save_segmentation(segment_image(model, image, dict(workitem.parameters)), folder)
+        image, parameters = load_image(folder), dict(workitem.parameters)
+        models, name = _models(settings.device, settings.memory_bytes), settings.reference_of(workitem)
+        found = models.use(name, parameters, lambda model: segment_image(model, image, parameters))
+        save_segmentation(found, folder)
 
 
 def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delivery:
@@ -119,9 +120,9 @@ def _archive(uri: str) -> Archive:
 
 
 @lru_cache(maxsize=1)
-def _model(reference: str, device: str) -> Model:
-    """The warm model of this process: the last one used."""
-    return catalogue.load(reference, device)
+def _models(device: str, memory_bytes: int) -> WarmModels:
+    """The warm models of this process."""
+    return WarmModels(device, room_on(device, memory_bytes))
 
 
 def _store(dataset: Dataset, kind: str, workitem: Workitem, settings: StageSettings) -> StoredObject:

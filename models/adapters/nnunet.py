@@ -15,6 +15,7 @@ from ..nnunet.card import DATASET, STORED, labels_of
 from ..nnunet.network import Inference, TrainedNetwork, load_network
 from ..parameters import InvalidParameter
 from ..segmentation import Segmentation
+from ..speed import speed_of
 from ..volume_check import finite_values
 
 LARGEST_UINT8 = 255
@@ -91,7 +92,8 @@ def _inference(card: ModelCard, asked: Mapping[str, str], loaded: tuple[str, ...
         step_size = 0.0
     if not 0 < step_size <= 1:
         raise InvalidParameter(card.name, f"parameter step_size: {asked['step_size']!r} is not in (0, 1]")
-    return Inference(folds, _yes(card, asked, "mirroring"), step_size, _yes(card, asked, "smaller_tiles"))
+    mirroring, smaller_tiles = (_yes(card, asked, name) for name in ("mirroring", "smaller_tiles"))
+    return Inference(folds, mirroring, step_size, smaller_tiles, speed_of(card, asked))
 
 
 def _yes(card: ModelCard, asked: Mapping[str, str], name: str) -> bool:

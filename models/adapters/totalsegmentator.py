@@ -36,6 +36,6 @@ def load(card: ModelCard, device: str) -> Model:
     task = offered()[card.name.removeprefix(f"{FAMILY}:")]
     check_installed(card.name, task)
     from ..totalsegmentator.model import TotalSegmentator
-    from ..totalsegmentator.networks import WarmNetworks
+    from ..totalsegmentator.networks import load_networks
 
-    return TotalSegmentator(card, task, WarmNetworks(task, device))
+    return TotalSegmentator(card, task, load_networks(task, device))

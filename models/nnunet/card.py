@@ -23,6 +23,8 @@ A segment's ``name`` is the name that ``dataset.json`` gives to a label or regio
 ``network: trainer``
     The network is the one that nnU-Net's trainer class builds; ``plans`` for a trainer that nnU-Net does not ship
     and that takes the network of the plans.
+``precision: default``, ``compile: no``
+    See `speed`.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .. import speed
 from ..card_file import InvalidCard, read_card
 from ..model import ModelCard
 
@@ -49,6 +52,7 @@ _DEFAULTS = {
     "orientation": STORED,
     "smaller_tiles": "no",
     "step_size": "0.5",
+    **speed.DEFAULTS,
 }
 
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Collection, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from numpy.typing import NDArray
 
+from ..speed import AS_TRAINED, Speed
 from .card import CHECKPOINT_SUFFIX, DATASET, PLANS
 from .checkpoint import Checkpoint, InvalidWeights, read_checkpoint, read_verified
 from .logit_labels import Regridding, labels_of_logits
@@ -37,12 +39,15 @@ class Inference:
         Distance of tiles as a part of their size, above 0 and at most 1.
     smaller_tiles : bool
         When the GPU's memory does not suffice, try smaller tiles, which changes the result a little.
+    speed : Speed
+        Precision, and whether the network is compiled.
     """
 
     folds: tuple[str, ...] = ()
     mirroring: bool = True
     step_size: float = 0.5
     smaller_tiles: bool = False
+    speed: Speed = AS_TRAINED
 
 
 class TrainedNetwork:
@@ -84,6 +89,11 @@ class TrainedNetwork:
         self._network = network.to(device).eval()
         self._inputs = inputs
         self._mirroring_axes = first.mirroring_axes
+
+    @cached_property
+    def _compiled(self) -> torch.nn.Module:
+        """The network behind ``torch.compile``, which works when it first sees a tile."""
+        return cast(torch.nn.Module, torch.compile(self._network, dynamic=False))
 
     @property
     def reader(self) -> str:
@@ -130,13 +140,15 @@ class TrainedNetwork:
         del data, channels
         axes = self._mirroring_axes if inference.mirroring else ()
         tile = tuple(self.configuration.patch_size)
-        window = Window(tile, inference.step_size, axes, self.label_manager.num_segmentation_heads)
+        outputs, speed = self.label_manager.num_segmentation_heads, inference.speed
+        window = Window(tile, inference.step_size, axes, outputs, speed.precision)
+        network = self._compiled if speed.compiled else self._network
         strides = np.prod(self.configuration.pool_op_kernel_sizes, axis=0).tolist() if inference.smaller_tiles else None
         rungs = ladder(window, self._device, strides)
         grid = self._regridding(properties)
 
         def labels_by(rung: Rung) -> NDArray[np.int16]:
-            slabs = predict_slabs(self._network, weights, image, rung, self.name)
+            slabs = predict_slabs(network, weights, image, rung, self.name)
             return labels_of_logits(slabs, tuple(image.shape[1:]), grid, self.label_manager)
 
         return self._to_source(climb_down(rungs, labels_by, self.name), properties)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -50,12 +50,16 @@ class Window:
         Spatial axes; the mean is taken over all combinations of mirrorings.
     outputs : int
         Channels that the network gives.
+    precision : str
+        Of its convolutions: ``default`` for nnU-Net's, which is float16 on a GPU and float32 on the CPU; or
+        ``float32``, ``bfloat16``, ``float16``.
     """
 
     tile: tuple[int, ...]
     step_size: float
     mirroring_axes: tuple[int, ...]
     outputs: int
+    precision: str = "default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,11 @@ class Row:
         Its first plane, and how many there are.
     tiles : tuple
         Index of each in (channel, k, j, i), k counted from `start`.
-    mirroring_axes : tuple of int
-        Of the window.
     """
 
     start: int
     planes: int
     tiles: tuple[tuple[slice | int, ...], ...]
-    mirroring_axes: tuple[int, ...]
 
 
 def ladder(window: Window, device: str, strides: Sequence[int] | None = None) -> tuple[Rung, ...]:
@@ -199,8 +200,10 @@ def predict_slabs(
     for row, end in zip(rows, [*(row.start for row in rows[1:]), padded.shape[1]], strict=True):
         for weights, fold_sums in zip(folds, sums, strict=True):
             if len(folds) > 1 or row is rows[0]:
-                network.load_state_dict(weights)
-            _add_row(fold_sums, network, padded[:, row.start : row.start + row.planes], gaussian, row)
+                # The names of a compiled network's weights have a prefix; its own network is behind it.
+                getattr(network, "_orig_mod", network).load_state_dict(weights)
+            with _computing(network, window.precision):
+                _add_row(fold_sums, network, padded[:, row.start : row.start + row.planes], gaussian, row, window)
         for where in row.tiles:
             weight[where[1:]] += gaussian
         inside = slice(max(k_kept.start - row.start, 0), min(k_kept.stop, end) - row.start)
@@ -218,19 +221,35 @@ def _mean(folds: list[torch.Tensor]) -> torch.Tensor:
     return total.div_(len(folds)) if others else total
 
 
+@contextmanager
+def _computing(network: torch.nn.Module, precision: str) -> Iterator[None]:
+    """Compute in a precision, and by fixed algorithms: the same input gives the same bits."""
+    kind = next(network.parameters()).device.type
+    wanted = "float16" if precision == "default" and kind == "cuda" else precision
+    mixed = wanted not in ("default", "float32")
+    with (
+        torch.autocast(kind, dtype=getattr(torch, wanted)) if mixed else nullcontext(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
+    ):
+        yield
+
+
 def _add_row(
-    sums: torch.Tensor, network: torch.nn.Module, image: torch.Tensor, gaussian: torch.Tensor, row: Row
+    sums: torch.Tensor,
+    network: torch.nn.Module,
+    image: torch.Tensor,
+    gaussian: torch.Tensor,
+    row: Row,
+    window: Window,
 ) -> None:
     """Add the predictions of a row of tiles; `image` and `sums` begin where the row begins."""
     device = next(network.parameters()).device
-    with ExitStack() as stack:
-        stack.enter_context(torch.autocast("cuda") if device.type == "cuda" else nullcontext())
-        # Fixed algorithms: the same input gives the same bits.
-        stack.enter_context(torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True))
-        for where in row.tiles:
-            tile = torch.clone(image[where][None], memory_format=torch.contiguous_format).to(device)
-            prediction = _mirrored_mean(network, tile, row.mirroring_axes)[0].to(sums.device)
-            _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
+    for where in row.tiles:
+        tile = torch.clone(image[where][None], memory_format=torch.contiguous_format).to(device)
+        prediction = _mirrored_mean(network, tile, window.mirroring_axes)[0].to(sums.device)
+        if prediction.dtype == torch.bfloat16:
+            prediction = prediction.float()  # eight bits are too few to be weighed and summed
+        _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
 
 
 def _taken(sums: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
@@ -275,7 +294,7 @@ def _rows(shape: tuple[int, ...], window: Window) -> tuple[Row, ...]:
         (slice(None), first, *(slice(at, at + size) for at, size in zip(corner, window.tile[-2:], strict=True)))
         for corner in itertools.product(*steps)
     )
-    return tuple(Row(start, planes, tiles, window.mirroring_axes) for start in starts)
+    return tuple(Row(start, planes, tiles) for start in starts)
 
 
 def _mirrored_mean(network: torch.nn.Module, tile: torch.Tensor, mirroring_axes: tuple[int, ...]) -> torch.Tensor:

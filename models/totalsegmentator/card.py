@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import version
 
+from .. import speed
 from ..model import ModelCard
 from ..segmentation import Segment
 from .codes import coded, segment_of
@@ -54,7 +55,7 @@ def card_of(task: Task) -> ModelCard:
         algorithm_family="AI",
         segments=segments,
         weights=weights_of(task),
-        parameters={"remove_small_blobs_mm3": "0", "resampling_order": "1"},
+        parameters={"remove_small_blobs_mm3": "0", "resampling_order": "1", **speed.DEFAULTS},
         memory_bytes=FINE_BYTES if min(spacings) < FINE_MM else COARSE_BYTES,
         gpu_bytes=0,
         code_licence="Apache-2.0",

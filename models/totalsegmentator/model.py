@@ -14,6 +14,7 @@ from totalsegmentator.postprocessing import refine_vertebrae_pp_with_body_mask
 from ..model import ModelCard
 from ..parameters import InvalidParameter, numbers
 from ..segmentation import Segmentation
+from ..speed import DEFAULTS, speed_of
 from ..volume_check import check_values
 from .networks import WarmNetworks
 from .steps import Labels, Options, box_around, predict
@@ -58,38 +59,41 @@ class TotalSegmentator:
         options = self._options(parameters)
         check_values(volume, self._card.name)
         image = nib.Nifti1Image(volume.array, LPS_TO_RAS @ volume.affine)
-        labels = self._labels(self._task, image, options)
+        networks = self._networks.at(speed_of(self._card, parameters))
+        labels = self._labels(self._task, networks, image, options)
         return Segmentation(volume.with_array(labels), self._card.segments)
 
-    def _labels(self, task: Task, image: nib.Nifti1Image, options: Options) -> Labels:
+    def _labels(self, task: Task, networks: WarmNetworks, image: nib.Nifti1Image, options: Options) -> Labels:
         """The order of the package's `python_api.totalsegmentator`."""
         rough = replace(options, smallest_mm3=0.0)
         box = None
         if task.crop is not None:
-            found = self._found_by(task.crop, image, rough)
+            found = self._found_by(task.crop, networks, image, rough)
             # For a result that is written, nothing to crop to is nothing found; a crop's own crop is not
             # written, and then the package looks at the whole image.
             if task is self._task and not found.any():
                 return np.zeros(image.shape, np.uint8)
             box = box_around(found, image, task.crop.margin_mm)
-        labels = predict(self._networks, task.prediction, image, options, box)
+        labels = predict(networks, task.prediction, image, options, box)
         if task.bodies is None:
             return labels
-        bodies = predict(self._networks, task.bodies, image, rough)
+        bodies = predict(networks, task.bodies, image, rough)
         zooms = image.header.get_zooms()
         refined: Labels = refine_vertebrae_pp_with_body_mask(labels, bodies, task.classes, zooms, REFINEMENT_MM)
         return refined
 
-    def _found_by(self, crop: Crop, image: nib.Nifti1Image, options: Options) -> NDArray[np.bool_]:
+    def _found_by(
+        self, crop: Crop, networks: WarmNetworks, image: nib.Nifti1Image, options: Options
+    ) -> NDArray[np.bool_]:
         """Mask of the structures that a crop goes round."""
         if isinstance(crop.found_by, Task):
-            labels = self._labels(crop.found_by, image, options)
+            labels = self._labels(crop.found_by, networks, image, options)
         else:
-            labels = predict(self._networks, crop.found_by, image, options)
+            labels = predict(networks, crop.found_by, image, options)
         return np.isin(labels, crop.structures)
 
     def _options(self, parameters: Mapping[str, str]) -> Options:
-        values = numbers(self._card, parameters)
+        values = numbers(self._card, parameters, besides=DEFAULTS)
         order, smallest_mm3 = values["resampling_order"], values["remove_small_blobs_mm3"]
         if order not in range(HIGHEST_ORDER + 1):
             raise InvalidParameter(self._card.name, f"resampling_order: {order:g} is not 0 to {HIGHEST_ORDER}")

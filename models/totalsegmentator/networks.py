@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..model import ModelError
 from ..nnunet.network import Inference, TrainedNetwork, load_network
+from ..speed import AS_TRAINED, Speed
 from .steps import Labels
 from .tasks import Network, Spacing, Task
 from .weights import checkpoints_of, model_folder
@@ -35,12 +37,38 @@ class UnknownReader(ModelError):
 
 
 class WarmNetworks:
-    """All networks of a task.
+    """All networks of a task; made by `load_networks`.
+
+    Parameters
+    ----------
+    loaded : mapping of Network to TrainedNetwork
+    speed : Speed
+        How they compute.
+    """
+
+    def __init__(self, loaded: Mapping[Network, TrainedNetwork], speed: Speed = AS_TRAINED) -> None:
+        self._loaded, self._speed = loaded, speed
+
+    def at(self, speed: Speed) -> WarmNetworks:
+        """The same networks, computing in another way."""
+        return WarmNetworks(self._loaded, speed)
+
+    def labels(self, network: Network, image: NDArray[Any], spacing_mm: Spacing, class_map: str) -> Labels:
+        """Labels (x, y, z) of a canonical image; see `totalsegmentator_steps.Networks`."""
+        channels = np.ascontiguousarray(image.transpose(2, 1, 0)[np.newaxis], dtype=np.float32)
+        x_mm, y_mm, z_mm = spacing_mm
+        step_size = WIDE_STEP if class_map in WIDE_STEP_CLASS_MAPS else STEP
+        inference = Inference(mirroring=False, step_size=step_size, speed=self._speed)
+        found = self._loaded[network].labels(channels, (z_mm, y_mm, x_mm), inference)
+        return found.transpose(2, 1, 0).astype(np.uint8, copy=False)
+
+
+def load_networks(task: Task, device: str) -> WarmNetworks:
+    """All networks of a task whose weights are on this machine.
 
     Parameters
     ----------
     task : Task
-        Its weights are on this machine.
     device : str
         ``cpu``, ``cuda``, ``cuda:1``, ...
 
@@ -49,18 +77,7 @@ class WarmNetworks:
     InvalidWeights, UnknownReader
         If a network's files do not make a network that can be used.
     """
-
-    def __init__(self, task: Task, device: str) -> None:
-        self._loaded = {network: _load(network, device) for network in task.networks}
-
-    def labels(self, network: Network, image: NDArray[Any], spacing_mm: Spacing, class_map: str) -> Labels:
-        """Labels (x, y, z) of a canonical image; see `totalsegmentator_steps.Networks`."""
-        channels = np.ascontiguousarray(image.transpose(2, 1, 0)[np.newaxis], dtype=np.float32)
-        x_mm, y_mm, z_mm = spacing_mm
-        step_size = WIDE_STEP if class_map in WIDE_STEP_CLASS_MAPS else STEP
-        inference = Inference(mirroring=False, step_size=step_size)
-        found = self._loaded[network].labels(channels, (z_mm, y_mm, x_mm), inference)
-        return found.transpose(2, 1, 0).astype(np.uint8, copy=False)
+    return WarmNetworks({network: _load(network, device) for network in task.networks})
 
 
 def _load(network: Network, device: str) -> TrainedNetwork:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -51,6 +52,46 @@ def test_a_fault_costs_its_own_item_only(pipeline, lane):
         assert (outcome.failure.stage, outcome.failure.code) == (lane, code)
         assert outcome.failure.lost == (uid == "1.4")
     assert all(future.result(timeout=0).state is State.COMPLETED for future in good)
+
+
+@pytest.fixture
+def meeting(tmp_path, monkeypatch):
+    """Makes nodes whose children meet at a named pipe, and closes them."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    results = tmp_path / "run" / "series"
+    results.mkdir(parents=True)
+    os.mkfifo(results / "pipe")
+    nodes = []
+
+    def node(*devices: str) -> NodePipeline:
+        stages = StageSettings(tmp_path / "run" / "scratch", results, "node-1")
+        deadlines = (("prepare", 60.0), ("segment", 60.0), ("deliver", 60.0))
+        nodes.append(NodePipeline(PipelineSettings(stages, devices, deadlines, perform="meeting:lane")))
+        return nodes[-1]
+
+    yield node
+    for each in nodes:
+        each.close()
+
+
+def test_the_next_is_read_while_one_is_segmented(meeting):
+    """The first workitem's segmenting ends only if the second one is prepared meanwhile: both complete."""
+    node = meeting("cpu")
+    outcomes = [future.result(timeout=120) for future in [node.submit(item(uid)) for uid in ("ahead-0", "ahead-1")]]
+    assert [outcome.state for outcome in outcomes] == [State.COMPLETED] * 2
+
+
+def test_one_warm_child_for_each_device(meeting):
+    """Two workitems are segmented at once, each by the child of its own GPU, which stays for the next ones."""
+    node = meeting("cuda:0", "cuda:1")
+    segmented = set()
+    for uids in (("beside-0", "beside-1"), ("2.1", "2.2"), ("2.3", "2.4")):
+        for future in [node.submit(item(uid)) for uid in uids]:
+            outcome = future.result(timeout=120)
+            assert outcome.state is State.COMPLETED
+            segmented.add(outcome.consumption[1].stage)
+    assert {each.split()[1] for each in segmented} == {"cuda:0", "cuda:1"}
+    assert len({each.split()[2] for each in segmented}) == 2
 
 
 def test_nothing_is_left_on_disk(pipeline, tmp_path):
