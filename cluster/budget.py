@@ -55,6 +55,8 @@ class Position:
         What all nodes that are up cost per second.
     longest_s : Decimal
         What one workitem may take: as long as it runs, nodes that are idle cost too.
+    settle_s : Decimal
+        How long nodes cost after the last stage, and by how much the count of dollars may be behind.
     """
 
     spent_usd: Decimal
@@ -62,16 +64,18 @@ class Position:
     item_usd: Decimal
     burn_usd_per_s: Decimal = Decimal(0)
     longest_s: Decimal = Decimal(0)
+    settle_s: Decimal = DRAIN_S + LAG_S
 
     def __post_init__(self) -> None:
-        if min(self.spent_usd, self.item_usd, self.burn_usd_per_s, self.longest_s) < 0 or self.in_flight < 0:
+        amounts = (self.spent_usd, self.item_usd, self.burn_usd_per_s, self.longest_s, self.settle_s)
+        if min(amounts) < 0 or self.in_flight < 0:
             raise BudgetError(f"a position with negative amounts: {self.spent_usd}, {self.item_usd}, {self.in_flight}")
 
     def reserved_usd(self, more: int = 0) -> Decimal:
         """What will still have to be paid if `more` workitems are begun and then nothing."""
         flying = self.in_flight + more
         waiting_usd = self.longest_s * self.burn_usd_per_s if flying else Decimal(0)
-        return max(flying * self.item_usd, waiting_usd) + (DRAIN_S + LAG_S) * self.burn_usd_per_s
+        return max(flying * self.item_usd, waiting_usd) + self.settle_s * self.burn_usd_per_s
 
 
 def check_budget(budget_usd: Decimal | None, item_usd: Decimal) -> None:
@@ -92,7 +96,7 @@ def affordable(budget_usd: Decimal | None, position: Position, wanted: int) -> i
         return 0
     if position.item_usd == 0:
         return wanted
-    left = budget_usd - position.spent_usd - (DRAIN_S + LAG_S) * position.burn_usd_per_s
+    left = budget_usd - position.spent_usd - position.settle_s * position.burn_usd_per_s
     return max(0, min(wanted, int(left / position.item_usd) - position.in_flight))
 
 

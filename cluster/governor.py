@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Event
 from time import monotonic
@@ -49,7 +51,9 @@ class Governor:
     stop : threading.Event
         Set by the user's Ctrl-C.
     limits : Limits
-        On hours, on dollars of a series, and on failures.
+        On hours, on dollars of a series, on failures, and on nodes.
+    alarm : callable
+        Told of each alarm, as strings by name, beside ledger and log.
 
     Raises
     ------
@@ -58,12 +62,20 @@ class Governor:
     """
 
     def __init__(
-        self, ledger: Ledger, price: Price, budget_usd: Decimal | None, stop: Event, limits: Limits | None = None
+        self,
+        ledger: Ledger,
+        price: Price,
+        budget_usd: Decimal | None,
+        stop: Event,
+        limits: Limits | None = None,
+        alarm: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         self._ledger, self._price, self._budget_usd = ledger, price, budget_usd
         self._limits = limits or Limits()
+        self._alarm = alarm
         self.stop = stop
-        self._spent_usd = Decimal(0)
+        # What an earlier command of this run spent raises no alarm again.
+        self._spent_usd = spent_on_nodes(ledger.nodes(), price)
         self.out_of_budget = False
         self.paused = ""
         check_budget(budget_usd, self._item_usd())
@@ -75,9 +87,7 @@ class Governor:
         """Paid so far, for all nodes of the run; alarms are raised as it passes shares of the budget."""
         spent = spent_on_nodes(self._ledger.nodes(), self._price)
         for share in alarms_passed(self._budget_usd, self._spent_usd, spent):
-            text = f"{share:.0%} of the budget of {self._budget_usd} US$ is spent"
-            self._ledger.event("warning", "budget_alarm", text)
-            _LOG.warning("%s", text)
+            self._raise_alarm("budget_alarm", f"{share:.0%} of the budget of {self._budget_usd} US$ is spent", spent)
         self._spent_usd = spent
         return spent
 
@@ -87,7 +97,15 @@ class Governor:
             return False
         if self._budget_usd is None:
             return True
-        position = Position(self.spent_usd, in_flight, self._item_usd())
+        item_s = self._item_s()
+        position = Position(
+            spent_usd=self.spent_usd,
+            in_flight=in_flight,
+            item_usd=item_s * self._price.usd_per_s,
+            burn_usd_per_s=self._nodes_up() * self._price.usd_per_s,
+            longest_s=item_s,
+            settle_s=self._limits.settle_s,
+        )
         self.out_of_budget = mode(self._budget_usd, position) is Mode.DRAIN
         return not self.out_of_budget
 
@@ -96,7 +114,7 @@ class Governor:
 
         Reserves see to it that this does not happen, as long as workitems take what they were reckoned to.
         """
-        nodes = sum(node.down is None for node in self._ledger.nodes())
+        nodes = self._nodes_up()
         burn_usd = nodes * KILL_S * self._price.usd_per_s
         if self._budget_usd is not None and nodes and self.spent_usd + burn_usd >= self._budget_usd:
             self.out_of_budget = True
@@ -118,13 +136,25 @@ class Governor:
         self._look_again = now + READ_FACTOR * (monotonic() - now)
         if reason and counts.open:
             self.paused = reason
-            self._ledger.event("warning", "limit", reason)
-            _LOG.warning("pausing: %s", reason)
+            self._raise_alarm("limit", reason, self._spent_usd)
         return bool(self.paused)
 
     def _settled(self, counts: Counts) -> Settled:
         spent = Decimal(0) if self._limits.usd_per_series is None else self.spent_usd
-        return Settled(counts.total - counts.open, counts.failed, spent)
+        nodes = 0 if self._limits.nodes is None else self._nodes_up()
+        return Settled(counts.total - counts.open, counts.failed, spent, nodes)
+
+    def _raise_alarm(self, kind: str, text: str, spent_usd: Decimal) -> None:
+        """Say it to the ledger, to the log, and to whoever asked to be told."""
+        self._ledger.event("warning", kind, text)
+        _LOG.warning("%s", text)
+        if self._alarm is not None:
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            amounts = {"spent_usd": f"{spent_usd:.6f}", "budget_usd": str(self._budget_usd or "")}
+            self._alarm({"run": self._ledger.run().name, "kind": kind, "text": text, "at": at} | amounts)
+
+    def _nodes_up(self) -> int:
+        return sum(node.down is None for node in self._ledger.nodes())
 
     def _item_usd(self) -> Decimal:
         return self._item_s() * self._price.usd_per_s

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
-from .budget import BudgetError
+from .budget import DRAIN_S, LAG_S, BudgetError
 
 WINDOW = 200
 """Series settled last, among which the failed are counted."""
@@ -34,11 +34,17 @@ class Limits:
         Seconds from the start of this command.
     failure_share : float
         In [0, 1]; 1: never pause for failures.
+    nodes : int or None
+        That may be up at once.
+    settle_s : Decimal
+        Seconds of all nodes that are kept back from the budget: while they drain, and by which the count lags.
     """
 
     usd_per_series: Decimal | None = None
     wall_s: float | None = None
     failure_share: float = FAILURE_SHARE
+    nodes: int | None = None
+    settle_s: Decimal = DRAIN_S + LAG_S
 
     def __post_init__(self) -> None:
         usd = self.usd_per_series
@@ -48,15 +54,18 @@ class Limits:
             raise BudgetError(f"{self.wall_s} s is no deadline")
         if not 0 <= self.failure_share <= 1:
             raise BudgetError(f"{self.failure_share} is no share of series that may fail")
+        if self.nodes is not None and self.nodes < 1:
+            raise BudgetError(f"{self.nodes} nodes do nothing")
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """How many series were settled up to some moment, how many of them failed for good, and dollars spent."""
+    """How many series were settled up to some moment, how many of them failed for good, dollars, and nodes up."""
 
     series: int
     failed: int
     usd: Decimal
+    nodes: int = 0
 
 
 def pause_reason(limits: Limits, readings: Sequence[Settled], elapsed_s: float, item_s: float) -> str:
@@ -74,6 +83,8 @@ def pause_reason(limits: Limits, readings: Sequence[Settled], elapsed_s: float, 
     if limits.wall_s is not None and elapsed_s + item_s > limits.wall_s:
         return f"the deadline of {limits.wall_s:.0f} s leaves no time for another series"
     first, last = readings[0], readings[-1]
+    if limits.nodes is not None and last.nodes > limits.nodes:
+        return f"{last.nodes} nodes are up, and {limits.nodes} may be"
     done = last.series - first.series
     if limits.usd_per_series is not None and done >= LEAST:
         mean = (last.usd - first.usd) / done

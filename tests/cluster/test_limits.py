@@ -8,7 +8,9 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import typer
 from voxfleet.cluster.budget import BudgetError
+from voxfleet.cluster.duration import named_seconds
 from voxfleet.cluster.governor import Governor
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
@@ -73,10 +75,16 @@ def test_thinned_readings_give_the_same_answer() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"usd_per_series": Decimal(0)}, {"usd_per_series": Decimal("NaN")}, {"wall_s": 0.0}, {"failure_share": 2.0}],
+    [
+        {"usd_per_series": Decimal(0)},
+        {"usd_per_series": Decimal("NaN")},
+        {"wall_s": 0.0},
+        {"failure_share": 2.0},
+        {"nodes": 0},
+    ],
 )
 def test_limits_that_cannot_be_kept_are_refused(wrong: dict) -> None:
-    """Nothing a series, no number, no time, more than all."""
+    """Nothing a series, no number, no time, more than all, no node."""
     with pytest.raises(BudgetError):
         Limits(**wrong)
 
@@ -124,3 +132,43 @@ def test_a_deadline_that_is_too_short_begins_nothing(ledger: SqliteLedger) -> No
     governor = Governor(ledger, TOY, None, Event(), Limits(wall_s=1))
     assert not governor.may_lease(0)
     assert "deadline" in governor.paused
+
+
+def test_more_nodes_than_may_be_pause_the_run(ledger: SqliteLedger) -> None:
+    """Two nodes where one may be: nothing is begun; a new command goes on when one has left."""
+    ledger.node_up("a", "toy", "o")
+    assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
+    ledger.node_up("b", "toy", "o")
+    governor = Governor(ledger, TOY, None, Event(), Limits(nodes=1))
+    assert not governor.may_lease(0)
+    assert "2 nodes are up, and 1 may be" in governor.paused
+    ledger.node_down("b", "o")
+    assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
+
+
+@pytest.mark.parametrize(("nodes", "settle_s", "leased"), [(1, 2, True), (1, 120, False), (9, 2, True), (9, 12, False)])
+def test_seconds_in_which_nodes_drain_are_kept_back(
+    ledger: SqliteLedger, nodes: int, settle_s: int, leased: bool
+) -> None:
+    """Ten cents a second and node, a budget of 12 dollars, ten seconds for the first item, as all nodes wait for it."""
+    # 1 node: 1.00 + 0.20 fit, 1.00 + 12.00 do not. 9 nodes: 9.00 + 1.80 fit, 9.00 + 10.80 do not.
+    for number in range(nodes):
+        ledger.node_up(f"n{number}", "toy", "o")
+    governor = Governor(ledger, TOY, Decimal(12), Event(), Limits(settle_s=Decimal(settle_s)))
+    assert governor.may_lease(0) is leased
+
+
+@pytest.mark.parametrize(
+    ("texts", "seconds"),
+    [([], ()), (["segment=45m", "deliver=90s"], (("segment", 2700), ("deliver", 90)))],
+)
+def test_seconds_of_stages(texts: list[str], seconds: tuple) -> None:
+    """What people write for the deadline of a stage."""
+    assert named_seconds(texts, ("prepare", "segment", "deliver")) == seconds
+
+
+@pytest.mark.parametrize("text", ["segment", "cook=5m", "segment=5", "=5m"])
+def test_stages_that_are_none_are_refused(text: str) -> None:
+    """No duration, no such stage, no unit."""
+    with pytest.raises(typer.BadParameter):
+        named_seconds([text], ("prepare", "segment", "deliver"))
