@@ -106,10 +106,12 @@ def paired(calls: Sequence[Callable[[], object]], rounds: int = ROUNDS) -> list[
             one = took(call)
             if number:
                 taken.append(one)
-    return [
-        Took(statistics.median(one.wall_s for one in taken), statistics.median(one.cpu_s for one in taken))
-        for taken in runs
-    ]
+    return [median_of(taken) for taken in runs]
+
+
+def median_of(runs: Sequence[Took]) -> Took:
+    """Median wall seconds and median CPU seconds."""
+    return Took(statistics.median(one.wall_s for one in runs), statistics.median(one.cpu_s for one in runs))
 
 
 def run_program(*command: object) -> str:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import math
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,7 @@ from ...enrich.measurement import Measured
 from ...enrich.radiomics import SegmentFeatures, assemble, measure
 from ...models.segmentation import Segmentation
 from .dicom_case import CACHE
-from .harness import ROUNDS, Row, Took, ValuesDiffer, cpu_row, publish, took
+from .harness import ROUNDS, Row, Took, ValuesDiffer, cpu_row, median_of, publish, took
 from .peers import pyradiomics_from_files
 from .realistic_case import EXAMPLE, SIZES, RealisticCase, make_case, structures
 
@@ -72,7 +71,7 @@ class Timed(Generic[Result]):
     @property
     def median(self) -> Took:
         """Of the runs."""
-        return Took(statistics.median(r.wall_s for r in self.runs), statistics.median(r.cpu_s for r in self.runs))
+        return median_of(self.runs)
 
 
 def only(case: RealisticCase, kept: NDArray[np.bool_]) -> RealisticCase:
