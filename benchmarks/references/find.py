@@ -24,6 +24,7 @@ from ...enrich.archives.archive import Archive, SeriesEntry
 from ...enrich.archives.opening import open_archive
 from ...enrich.series import SourceImage
 from .formats import FORMATS, format_of
+from .label_map import NoLabelMap
 from .merging import one_a_reader
 from .placing import GRID_TOLERANCE
 from .reference import (
@@ -103,12 +104,17 @@ class References:
             if each.subject.grid is not None and not _named(each.subject, image) and claimed - {patient}:
                 reason = "names no series, and its grid is that of several patients: put it into a folder of its UID"
                 raise SharedReference(str(each.path), reason)
-            found += each.format.read(each.path, image, self.reading)
+            try:
+                found += each.format.read(each.path, image, self.reading)
+            except NoLabelMap:
+                if alone or _named(each.subject, image):
+                    raise
+                continue  # the image itself, as NIfTI beside its mask
             claimed.add(patient)
         return one_a_reader(found)
 
     def unclaimed(self) -> tuple[ReferenceFile, ...]:
-        """Files that no image was found for, of those asked for until now."""
+        """Files that belong to none of the images asked for until now, or are images themselves."""
         return tuple(each for each in self.files if not self.claims.get(each.path))
 
 
