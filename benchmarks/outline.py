@@ -29,12 +29,15 @@ class Outline:
 
     Attributes
     ----------
+    place : ndarray of int64, shape (n,)
+        Which of the array's corners in C order: two outlines of one box share those that are in both.
     corner : ndarray of int32, shape (n, 3)
         Which corner of the voxels, (k, j, i); c stands at index c - 0.5.
     area_mm2 : ndarray of float64, shape (n,)
         Area of each element.
     """
 
+    place: NDArray[np.int64]
     corner: NDArray[np.int32]
     area_mm2: NDArray[np.float64]
 
@@ -104,7 +107,7 @@ def outline(mask: NDArray[np.bool_], spacing_mm: Spacing) -> Outline:
         pattern[where] |= mask.view(np.uint8) * np.uint8(weight)
     found = np.flatnonzero((pattern != 0) & (pattern != INSIDE))
     corner = np.stack(np.unravel_index(found, pattern.shape), axis=1).astype(np.int32)
-    return Outline(corner, _areas(spacing_mm)[pattern.reshape(-1)[found]])
+    return Outline(found, corner, _areas(spacing_mm)[pattern.reshape(-1)[found]])
 
 
 @lru_cache(maxsize=16)
@@ -115,8 +118,12 @@ def _areas(spacing_mm: Spacing) -> NDArray[np.float64]:
 
 def _directed(one: Outline, other: Outline, spacing_mm: Spacing) -> DirectedDistances:
     """Distances from the elements of one outline to the other."""
-    tree = KDTree(other.corner * np.asarray(spacing_mm), balanced_tree=False)
-    _, nearest = tree.query(one.corner * np.asarray(spacing_mm), workers=-1)
-    # From whole steps: equal steps give equal distances, whatever the rounding of the positions.
-    apart = (one.corner - other.corner[nearest]) * np.asarray(spacing_mm)
-    return DirectedDistances(np.sqrt((apart**2).sum(axis=1)), one.area_mm2)
+    spacing = np.asarray(spacing_mm)
+    distance = np.zeros(len(one.place))
+    apart = np.flatnonzero(~np.isin(one.place, other.place, assume_unique=True))
+    if len(apart):
+        tree = KDTree(other.corner * spacing, balanced_tree=False)
+        _, nearest = tree.query(one.corner[apart] * spacing, workers=-1)
+        # From whole steps: equal steps give equal distances, whatever the rounding of the positions.
+        distance[apart] = np.linalg.norm((one.corner[apart] - other.corner[nearest]) * spacing, axis=1)
+    return DirectedDistances(distance, one.area_mm2)
