@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .. import Error
+from ..runners.heartbeat import SILENCE_S, Switch, end_process
 from ..runners.workitem import Outcome, Workitem
 from .ledger import LEASE_S, Lease
 
@@ -66,6 +67,8 @@ class CellSettings:
         How long a stop waits for what is in flight before it is given back.
     environment : mapping of str to str
         Environment variables of the agents.
+    silence_s : float
+        An agent ends itself when the driver falls silent for so long.
     """
 
     agents: int
@@ -79,6 +82,7 @@ class CellSettings:
     lease_s: float = LEASE_S
     drain_s: float = 600.0
     environment: Mapping[str, str] = field(default_factory=dict)
+    silence_s: float = SILENCE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +104,10 @@ class CellEvent:
 class Agent:
     """A node pipeline behind an actor's calls; lives in a process of its own."""
 
-    def __init__(self, factory: str, settings: object) -> None:
+    def __init__(self, factory: str, settings: object, silence_s: float = SILENCE_S) -> None:
         module, _, name = factory.partition(":")
         self._pipeline: Pipeline = getattr(importlib.import_module(module), name)(settings)
+        self._switch = Switch(silence_s, end_process)
 
     def where(self) -> tuple[str, int]:
         """Host name of the machine, and process id of this agent on it."""
@@ -111,6 +116,10 @@ class Agent:
     def process(self, workitem: Workitem) -> Outcome:
         """The outcome of one workitem; called by up to `depth` threads at a time."""
         return self._pipeline.submit(workitem).result()
+
+    def hear(self) -> None:
+        """A sign of the driver."""
+        self._switch.hear()
 
     def close(self) -> None:
         """Wait for what is in flight, and let everything go."""

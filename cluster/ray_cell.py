@@ -27,6 +27,7 @@ from ray._private import ray_constants
 from ray.exceptions import RayActorError, RayError
 
 from .. import Error
+from ..runners.heartbeat import BEATS
 from ..runners.workitem import Failure, Outcome, State
 from .agent import Agent, CellEvent, CellFailed, CellSettings
 from .dispatch import (
@@ -188,6 +189,7 @@ class _Cell:
         """Loop until the dispatch is done."""
         self._ledger.heartbeat(self._owner, self._settings.lease_s)
         beat = tick = time.monotonic()
+        beat_s = min(self._settings.lease_s / 4, self._settings.silence_s / BEATS)
         deadline = float("inf")
         self._feed(Tick(self._ledger.counts().open))
         while not self._dispatch.done:
@@ -197,8 +199,11 @@ class _Cell:
                 self._drain("stopped")
             if now > deadline:
                 return
-            if now - beat > self._settings.lease_s / 4:
+            if now - beat > beat_s:
                 self._ledger.heartbeat(self._owner, self._settings.lease_s)
+                for handle in self._agents.values():
+                    if handle.node:
+                        handle.actor.hear.remote()
                 beat = now
             if now - tick > TICK_S:
                 self._ledger.expire()
@@ -338,12 +343,14 @@ class _Cell:
             "num_gpus": self._settings.gpus,
             "max_restarts": 0,
             "max_task_retries": 0,
-            # Two more than it works on: to ask where it is, and to close it.
-            "max_concurrency": self._settings.depth + 2,
+            # Three more than it works on: to ask where it is, to be heard, and to close it.
+            "max_concurrency": self._settings.depth + 3,
             "runtime_env": {"env_vars": dict(self._settings.environment)},
         }
         kind: Any = ray.remote(Agent)
-        actor = kind.options(**options).remote(self._settings.factory, self._settings.settings)
+        actor = kind.options(**options).remote(
+            self._settings.factory, self._settings.settings, self._settings.silence_s
+        )
         self._agents[name] = _Handle(actor)
         self._calls[actor.where.remote()] = (name, None)
 

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 import psutil
 
 from .consumption import Consumption
+from .heartbeat import SILENCE_S
 from .request import Answer, Request, StageSettings
 from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
 from .workitem import Failure, Outcome, State, Workitem
@@ -48,6 +49,8 @@ class PipelineSettings:
         Children that measure, encode and store.
     perform : str
         ``module:function`` that the children run.
+    silence_s : float
+        The children end themselves when this process falls silent for so long.
     """
 
     stages: StageSettings
@@ -56,6 +59,7 @@ class PipelineSettings:
     memory_bytes: int = field(default_factory=default_memory_bytes)
     deliverers: int = 1
     perform: str = PERFORM
+    silence_s: float = SILENCE_S
 
     @property
     def depth(self) -> int:
@@ -84,7 +88,7 @@ class NodePipeline:
         self.depth = settings.depth
         self._deadlines = dict(settings.deadlines_s)
         self._memory_bytes = settings.memory_bytes
-        self._perform = settings.perform
+        self._perform, self._silence_s = settings.perform, settings.silence_s
         settings.stages.scratch.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
         cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
@@ -130,7 +134,7 @@ class NodePipeline:
     def _start(self, lane: str) -> None:
         """Give a lane's thread its own child, and its device if it segments."""
         device = self._devices.get() if lane == "segment" else "cpu"
-        self._local.child = StageProcess(lane, self._log, self._perform)
+        self._local.child = StageProcess(lane, self._log, self._perform, self._silence_s)
         self._local.settings = replace(self._settings, device=device)
         self._children.append(self._local.child)
 

@@ -1,4 +1,4 @@
-"""What a supervised child runs: ``python -m voxfleet.runners.stage_process LANE PARENT_PID MODULE:FUNCTION``."""
+"""What a supervised child runs: ``stage_process LANE PARENT_PID MODULE:FUNCTION BEATS_FD SILENCE_S``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import warnings
 from pkgutil import resolve_name
 
+from .heartbeat import end_when_silent
 from .supervisor import read_message, write_message
 
 PR_SET_PDEATHSIG = 1
@@ -19,6 +20,7 @@ PR_SET_PDEATHSIG = 1
 def main() -> None:
     """Answer requests from standard input until it is closed."""
     die_with_parent(int(sys.argv[2]))
+    end_when_silent(int(sys.argv[4]), float(sys.argv[5]))
     # Ctrl-C and a terminal's hang-up are the driver's affair: it drains, and then closes our input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

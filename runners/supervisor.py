@@ -3,7 +3,8 @@
 ``multiprocessing`` is not used: its fork server and spawn leave the child alive when the
 parent is killed, and both import the user's ``__main__`` again. The child is started with
 ``subprocess``, asks the kernel to be killed with the thread that started it
-(``PR_SET_PDEATHSIG``, prctl(2)), and ends by itself when its standard input is closed.
+(``PR_SET_PDEATHSIG``, prctl(2)), and ends by itself when its standard input is closed or its
+parent falls silent (`heartbeat`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import IO
 import psutil
 
 from .. import Error
+from .heartbeat import SILENCE_S, Beats
 
 POLL_S = 0.2
 """How often a running child's memory is looked at."""
@@ -95,13 +97,17 @@ class StageProcess:
         File that the child's standard output and error are appended to.
     perform : str
         ``module:function`` that turns a request into an answer, imported in the child.
+    silence_s : float
+        After so long without a sign of this process the child ends itself.
     """
 
-    def __init__(self, lane: str, log: Path, perform: str = PERFORM) -> None:
+    def __init__(self, lane: str, log: Path, perform: str = PERFORM, silence_s: float = SILENCE_S) -> None:
         self._lane = lane
         self._log = log
         self._perform = perform
+        self._silence_s = silence_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._beats: Beats | None = None
 
     @property
     def pid(self) -> int | None:
@@ -149,24 +155,30 @@ class StageProcess:
         if self._process is not None and self._process.poll() is not None:
             self._forget(self._process)
         if self._process is None:
-            self._log.parent.mkdir(parents=True, exist_ok=True)
+            self._process = self._started()
+        return self._process
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        hears, beats = os.pipe()
+        told = (self._lane, str(os.getpid()), self._perform, str(hears), str(self._silence_s))
+        self._log.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with self._log.open("ab") as log:
-                self._process = subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-P",
-                        "-m",
-                        f"{__package__}.stage_process",
-                        self._lane,
-                        str(os.getpid()),
-                        self._perform,
-                    ],
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", f"{__package__}.stage_process", *told],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=log,
                     start_new_session=True,
+                    pass_fds=(hears,),
                 )
-        return self._process
+        except OSError:
+            os.close(beats)
+            raise
+        finally:
+            os.close(hears)
+        self._beats = Beats(beats, self._silence_s)
+        return process
 
     def _wait(self, process: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> None:
         """Return when an answer (or the end of the pipe) can be read."""
@@ -201,6 +213,9 @@ class StageProcess:
         self._forget(process)
 
     def _forget(self, process: subprocess.Popen[bytes]) -> None:
+        if self._beats is not None:
+            self._beats.close()
+            self._beats = None
         for pipe in (process.stdin, process.stdout):
             if pipe is not None and not pipe.closed:
                 try:

@@ -183,6 +183,32 @@ def test_driver_killed_and_started_again(tmp_path: Path) -> None:
     assert len(ledger.stored()) == 12
 
 
+def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path) -> None:
+    """SIGSTOP of the driver: its agents are gone soon; resumed, it finishes with others, each result once."""
+    ledger = ledger_of(tmp_path, list(range(12)))
+    driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), "3"])
+    deadline = time.monotonic() + 120
+    try:
+        while ledger.counts().completed < 4:
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.05)
+        driver.send_signal(signal.SIGSTOP)
+        agents = [int(path.name) for path in (tmp_path / "work" / "pids").iterdir()]
+        while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in agents):
+            assert time.monotonic() < deadline, "an agent outlived the silence"
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGCONT)
+        assert driver.wait(timeout=120) == 0
+    finally:
+        driver.kill()
+        driver.wait()
+    counts = ledger.counts()
+    assert (counts.completed, counts.open) == (12, 0)
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    run(SqliteLedger(folder / "ledger.sqlite"), settings_of(folder, seconds=0.5))
+    silence_s = float(sys.argv[2]) if sys.argv[2:] else 900.0
+    run(SqliteLedger(folder / "ledger.sqlite"), settings_of(folder, seconds=0.5, silence_s=silence_s))

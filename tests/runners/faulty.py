@@ -25,6 +25,10 @@ def misbehave(request: object) -> object:
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
             time.sleep(600)
+        case "spin":
+            begun = time.monotonic()
+            while time.monotonic() < begun + 600:
+                pass
         case "leak":
             for _ in range(400):
                 _hoard.append(bytearray(os.urandom(2**20) * 8))

@@ -102,3 +102,56 @@ def test_no_orphan_when_the_parent_is_killed(tmp_path):
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the child outlived its parent"
         time.sleep(0.05)
+
+
+QUIET_PARENT = """
+import sys, time
+from pathlib import Path
+from voxfleet.runners.supervisor import *
+child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave', silence_s=2)
+print(child.call('pid', Limits(60, 2**30)), flush=True)
+try:
+    child.call(sys.argv[2], Limits(60, 2**30))
+except StageError as exc:
+    print(type(exc).__name__, flush=True)
+print(child.call('well', Limits(60, 2**30)), flush=True)
+"""
+
+
+@pytest.mark.parametrize("request_", ["hang", "spin"])
+def test_a_child_ends_itself_when_its_parent_stands_still(tmp_path, request_):
+    """SIGSTOP of the parent: its child, asleep or at work, is gone soon; resumed, the parent sees it."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", QUIET_PARENT, str(tmp_path / "log"), request_],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.send_signal(signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 20
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline, "the child outlived the silence"
+            time.sleep(0.05)
+    finally:
+        parent.send_signal(signal.SIGCONT)
+    assert parent.stdout.readline().strip() == "StageKilled"
+    assert parent.stdout.readline().strip() == "well"
+    assert parent.wait(timeout=30) == 0
+    assert "ends itself" in (tmp_path / "log").read_text()
+
+
+def test_a_child_that_is_left_idle_stays_warm(tmp_path, monkeypatch):
+    """No request for longer than the silence, and one that takes longer: beats keep the child alive."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    child = StageProcess("test", tmp_path / "workers.log", "faulty:misbehave", silence_s=1)
+    try:
+        pid = child.call("pid", LIMITS)
+        time.sleep(2)
+        assert child.call("pid", LIMITS) == pid
+    finally:
+        child.close()
+    assert not psutil.pid_exists(pid)
