@@ -33,9 +33,10 @@ def test_fractional_without_references(breast_folder: Path, breast_mr: SourceIma
     (annotation,) = dicom_seg.read(path, breast_mr, Reading())
     dataset = dcmread(path)
     expected = np.zeros(breast_mr.volume.spatial_shape, bool)
-    slices = {tuple(header.ImagePositionPatient): k for k, header in enumerate(breast_mr.headers)}
+    places = np.array([header.ImagePositionPatient for header in breast_mr.headers], float)
     for frame, groups in zip(dataset.pixel_array, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-        expected[slices[tuple(groups.PlanePositionSequence[0].ImagePositionPatient)]] = frame >= 255 / 2
+        place = np.array(groups.PlanePositionSequence[0].ImagePositionPatient, float)
+        expected[np.abs(places - place).sum(axis=1).argmin()] = frame >= 255 / 2
     assert np.array_equal(annotation.masks[1].whole(), expected)
     assert annotation.structures[0].laterality.meaning == "Left"
 
@@ -114,6 +115,7 @@ def write_seg(tmp_path: Path) -> Callable[..., Path]:
         header.file_meta = _file_meta()
         header.Rows, header.Columns = image.volume.spatial_shape[1:]
         header.ImageOrientationPatient, header.PixelSpacing = [1, 0, 0, 0, 1, 0], [1, 1]
+        header.SliceThickness = 2
         algorithm = hd.AlgorithmIdentificationSequence("a", codes.DCM.ArtificialIntelligence, "1")
         segment = hd.seg.SegmentDescription(
             1, "Tumour", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm, "AUTOMATIC", algorithm
