@@ -1,4 +1,4 @@
-"""Commands over a run: ``enrich``, ``status``, ``report``, ``verify``."""
+"""Commands over a run: ``enrich``, ``status``, ``report``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ from .patience import patient
 from .price import Price, price_of
 from .run_folder import RunFolder
 from .summary import summarise
-from .verify import verify as verify_run
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
@@ -172,25 +171,6 @@ def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> N
     show_summary(summary, folder, as_json=as_json)
 
 
-def verify(run: RunName, as_json: AsJson = False) -> None:
-    """Read everything that a run stored back from the archive and compare it with the ledger."""
-    folder = RunFolder(run).must_exist()
-    ledger = open_ledger(folder)
-    found = verify_run(ledger, open_archive(ledger.run().target))
-    console = Console(soft_wrap=True, highlight=False)
-    wrong = {name: getattr(found, name) for name in ("missing", "changed", "doubled")}
-    if as_json:
-        console.print_json(data={"equal": found.equal, **wrong})
-    else:
-        console.print(
-            f"{found.equal} objects equal, {', '.join(f'{len(uids)} {name}' for name, uids in wrong.items())}"
-        )
-        for name, uids in wrong.items():
-            for uid in uids:
-                console.print(f"{name}: {uid}")
-    raise typer.Exit(EXIT_DONE if found.sound else EXIT_INCOMPLETE)
-
-
 def archive_uri(text: str) -> str:
     """An archive's URI as the ledger keeps it: folders absolute, so that a run resumes from anywhere."""
     archive = open_archive(text)
@@ -269,8 +249,8 @@ def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> C
 
 def _why(governor: Governor, on: str) -> str:
     """Why workitems are left, as far as that is known."""
-    if on == "workers":
-        return "for `voxfleet worker` to do"
+    if on in ("workers", "nothing"):
+        return "for `voxfleet worker` to do" if on == "workers" else "registered"
     return "the budget is used up" if governor.out_of_budget else governor.paused
 
 

@@ -40,7 +40,7 @@ class UnknownExecutor(Error):
         super().__init__(name)
 
     def __str__(self) -> str:
-        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, or workers"
+        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, workers or nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Plan:
     region, market : str
         As asked for; empty: those of the first price of the machine.
     on : str
-        ``local``, ``ray``, the address of a Ray cluster, or ``workers``.
+        ``local``, ``ray``, the address of a Ray cluster, ``workers`` or ``nothing``.
     workers : int
         Agents on Ray; on this machine, children that measure, encode and store.
     deadlines_s : tuple of (lane, seconds)
@@ -173,18 +173,18 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
 
 
 def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
-    """Work until nothing is left or the governor says no; leave all of it to `voxfleet worker` where told to."""
+    """Work until nothing is left or the governor says no; or leave it all, where told to."""
     shutil.rmtree(plan.folder.scratch, ignore_errors=True)
     if plan.on == "local":
         cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner)
         run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)
-    elif plan.on != "workers":
+    elif plan.on not in ("workers", "nothing"):
         _perform_on_ray(plan, ledger, governor, observe)
 
 
 def check_executor(name: str) -> None:
-    """Raise UnknownExecutor unless `name` is ``local``, ``ray``, the address of a Ray cluster or ``workers``."""
-    if name not in ("local", "ray", "workers") and not name.startswith("ray://"):
+    """Raise UnknownExecutor unless `name` can be given to `--on`."""
+    if name not in ("local", "ray", "workers", "nothing") and not name.startswith("ray://"):
         raise UnknownExecutor(name)
 
 

@@ -334,6 +334,10 @@ class Ledger(Protocol):
         """Take back the workitems of owners that fell silent: attempts are lost; how many."""
         ...
 
+    def adopt(self, key: str, stored: Sequence[StoredObject]) -> bool:
+        """Take a SCHEDULED item for COMPLETED, its objects being in the target; False if it stands elsewhere."""
+        ...
+
     def retry_failed(self) -> int:
         """Put items that failed (not the refused) back to SCHEDULED with their counters at zero; how many."""
         ...

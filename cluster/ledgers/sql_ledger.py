@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal
 
+from ...enrich.archives.archive import StoredObject
 from ...runners.workitem import Outcome, Workitem
 from ..ledger import (
     LEASE_S,
@@ -37,7 +38,7 @@ from ..ledger import (
 )
 from . import rows
 from .database import Database
-from .records import moment, size_of, stored_rows, workitem_to_json
+from .records import moment, size_of, workitem_to_json
 from .steps import Steps
 
 
@@ -131,9 +132,7 @@ class SqlLedger:
                     "UPDATE item SET repairs = ?, failed_features = ? WHERE key = ?",
                     (json.dumps(outcome.repairs), json.dumps(outcome.failed_features), key),
                 )
-                steps.sql.executemany(
-                    "INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", stored_rows(key, outcome.stored)
-                )
+                steps.keep(key, outcome.stored)
             return True
 
     def lose(self, leases: Sequence[Lease], reason: str, node: str = "") -> int:
@@ -169,6 +168,16 @@ class SqlLedger:
             return 0
         with self._write(durable=True) as steps:
             return steps.expire()
+
+    def adopt(self, key: str, stored: Sequence[StoredObject]) -> bool:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            done = steps.sql.execute(
+                "UPDATE item SET state = 'COMPLETED', failure = NULL WHERE key = ? AND state = 'SCHEDULED'", (key,)
+            )
+            if done.rowcount:
+                steps.keep(key, stored)
+            return done.rowcount > 0
 
     def retry_failed(self) -> int:
         """See Ledger."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, State
 from ..ledger import AttemptClass, Lease, state_after
 from .database import Dialect, Transaction
-from .records import consumption_rows, failure_to_json, workitem_from_json
+from .records import consumption_rows, failure_to_json, stored_rows, workitem_from_json
 from .rows import last_seen
 
 
@@ -160,6 +161,10 @@ class Steps:
             WHERE key = ?""",
             (state.value, kind is AttemptClass.REFUSED, fails, losses, failure_to_json(failure), key),
         )
+
+    def keep(self, key: str, stored: Sequence[StoredObject]) -> None:
+        """Write down the objects that an item left in the target."""
+        self.sql.executemany("INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", stored_rows(key, stored))
 
     def note(self, level: str, kind: str, detail: str) -> None:
         """Write an event, now."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pyarrow import parquet
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.enrich.phantom import CtIdentity, Fault, chest_phantom, write_ct_series
 
@@ -129,7 +130,7 @@ def test_status_report_and_verify(finished):
     (run / "report.html").unlink()
     assert voxfleet("report", run).returncode == 0
     assert (run / "report.html").stat().st_size > 1000
-    found = voxfleet("verify", run, "--json")
+    found = voxfleet("ledger", "verify", run, "--json")
     assert (found.returncode, json.loads(found.stdout)) == (
         0,
         {"equal": 12, "missing": [], "changed": [], "doubled": []},
@@ -146,7 +147,7 @@ def test_verify_finds_what_was_taken_and_changed(collection, tmp_path):
     dataset = pydicom.dcmread(changed)
     dataset.SeriesDescription = "something else"
     dataset.save_as(changed)
-    found = voxfleet("verify", run, "--json")
+    found = voxfleet("ledger", "verify", run, "--json")
     assert found.returncode == 3
     assert json.loads(found.stdout) == {
         "equal": 4,
@@ -154,6 +155,40 @@ def test_verify_finds_what_was_taken_and_changed(collection, tmp_path):
         "changed": [dataset.SOPInstanceUID],
         "doubled": [],
     }
+
+
+def test_lost_ledger_is_rebuilt_from_the_archive(collection, tmp_path):
+    """What the archive holds whole is not computed again; what was damaged or taken is."""
+    target, run = tmp_path / "out", tmp_path / "run"
+    words = ("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{target}", "--run", run)
+    assert voxfleet(*words).returncode == 3
+    before = {path: path.read_bytes() for path in target.rglob("*.dcm")}
+    sorted(before)[0].unlink()
+    (run / "ledger.sqlite").unlink()
+    assert voxfleet(*words, "--on", "nothing").returncode == 4
+    found = voxfleet("ledger", "rebuild", run, "--json")
+    assert json.loads(found.stdout) == {"found_done": 2, "left": 2}
+    assert voxfleet(*words).returncode == 3
+    attempts = SqliteLedger(run / "ledger.sqlite").attempts()
+    assert Counter(str(attempt.outcome) for attempt in attempts) == {"completed": 1, "refused": 1}
+    assert {path: path.read_bytes() for path in target.rglob("*.dcm")} == before
+    assert voxfleet("ledger", "verify", run).returncode == 0
+
+
+def test_ledger_as_tables(finished, tmp_path):
+    """Every table is a parquet file whose rows and sums are the ledger's."""
+    _, run, _text = finished
+    assert voxfleet("ledger", "export", run, "-o", tmp_path / "tables").returncode == 0
+    tables = {path.stem: parquet.read_table(path).to_pandas() for path in (tmp_path / "tables").glob("*.parquet")}
+    assert {name: len(table) for name, table in tables.items()} == {
+        "items": 8, "attempts": 8, "consumption": 6 * 7 + 2 * 2, "stored": 12, "nodes": 1, "refusals": 1, "events": 0,
+    }  # fmt: skip
+    assert Counter(tables["items"].state) == {"COMPLETED": 6, "CANCELED": 2}
+    assert Counter(tables["items"].failure_code.dropna()) == {"GANTRY_TILT": 2}
+    used = SqliteLedger(run / "ledger.sqlite").usage()
+    assert tables["consumption"].cpu_s.sum() == pytest.approx(sum(each.cpu_s for each in used))
+    assert set(tables["consumption"].key) <= set(tables["items"].key)
+    assert tables["attempts"].started.dt.tz is not None
 
 
 def test_another_work_under_the_same_run_is_refused(finished, collection):

@@ -52,7 +52,7 @@ def test_pet_ct_study_is_enriched_in_place(start_orthanc, shared_data, tmp_path,
     held = Counter(each.modality for each in archive.search() if isinstance(each, SeriesEntry))
     assert held == {"CT": 2, "PT": 1, "SEG": 2, "SR": 2}
     assert _equal_objects(run, archive, tmp_path) == 4
-    assert voxfleet("verify", run, **secrets).returncode == 0
+    assert voxfleet("ledger", "verify", run, **secrets).returncode == 0
     assert voxfleet(*words, **secrets).returncode == 3
     held_again = Counter(each.modality for each in archive.search() if isinstance(each, SeriesEntry))
     assert held_again == held

@@ -303,6 +303,30 @@ class TestFinish:
         assert (len(ledger.attempts()), len(ledger.stored())) == (1, 1)
 
 
+class TestAdopt:
+    """Taking what the archive holds for done."""
+
+    def test_scheduled_item_is_completed_without_an_attempt(self, ledger: Ledger) -> None:
+        """It is leased to nobody any more, its objects are known, and it cost this run nothing."""
+        ledger.add([workitem(1), workitem(2)])
+        first = workitem(1)
+        found = StoredObject("1.2.840.10008.5.1.4.1.1.66.4", "2.25.7", "2.25.8", "dir:x", "0" * 64, 10, True)
+        assert ledger.adopt(first.key, [found])
+        assert [(s.key, s.object) for s in ledger.stored()] == [(first.key, found)]
+        assert (ledger.counts(), ledger.attempts()) == (Counts(scheduled=1, completed=1), ())
+        assert [lease.workitem for lease in ledger.lease(OWNER, 5)] == [workitem(2)]
+
+    def test_only_a_scheduled_one(self, ledger: Ledger) -> None:
+        """What somebody works on, what is done and what is unknown are left as they are."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        assert not ledger.adopt(lease.workitem.key, [])
+        assert ledger.finish(lease, completed(lease))
+        assert not ledger.adopt(lease.workitem.key, [])
+        assert not ledger.adopt("no such key", [])
+        assert ledger.counts() == Counts(completed=1)
+
+
 class TestSilence:
     """Drivers that die, and drivers that come back."""
 
