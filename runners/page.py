@@ -31,6 +31,12 @@ STAGE_COLORS = {
     "idle": "#9aa4b2",
     "gpu idle": "#c7a4a1",
     "drain": "#6b7280",
+    "machine": "#5b8def",
+    "egress": "#e0913a",
+    "nat": "#d96a8b",
+    "storage": "#2bb3c0",
+    "write-requests": "#8b6fe8",
+    "read-requests": "#b39ddb",
 }
 """Colours of the bar; stages that are not named here are grey."""
 

@@ -14,7 +14,7 @@ from ..rates import CHARGES
 from ..run_folder import RunFolder
 from .bill import Bill, BillLine, BillSum, Elsewhere
 from .billing import bill_of
-from .planned import PlanCheck, check_plan, read_plan
+from .planned import BadPlan, PlanCheck, check_plan, read_plan
 from .scores import ScorePerDollar, read_scores, scores_per_dollar
 from .traffic import charged_by
 
@@ -91,8 +91,7 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
     if missing:
         where = f"{price.provider} {price.region}".strip() or price.machine
         raise NoPrice(f"{missing[0]} of {where}", "no price known; add a [[charge]] with its source and date")
-    plan_file = asked.plan or folder.plan
-    plan = check_plan(read_plan(plan_file), bill, str(plan_file)) if asked.plan or plan_file.is_file() else None
+    plan, misfit = _plan(folder, bill, asked)
     scores = read_scores(asked.scores, asked.metric) if asked.scores else ()
     used: list[Price | Charge] = [price, *bill.traffic.charges.values()]
     return Account(
@@ -102,9 +101,22 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
         elsewhere=bill.elsewhere(known.prices),
         plan=plan,
         scores=scores_per_dollar(scores, bill, asked.metric),
-        warnings=tuple(filter(None, (*_unpriced(bill), stale_note(used, today)))),
+        warnings=tuple(filter(None, (misfit, *_unpriced(bill), stale_note(used, today)))),
         assumptions=tuple(_assumptions(bill)),
     )
+
+
+def _plan(folder: RunFolder, bill: Bill, asked: Asked) -> tuple[PlanCheck | None, str]:
+    """The plan that is asked for; or the one kept with the run, and why it says nothing if it does not fit."""
+    file = asked.plan or folder.plan
+    if asked.plan is None and not file.is_file():
+        return None, ""
+    try:
+        return check_plan(read_plan(file), bill, str(file)), ""
+    except BadPlan as exc:
+        if asked.plan is not None:
+            raise
+        return None, f"the plan kept with the run: {exc}"
 
 
 def _unpriced(bill: Bill) -> Iterable[str]:

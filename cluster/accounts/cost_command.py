@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from ...enrich.atomic import write_text
 from ...runners.cli import EXIT_INCOMPLETE
 from ..ledgers.opening import open_ledger
-from ..price import known_table, price_of
+from ..price import known_table
 from ..rates import CHARGES
 from ..run_folder import RunFolder
 from .account import Asked, account_of
@@ -52,6 +52,7 @@ cost = typer.Typer(
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")]
 PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before others.")]
+ChargeKinds = Annotated[list[str] | None, typer.Option("--charge", help=f"Price this too: {', '.join(CHARGES)}.")]
 Region = Annotated[str, typer.Option(help="Region of the price.")]
 Market = Annotated[str, typer.Option(help="on-demand or spot.")]
 
@@ -67,7 +68,7 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
         Path | None, typer.Option(help="Table of scores (parquet, CSV): series, model, metric, value.")
     ] = None,
     metric: Annotated[str, typer.Option(help="Which of these scores.")] = "dice",
-    charge: Annotated[list[str] | None, typer.Option(help=f"Price this too: {', '.join(CHARGES)}.")] = None,
+    charge: ChargeKinds = None,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every line of the bill as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option("--parquet", help="Write every line as parquet.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures.")] = None,
@@ -78,10 +79,7 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
     Beside it stand the plan that was made of it (`--plan`, or plan.json in the run's folder), the
     published cost of a series, what other machines would have cost, and Dice per dollar (`--scores`).
     """
-    unknown = [kind for kind in charge or [] if kind not in CHARGES]
-    if unknown:
-        raise typer.BadParameter(f"--charge {unknown[0]}: there are {', '.join(CHARGES)}")
-    asked = Asked(region, market, prices, plan, scores, metric, tuple(charge or ()))
+    asked = Asked(region, market, prices, plan, scores, metric, _kinds(charge))
     folder = RunFolder(run).must_exist()
     account = account_of(open_ledger(folder), folder, known_table(prices), asked, datetime.now(UTC).date())
     if csv is not None:
@@ -101,12 +99,13 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
 
 
 @cost.command()
-def reconcile(
+def reconcile(  # noqa: PLR0913, PLR0917 - the command line's options
     run: RunName,
     billing: Annotated[Path, typer.Option("--billing", help="GCP export (JSON lines) or AWS CUR (CSV, gzip).")],
     region: Region = "",
     market: Market = "",
     prices: PriceFile = None,
+    charge: ChargeKinds = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare what the provider billed under the label ``run`` with what the ledger reckons, day by day.
@@ -115,9 +114,10 @@ def reconcile(
     """
     folder = RunFolder(run).must_exist()
     ledger = open_ledger(folder)
-    asked = ledger.run()
-    price = price_of(asked.machine, region or asked.region, market or asked.market, prices)
-    found = reconciliation_of(asked.name, read_billing(billing), node_usd_by_day(ledger.nodes(), price))
+    asked = Asked(region, market, prices, charge=_kinds(charge))
+    bill = account_of(ledger, folder, known_table(prices), asked, datetime.now(UTC).date()).bill
+    charged = {kind: bill.traffic.amount[kind] * each.usd for kind, each in bill.traffic.charges.items()}
+    found = reconciliation_of(bill.run, read_billing(billing), node_usd_by_day(ledger.nodes(), bill.price), charged)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if as_json:
         console.print_json(_reconciliation_json(found))
@@ -127,11 +127,20 @@ def reconcile(
         raise typer.Exit(EXIT_INCOMPLETE)
 
 
+def _kinds(charge: list[str] | None) -> tuple[str, ...]:
+    unknown = [kind for kind in charge or [] if kind not in CHARGES]
+    if unknown:
+        raise typer.BadParameter(f"--charge {unknown[0]}: there are {', '.join(CHARGES)}")
+    return tuple(charge or ())
+
+
 def _print_reconciliation(console: Console, found: Reconciliation) -> None:
-    table = Table("machines", "billed US$", "credits", "reckoned US$", "difference", "of reckoned")
-    for row in (*found.days, found.total):
-        table.add_row(*_variance_cells(row))
-    console.print(table)
+    for title, rows in (("machines", (*found.days, found.total)), ("beside machines", found.charges)):
+        table = Table(title, "billed US$", "credits", "reckoned US$", "difference", "of reckoned")
+        for row in rows:
+            table.add_row(*_variance_cells(row))
+        if rows:
+            console.print(table)
     for title, rows in (("billed line", found.skus), ("cell", found.cells)):
         table = Table(title, "billed US$", "credits")
         for row in rows:
@@ -142,14 +151,8 @@ def _print_reconciliation(console: Console, found: Reconciliation) -> None:
 
 def _variance_cells(row: Variance) -> tuple[str, ...]:
     relative = "" if row.relative is None else f"{row.relative:+.2%}"
-    return (
-        row.what,
-        f"{row.billed:.6f}",
-        f"{row.credits:.6f}",
-        f"{row.reckoned or 0:.6f}",
-        f"{row.difference or 0:+.6f}",
-        relative,
-    )
+    reckoned = ("", "") if row.difference is None else (f"{row.reckoned:.6f}", f"{row.difference:+.6f}")
+    return (row.what, f"{row.billed:.6f}", f"{row.credits:.6f}", *reckoned, relative)
 
 
 def _reconciliation_json(found: Reconciliation) -> str:
@@ -157,5 +160,5 @@ def _reconciliation_json(found: Reconciliation) -> str:
         amounts = {name: getattr(row, name) for name in ("billed", "credits", "reckoned", "difference", "relative")}
         return {"what": row.what, **{name: None if value is None else str(value) for name, value in amounts.items()}}
 
-    document = {name: [record(row) for row in getattr(found, name)] for name in ("days", "skus", "cells")}
+    document = {name: [record(row) for row in getattr(found, name)] for name in ("days", "charges", "skus", "cells")}
     return json.dumps({"run": found.run, "total": record(found.total), **document, "other_lines": found.others})

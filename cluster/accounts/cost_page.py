@@ -59,7 +59,7 @@ def cost_page(account: Account) -> str:
         cents=None if bill.per_series is None else float(bill.per_series) * 100,
         error=f"{bill.identity_error:.1e}",
         shares={name: bar((row.name, float(row.usd)) for row in rows) for name, rows in account.tables},
-        tables={name: rows[:MOST_ROWS] for name, rows in account.tables},
+        tables={name: rows[:MOST_ROWS] for name, rows in account.tables if name != "charge" or len(rows) > 1},
         share=lambda usd: float(usd / bill.total * 100) if bill.total else 0.0,
         bins=_histogram(cents),
         ends=(f"{cents[0]:.4g}", f"{cents[-1]:.4g}") if cents else ("", ""),

@@ -15,9 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from ... import Error
+from ..rates import CHARGES
+from .bill import MACHINE
 
 COMPUTE = ("Compute Engine", "AmazonEC2", "Amazon Elastic Compute Cloud")
-"""Services that bill machines; the other services of a bill are shown, and nothing is reckoned for them."""
+"""Services that bill machines."""
+
+STORES = ("Cloud Storage", "AmazonS3", "Amazon Simple Storage Service")
+"""Services that bill objects and requests to them."""
+
+CHARGED_BY_SKU = {
+    "nat": ("natgateway-bytes", "nat gateway: data processing"),
+    "egress": ("datatransfer-out-bytes", "internet data transfer out", "internet egress"),
+}
+CHARGED_BY_STORE = {
+    "write-requests": ("requests-tier1", "class a operations"),
+    "read-requests": ("requests-tier2", "class b operations"),
+    "storage": ("timedstorage", "storage "),
+}
+"""Kinds of charges beside machines, and what stands in their SKUs; the second only in those of `STORES`."""
+
+OTHER = "other"
+"""Kind of a line for which nothing is reckoned: a disk, an address, a licence."""
 
 NOT_MACHINES = (
     "network",
@@ -70,10 +89,14 @@ class BilledLine:
     credits_usd: Decimal = Decimal(0)
 
     @property
-    def machine(self) -> bool:
-        """Whether it is for the time of a machine."""
+    def kind(self) -> str:
+        """``machine``, a kind of `rates.CHARGES`, or ``other``."""
         sku = self.sku.lower()
-        return self.service in COMPUTE and not any(word in sku for word in NOT_MACHINES)
+        patterns = CHARGED_BY_SKU | (CHARGED_BY_STORE if self.service in STORES else {})
+        charged = next((kind for kind, words in patterns.items() if any(word in sku for word in words)), "")
+        if charged:
+            return charged
+        return MACHINE if self.service in COMPUTE and not any(word in sku for word in NOT_MACHINES) else OTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +127,56 @@ class Variance:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """A run's dollars, billed against reckoned: machines by day, then every SKU, then every cell.
+    """A run's dollars, billed against reckoned: machines by day, charges beside them, every SKU, every cell.
 
     Attributes
     ----------
+    total : Variance
+        Of machines.
+    charges : tuple of Variance
+        Of each kind that was billed or reckoned.
     others : int
         Lines of the file that bear another run's label, or none.
     """
 
     run: str
     days: tuple[Variance, ...]
+    charges: tuple[Variance, ...]
     skus: tuple[Variance, ...]
     cells: tuple[Variance, ...]
     total: Variance
     others: int
 
 
-def reconcile(run: str, billed: Iterable[BilledLine], reckoned: Mapping[date, Decimal]) -> Reconciliation:
+def reconcile(
+    run: str,
+    billed: Iterable[BilledLine],
+    reckoned: Mapping[date, Decimal],
+    charged: Mapping[str, Decimal] | None = None,
+) -> Reconciliation:
     """Compare lines that bear the label ``run`` with what nodes cost on each day.
 
     Parameters
     ----------
     reckoned : mapping of date to Decimal
         Dollars of all nodes on each day of UTC.
+    charged : mapping of str to Decimal or None
+        Dollars of each kind of charge that is reckoned.
     """
     lines = list(billed)
     mine = [line for line in lines if line.run == run]
-    machines = [line for line in mine if line.machine]
+    machines = [line for line in mine if line.kind == MACHINE]
+    beside = charged or {}
     every_day = {*reckoned, *(line.day for line in machines)}
     days = {day: [line for line in machines if line.day == day] for day in every_day}
     return Reconciliation(
         run=run,
         days=tuple(_variance(day.isoformat(), days[day], reckoned.get(day, Decimal(0))) for day in sorted(days)),
+        charges=tuple(
+            _variance(kind, ours, beside.get(kind))
+            for kind in CHARGES
+            if (ours := [line for line in mine if line.kind == kind]) or kind in beside
+        ),
         skus=_grouped(mine, lambda line: f"{line.service}: {line.sku}"),
         cells=_grouped(mine, lambda line: line.cell or "no cell"),
         total=_variance("machines", machines, sum(reckoned.values(), Decimal(0))),

@@ -173,6 +173,10 @@ def test_the_plan_in_the_runs_folder_is_found(run: Path) -> None:
     assert (found["series"], [row["inside"] for row in found["figures"]]) == (3, [True, True, True])
     Path("other.json").write_text(text.replace('"toy"', '"other"'))
     assert isinstance(voxfleet_cost(run, "--prices", "toy.toml", "--plan", "other.json").exception, BadPlan)
+    (run / "plan.json").write_text(Path("other.json").read_text())
+    shown = voxfleet_cost(run, "--prices", "toy.toml")
+    assert "the plan kept with the run" in shown.stdout, "a plan that does not fit is no reason to say nothing"
+    (run / "plan.json").write_text(text)
     shown = voxfleet_cost(run, "--prices", "toy.toml", "--html", "page.html")
     assert "plan of 3 series on 1 x toy" in shown.stdout
     assert "Plan and actual" in Path("page.html").read_text()

@@ -46,6 +46,44 @@ def test_an_aws_report_against_the_ledger(tmp_path: Path, packed: bool) -> None:
     assert found.others == 1
 
 
+def test_each_charge_beside_machines_has_its_variance() -> None:
+    """NAT and write requests of the AWS bill against what was reckoned of them; what nobody billed is all off."""
+    # Billed: 2 GB through NAT at 0.045 = 0.09, 1,000 PUT = 0.005. Reckoned: 0.08, 0.005, and 0.02 of storage.
+    charged = {"nat": Decimal("0.08"), "write-requests": Decimal("0.005"), "storage": Decimal("0.02")}
+    found = {row.what: row for row in reconcile("nlst", read_billing(AWS), {}, charged).charges}
+    assert set(found) == set(charged)
+    assert (found["nat"].difference, found["nat"].relative) == (Decimal("0.01"), Decimal("0.125"))
+    assert found["write-requests"].difference == 0
+    assert found["storage"].relative == -1
+
+
+def test_charges_that_nothing_is_reckoned_of_are_shown() -> None:
+    """Egress and storage of the GCP bill are told apart from its disk, which is of no kind."""
+    found = {row.what: (row.billed, row.reckoned) for row in reconcile("nlst", read_billing(GCP), {}).charges}
+    assert found == {"egress": (Decimal("0.12"), None), "storage": (Decimal("0.02"), None)}
+
+
+@pytest.mark.parametrize(
+    ("service", "sku", "kind"),
+    [
+        ("Compute Engine", "N1 Predefined Instance Core running in Americas", "machine"),
+        ("Compute Engine", "Networking Cloud NAT Gateway: Data processing charge in Americas", "nat"),
+        ("Compute Engine", "Storage PD Capacity", "other"),
+        ("Cloud Storage", "Regional Standard Class A Operations", "write-requests"),
+        ("Cloud Storage", "Regional Standard Class B Operations", "read-requests"),
+        ("Cloud Storage", "Standard Storage US Regional", "storage"),
+        ("AmazonEC2", "USW2-DataTransfer-Out-Bytes", "egress"),
+        ("AmazonEC2", "NatGateway-Hours", "other"),
+        ("AmazonEC2", "EBS:VolumeUsage.gp3", "other"),
+        ("AmazonS3", "EUC1-TimedStorage-ByteHrs", "storage"),
+        ("AmazonS3", "Requests-Tier2", "read-requests"),
+    ],
+)
+def test_kinds_of_billed_lines(service: str, sku: str, kind: str) -> None:
+    """SKUs and usage types as the two providers name them."""
+    assert BilledLine(date(2026, 11, 22), service, sku, "r", "", Decimal(1)).kind == kind
+
+
 def test_a_day_that_was_never_billed_is_a_line_of_its_own() -> None:
     """What the ledger reckons and nobody billed is a difference of minus all of it."""
     found = reconcile("other", read_billing(GCP), {date(2026, 11, 19): Decimal(3)})
