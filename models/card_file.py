@@ -33,7 +33,7 @@ _CARD: dict[str, type] = {
     "weights_licence": str,
     "citations": list,
 }
-_CARD_OPTIONAL: dict[str, type] = {"commercial_use": bool, "measured": dict}
+_CARD_OPTIONAL: dict[str, type] = {"commercial_use": bool, "reproducibility": str, "measured": dict}
 _SEGMENT: dict[str, type] = {
     "number": int,
     "label": str,
@@ -105,6 +105,7 @@ def _card(file: str, content: object) -> ModelCard:
         parameters=_parameters(file, card["parameters"]),
         citations=_texts(file, "citations", card["citations"]),
         commercial_use=card.get("commercial_use", True),
+        reproducibility=card.get("reproducibility", ""),
         measured=_measured(file, card["measured"]) if "measured" in card else None,
     )
 

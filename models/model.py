@@ -80,6 +80,8 @@ class ModelCard:
     place : str
         Folder or file of a model that a user brings, on this machine; empty for all others. No part of what
         the model is: it enters no key and no result.
+    reproducibility : str
+        Whether the same input gives the same output bit for bit, and where not; empty where nothing is known.
     measured : Measured or None
         What series took; None: not measured.
     """
@@ -101,6 +103,7 @@ class ModelCard:
     citations: tuple[str, ...]
     commercial_use: bool = True
     place: str = ""
+    reproducibility: str = ""
     measured: Measured | None = None
 
     @property

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -176,6 +177,7 @@ def _facts(card: ModelCard) -> dict[str, str]:
         "kind": "trained network" if card.algorithm_family == "AI" else "rules",
         "parameters": " ".join(f"{name}={value}" for name, value in card.parameters.items()) or "none",
         "needs": f"{card.memory_bytes / 1e9:g} GB of memory; on a GPU {card.gpu_bytes / 1e9:g} GB there",
+        "reproducibility": card.reproducibility or "not stated",
         "licence of code": card.code_licence,
         "licence of weights": _licence(card),
         "weights": "\n  ".join(("", *(f"{each.url}\n  SHA-256 {each.sha256}" for each in card.weights))) or "none",
@@ -192,10 +194,12 @@ def _card_record(card: ModelCard) -> dict[str, object]:
     record: dict[str, object] = {
         name: getattr(card, name)
         for name in card.__dataclass_fields__
-        if name not in ("segments", "weights", "parameters", "commercial_use")
+        if name not in ("segments", "weights", "parameters", "commercial_use", "measured")
     }
     record["commercial_use"] = not card.forbids_commercial_use
     record["parameters"] = dict(card.parameters)
+    if card.measured is not None:
+        record["measured"] = {**asdict(card.measured), "date": card.measured.date.isoformat()}
     record["weights"] = [{"url": each.url, "sha256": each.sha256} for each in card.weights]
     record["segments"] = [
         {

@@ -12,7 +12,7 @@ from .. import Error
 from ..models import catalogue
 from ..models.memory import ran_out_of_memory
 from ..models.model import Model, ModelCard
-from .fidelity import check_fidelity, speed_changes
+from .fidelity import Fidelity, check_fidelity, speed_changes
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ class WarmModels:
     def __init__(self, device: str, room_bytes: int) -> None:
         self._device, self._room_bytes = device, room_bytes
         self._kept: OrderedDict[str, Model] = OrderedDict()
-        self._faithful: set[tuple[str, tuple[tuple[str, str], ...]]] = set()
+        self._fidelity: dict[tuple[str, tuple[tuple[str, str], ...]], Fidelity] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -60,10 +60,11 @@ class WarmModels:
     def _checked(self, name: str, parameters: Mapping[str, str]) -> Model:
         """The model, once it was seen that a faster way of computing leaves its result as it is."""
         model = self._get(name)
-        changes = tuple(sorted(speed_changes(model.card, parameters).items()))
-        if changes and (name, changes) not in self._faithful:
-            check_fidelity(model, parameters).judge(model.card.name)
-            self._faithful.add((name, changes))
+        if speed_changes(model.card, parameters):
+            asked = name, tuple(sorted(parameters.items()))
+            if asked not in self._fidelity:
+                self._fidelity[asked] = check_fidelity(model, parameters)
+            self._fidelity[asked].judge(model.card.name)
         return model
 
     def _get(self, name: str) -> Model:

@@ -23,6 +23,7 @@ from torch import nn
 from ..conform import conform, restore
 from ..model import ModelCard
 from ..parameters import numbers
+from ..reproducible import fixed_algorithms
 from ..segmentation import Segmentation
 from ..state_dict import load_into, read_state_dict
 from ..volume_check import finite_values
@@ -71,7 +72,7 @@ class MeshnetGwm:
 
     def classes(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """The likeliest class of each voxel, for values as the network wants them."""
-        with torch.inference_mode():
+        with torch.inference_mode(), fixed_algorithms():
             batch = torch.from_numpy(values).to(self._device)[None, None]
             classes: NDArray[np.uint8] = self._network(batch)[0].argmax(0).to(torch.uint8).cpu().numpy()
         return classes

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..model import ModelCard, ModelError
 from ..monai_card import BundleFiles, verified_files
 from ..parameters import numbers
+from ..reproducible import fixed_algorithms
 from ..segmentation import Segmentation
 from ..state_dict import UnreadableWeights, load_into, read_state_dict
 from ..volume_check import finite_values
@@ -72,7 +73,7 @@ class MonaiBundle:
         numbers(self._card, parameters)
         prepared = self._preprocess({IMAGE: image_of(volume, finite_values(volume, self._card.name))})
         batch = list_data_collate([prepared])
-        with torch.inference_mode(), torch.autocast("cuda", enabled=self._mixed):
+        with torch.inference_mode(), torch.autocast("cuda", enabled=self._mixed), fixed_algorithms():
             batch[PREDICTION] = self._infer(batch[IMAGE].to(self._device), self._network)
         with torch.inference_mode():
             (done,) = (self._postprocess(each) for each in decollate_batch(batch))

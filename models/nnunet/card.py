@@ -42,6 +42,10 @@ from ..model import ModelCard
 FAMILY = "nnunet"
 CARD, DATASET, PLANS = "card.yaml", "dataset.json", "plans.json"
 CHECKPOINT_SUFFIX = ".pth"
+REPRODUCIBILITY = (
+    "On the CPU the same volume gives the same bits, whatever was segmented before (tested). On a GPU cuDNN is "
+    "held to fixed algorithms, for the same bits on the same device; that was not measured."
+)
 STORED = "stored"
 """Orientation: the axes of the series as they are."""
 
@@ -96,7 +100,8 @@ def card(folder: Path) -> ModelCard:
         if found.parameters.get("orientation", "RAS") != "RAS":
             raise InvalidCard(CARD, "parameters.orientation", "RAS is what this network's reader turns images to")
         parameters["orientation"] = "RAS"
-    return replace(found, name=f"{FAMILY}:{found.name}", parameters=parameters, place=str(root))
+    name, said = f"{FAMILY}:{found.name}", found.reproducibility or REPRODUCIBILITY
+    return replace(found, name=name, parameters=parameters, place=str(root), reproducibility=said)
 
 
 def labels_of(dataset: Mapping[str, Any]) -> tuple[Label, ...]:

@@ -21,6 +21,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 
 from ..memory import OutOfMemory, ran_out_of_memory
 from ..model import ModelError
+from ..reproducible import fixed_algorithms
 
 T = TypeVar("T")
 
@@ -227,10 +228,7 @@ def _computing(network: torch.nn.Module, precision: str) -> Iterator[None]:
     kind = next(network.parameters()).device.type
     wanted = "float16" if precision == "default" and kind == "cuda" else precision
     mixed = wanted not in ("default", "float32")
-    with (
-        torch.autocast(kind, dtype=getattr(torch, wanted)) if mixed else nullcontext(),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
+    with torch.autocast(kind, dtype=getattr(torch, wanted)) if mixed else nullcontext(), fixed_algorithms():
         yield
 
 

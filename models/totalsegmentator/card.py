@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from .. import speed
 from ..model import ModelCard
+from ..nnunet.card import REPRODUCIBILITY
 from ..segmentation import Segment
 from .codes import coded, segment_of
 from .tasks import Task, tasks
@@ -61,6 +62,7 @@ def card_of(task: Task) -> ModelCard:
         code_licence="Apache-2.0",
         weights_licence="Apache-2.0",
         citations=(*CITATIONS, *mr),
+        reproducibility=REPRODUCIBILITY,
     )
 
 

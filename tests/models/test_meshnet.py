@@ -78,6 +78,28 @@ def test_brain_is_found(t1):
     assert np.abs(centre - np.argwhere(t1.array > 60).mean(axis=0)).max() < 25
 
 
+def test_network_gives_the_same_bits_again(t1):
+    """A part of a head gives the same classes again, with another part between."""
+    model = catalogue.load("meshnet-gwm")
+    one, other = (
+        t1.array[where, 80:140, 80:140].astype(np.float32) / 100 for where in (slice(90, 150), slice(60, 120))
+    )
+    first, second, third = (model.classes(np.ascontiguousarray(values)) for values in (one, other, one))
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_same_again_and_in_another_order(t1):
+    """The same head gives the same bits again, with another volume between."""
+    model = catalogue.load("meshnet-gwm")
+    other = t1.with_array(t1.array[::-1].copy())
+    first, second, third = (model.segment(volume, {}).labelmap.array for volume in (t1, other, t1))
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+
+
 def test_conformed_volume_is_left_alone(t1):
     """FreeSurfer's grid is recognised: a conformed volume has its own conformed affine, and its values unchanged."""
     assert np.allclose(conformed_affine(t1), t1.affine, atol=1e-9)

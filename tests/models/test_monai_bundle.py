@@ -161,6 +161,19 @@ def test_torchscript_is_the_same_network(bundle, ct):
     assert np.array_equal(catalogue.load(f"monai:{bundle}").segment(ct, {}).labelmap.array, expected)
 
 
+@pytest.mark.slow
+def test_same_again_and_in_another_order(bundle, ct):
+    """The same volume gives the same bits again, from the same bundle and a new one, with another volume between."""
+    other = ct.with_array(ct.array[:, ::-1].copy())
+    model = catalogue.load(f"monai:{bundle}")
+    first, second, third = (model.segment(volume, {}).labelmap.array for volume in (ct, other, ct))
+    assert np.array_equal(first, third)
+    assert not np.array_equal(first, second)
+    again = catalogue.load(f"monai:{bundle}")
+    assert np.array_equal(again.segment(other, {}).labelmap.array, second)
+    assert np.array_equal(again.segment(ct, {}).labelmap.array, first)
+
+
 def test_card_is_found_by_its_folder(bundle, monkeypatch):
     """A bundle is asked for by its folder, relative or not; its name is the one on its card."""
     monkeypatch.chdir(bundle.parent)
