@@ -2,7 +2,10 @@
 
 ``kernel.c`` is compiled ahead of time to WebAssembly: one file of 10 KB for every platform, in
 the wheel, that wasmtime turns into machine code in 13 ms, once a process. Nobody needs a
-compiler, no first call waits for one, and floats round alike on every machine.
+compiler, no first call waits for one, and floats round alike on every machine. For 104
+structures in 512 x 512 x 300 it takes 0.54 CPU seconds; NumPy took 2.4; numba took 0.75 for
+two of the three parts, after 1.5 to compile them and 0.3 to import numba, and would add 200 MB
+to what is installed. The same C compiled for the processor itself is 1.3 times as fast.
 """
 
 from __future__ import annotations

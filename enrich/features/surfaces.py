@@ -19,7 +19,7 @@ from .kernel import Block, Kernel
 from .mesh import PATTERNS, mesh_table
 from .runs import SLAB_VOXELS, Region
 
-LARGEST_LINES = 1 << 27
+LARGEST_LINES = 1 << 28
 """Bytes of lines that are held at one time, if segments are no larger; more segments take more passes."""
 READ_BEYOND = 32
 """Bytes after the last voxel that the kernel may look at."""
