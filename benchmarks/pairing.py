@@ -126,7 +126,9 @@ def pair_structures(
     NothingPaired
         If there is not one pair.
     """
-    of_expert, of_prediction = _Words(expert, crosswalk, "expert"), _Words(prediction, crosswalk, "prediction")
+    known = [concept for each in (*expert, *prediction) if (concept := concept_of(each)) is not None]
+    of_expert = _Words(expert, crosswalk, "expert", known)
+    of_prediction = _Words(prediction, crosswalk, "prediction", known)
     pairs: list[Pair] = []
     for concept in (*of_expert.concepts(), *of_prediction.concepts()):
         if any(pair.concept.is_same(concept) for pair in pairs):
@@ -155,6 +157,8 @@ class _Words:
     structures: Sequence[Structure]
     crosswalk: Crosswalk
     side: Side
+    known: Sequence[Concept]
+    """Concepts of both sides."""
 
     def concepts(self) -> list[Concept]:
         """Each concept once, in order."""
@@ -198,20 +202,22 @@ class _Words:
         return Part(numbers) if numbers else self.tell(concept, depth)
 
     def _coded(self, concept: Concept) -> tuple[int, ...]:
-        """Structures of that code; a region that only one side tells is no difference if it leaves one reading."""
-        exact, near, others = [], [], []
-        for structure in self.structures:
-            own = concept_of(structure)
-            if own is None or not (same_code(own.type, concept.type) and same_code(own.laterality, concept.laterality)):
-                continue
-            if same_code(own.anatomic_region, concept.anatomic_region):
-                exact.append(structure.number)
-            elif own.anatomic_region is None or concept.anatomic_region is None:
-                near.append(structure.number)
-                others.append(own)
-        if exact:
-            return tuple(exact)
-        return tuple(near) if others and all(each.is_same(others[0]) for each in others) else ()
+        """Structures of that code; a region that only some tell is no difference if there is one such region."""
+        own = [(each.number, told) for each in self.structures if (told := concept_of(each)) is not None]
+        exact = tuple(number for number, told in own if told.is_same(concept))
+        if exact or len(_regions(concept, self.known)) > 1:
+            return exact
+        return tuple(number for number, told in own if _is_same_but_region(told, concept))
+
+
+def _is_same_but_region(one: Concept, other: Concept) -> bool:
+    return same_code(one.type, other.type) and same_code(one.laterality, other.laterality)
+
+
+def _regions(concept: Concept, known: Sequence[Concept]) -> set[tuple[str, str]]:
+    """Regions in which anyone marked what the concept is."""
+    regions = (each.anatomic_region for each in (concept, *known) if _is_same_but_region(each, concept))
+    return {current(region) for region in regions if region is not None}
 
 
 def _told(pairs: list[Pair], expert: Part, prediction: Part) -> bool:

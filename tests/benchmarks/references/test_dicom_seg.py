@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def write_seg(tmp_path: Path) -> Callable[..., Path]:
     """Write a SEG of one segment on a volume, referring to an image of the fixtures."""
 
     def write(image: SourceImage, volume: hd.Volume, **changes: object) -> Path:
-        header = image.headers[0].copy()
+        header = copy.deepcopy(image.headers[0])
         for keyword in ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"):
             setattr(header, keyword, "")
         header.AccessionNumber, header.Modality = "", "CT"

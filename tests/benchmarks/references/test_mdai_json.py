@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -158,7 +159,7 @@ def test_global_labels(write: Write, image: SourceImage) -> None:
 
 def test_slice_that_is_there_twice(write: Write, image: SourceImage, tmp_path: Path) -> None:
     """A drawing on a copy of a slice that reading passed over lies on the slice that was kept."""
-    twin = image.headers[2].copy()
+    twin = copy.deepcopy(image.headers[2])
     twin.SOPInstanceUID, twin.file_meta = "1.2.3.2.99", FileMetaDataset()
     twin.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     twin.save_as(tmp_path / "twin.dcm", enforce_file_format=True)
