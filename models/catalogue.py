@@ -27,6 +27,7 @@ _ADAPTERS = {
 
 _FAMILIES = {
     "container": ("container.card:card", "container:load"),
+    "covid-opacity": ("covid_opacity.card:card", "covid_opacity:load"),
     "monai": ("monai_card:card", "monai_bundle:load"),
     "nnunet": ("nnunet.card:card", "nnunet:load"),
 }

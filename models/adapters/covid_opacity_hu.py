@@ -17,10 +17,9 @@ from collections.abc import Mapping
 
 import highdicom as hd
 
-from ..model import ModelCard, ModelError
+from ..model import ModelCard
 from ..parameters import numbers
-from ..rules import chest
-from ..rules.opacity import Bands, find_opacity, with_consolidated_periphery
+from ..rules.opacity import BORDER_HU, Bands, find_lungs_with_opacity, find_opacity
 from ..rules.refinement import Structure, refine
 from ..rules.working_grid import LOWEST_HU, working_grid
 from ..segmentation import Segmentation
@@ -28,16 +27,6 @@ from ..segmentation import Segmentation
 RIGHT_LUNG, LEFT_LUNG = 1, 2
 RIGHT_GROUND_GLASS, RIGHT_CONSOLIDATION, LEFT_GROUND_GLASS, LEFT_CONSOLIDATION = 3, 4, 5, 6
 """Segment numbers of the card."""
-
-BORDER_HU = -500
-"""Between aerated lung and the tissue around it: half of each."""
-
-
-class NoLung(ModelError):
-    """The scan shows no aerated lung, so that there is nothing to measure opacity in."""
-
-    code = "NO_LUNG"
-    refused = True
 
 
 class CovidOpacityHu:
@@ -65,13 +54,7 @@ class CovidOpacityHu:
         closing_mm = values.pop("closing_radius_mm")
         bands = Bands(**values)
         grid = working_grid(volume, self._card.name)
-        body = chest.find_body(grid.reduced, grid.spacing_mm)
-        airway = chest.find_airway(grid.reduced, body, grid.spacing_mm)
-        lungs = chest.find_lungs(grid, body, airway, bands.consolidation_hu, closing_mm)
-        if not lungs.found:
-            raise NoLung(self._card.name, "no aerated lung in this scan")
-        airway = chest.airway_of_lungs(airway, lungs)
-        lungs = with_consolidated_periphery(grid, lungs, body, bands)
+        lungs, airway = find_lungs_with_opacity(grid, bands, closing_mm, self._card.name)
         opacity = find_opacity(grid, lungs, airway, bands)
         labels = refine(
             grid,

@@ -8,11 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..model import ModelError
+from . import chest
 from . import morphology as mm
 from .chest import Airway, Lungs
 from .morphology import Mask
 from .working_grid import WorkingGrid
 
+BORDER_HU = -500
+"""Between aerated lung and the tissue around it: half of each."""
 ANGLE_STEPS = 120
 """Rays, 3 degrees apart, from the middle of the chest to its wall."""
 ENVELOPE_ANGLE_STEPS = 15
@@ -54,6 +58,31 @@ class Opacity:
 
     ground_glass: Mask
     consolidation: Mask
+
+
+class NoLung(ModelError):
+    """The scan shows no aerated lung, so that there is nothing to measure opacity in."""
+
+    code = "NO_LUNG"
+    refused = True
+
+
+def find_lungs_with_opacity(
+    grid: WorkingGrid, bands: Bands, closing_mm: float, model: str
+) -> tuple[Lungs, Airway | None]:
+    """Both lungs with the opacity in them, and the airway.
+
+    Raises
+    ------
+    NoLung
+        If no aerated lung is found.
+    """
+    body = chest.find_body(grid.reduced, grid.spacing_mm)
+    airway = chest.find_airway(grid.reduced, body, grid.spacing_mm)
+    lungs = chest.find_lungs(grid, body, airway, bands.consolidation_hu, closing_mm)
+    if not lungs.found:
+        raise NoLung(model, "no aerated lung in this scan")
+    return with_consolidated_periphery(grid, lungs, body, bands), chest.airway_of_lungs(airway, lungs)
 
 
 def with_consolidated_periphery(grid: WorkingGrid, lungs: Lungs, body: Mask, bands: Bands) -> Lungs:

@@ -10,7 +10,7 @@ import pytest
 from voxfleet.enrich.phantom import CONSOLIDATION_BALL, GROUND_GLASS_BALL, chest_phantom
 from voxfleet.enrich.phantom_anatomy import Opacity
 from voxfleet.models import catalogue
-from voxfleet.models.adapters.covid_opacity_hu import NoLung
+from voxfleet.models.rules.opacity import NoLung
 from voxfleet.models.segmentation import Segmentation
 
 from .conftest import dice

@@ -1,0 +1,1 @@
+"""Opacities that a network finds, in RICORD's words, inside each lung."""
