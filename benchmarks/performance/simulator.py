@@ -2,7 +2,7 @@
 
 Sizes are those of IDC's index (``pip install 'voxfleet[idc]'``): the 126,068 CT series of NLST of most
 slices. What was not published is assumed, and stands here as a constant: a GPU stage of 180 s on
-average (T4) and a CPU stage of 150 s, spot prices, and how machines start. Published: US$ 1,011.05,
+average (T4) and a CPU stage of 150 s, and spot prices. Published: US$ 1,011.05,
 two virtual machines for each batch of 12 series, under 9 hours (doi 10.21203/rs.3.rs-4351526).
 """
 
@@ -112,14 +112,14 @@ def picture(found: list[Outcome]) -> str:
         return round(left + (math.log10(hours) - low) / (high - low) * (right - left), 1)
 
     def y(usd: float) -> float:
-        return round(bottom - (usd - 800) / 2400 * (bottom - top), 1)
+        return round(bottom - (usd - 600) / 3000 * (bottom - top), 1)
 
     parts = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 380" font-family="sans-serif" font-size="12">']
     parts.append('<rect width="760" height="380" fill="#fff"/>')
     for hours in (0.5, 1, 2, 4, 8, 16, 32):
         parts.append(f'<path d="M{x(hours)} {top}V{bottom}" stroke="#e3e6eb"/>')
         parts.append(f'<text x="{x(hours)}" y="{bottom + 16}" text-anchor="middle">{hours:g} h</text>')
-    for usd in range(1000, 3200, 500):
+    for usd in range(1000, 3600, 500):
         parts.append(f'<path d="M{left} {y(usd)}H{right}" stroke="#e3e6eb"/>')
         parts.append(f'<text x="{left - 6}" y="{y(usd) + 4}" text-anchor="end">${usd:,}</text>')
     published = y(PUBLISHED_USD)

@@ -72,7 +72,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     with console.status("reading the sizes of the series ..."):
         sizes = sizes_of(source, card.modality, min_instances)
     if seconds_per_series:
-        timing = told(seconds_per_series, sizes.slices, 1.0 if card.gpu_bytes else 0.0)
+        timing = told(seconds_per_series, sizes.slices, 1.0 if _on_gpu(card) else 0.0)
     else:
         timing = _timing(card, source, from_run, pilot, console)
     with console.status("simulating ..."):
@@ -93,15 +93,18 @@ def _prices(
         return tuple(price_of(name, region, market, override) for name in machines or [LOCAL])
     rows: dict[tuple[str, str, str], Price] = {}
     for price in all_prices(override):
-        fits = (
-            bool(price.gpus) >= (card.gpu_bytes > 0) and region in ("", price.region) and market in ("", price.market)
-        )
+        fits = bool(price.gpus) >= _on_gpu(card) and region in ("", price.region) and market in ("", price.market)
         if fits:
             rows.setdefault((price.machine, price.region, price.market), price)
     if not rows:
         wanted = " ".join(part for part in ("any machine", region, market) if part)
         raise NoPrice(wanted, f"no price known; add a [[price]] with its source and date to {own_prices_path()}")
     return tuple(rows.values())
+
+
+def _on_gpu(card: ModelCard) -> bool:
+    """Whether one would give it a GPU: a network runs without one too, in many times the seconds."""
+    return card.gpu_bytes > 0 or card.algorithm_family == "AI"
 
 
 def _timing(card: ModelCard, source: str, from_run: str, pilot: int, console: Console) -> Timing:

@@ -94,9 +94,9 @@ def _picture(found: Forecast) -> Picture:
     options = found.options
     x = _Axis([end for each in options for end in (each.hours.low, each.hours.high)], LEFT, WIDTH - RIGHT, HOUR_TICKS)
     y = _Axis([end for each in options for end in (each.usd.low, each.usd.high)], HEIGHT - BOTTOM, TOP, TICKS)
-    names = list(dict.fromkeys(_name(each) for each in options))
+    names = list(dict.fromkeys(each.price.machine for each in options))
     color = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
-    dots = tuple(_dot(each, x, y, color[_name(each)], found.sizes.number) for each in options)
+    dots = tuple(_dot(each, x, y, color[each.price.machine], found.sizes.number) for each in options)
     edge = sorted((each.hours.middle, each.usd.middle) for each in options if each.frontier)
     budget = None if found.budget_usd is None else float(found.budget_usd)
     return Picture(

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -21,9 +22,10 @@ from voxfleet.cluster.planning.plan_command import plan
 from voxfleet.cluster.planning.plan_page import plan_page
 from voxfleet.cluster.planning.series_sizes import NoSizes, SeriesSizes, _of_entries, _sizes, sizes_of
 from voxfleet.cluster.planning.simulate import simulate_pull
-from voxfleet.cluster.planning.timing import NotMeasured, bytes_per_slice, fit, told
+from voxfleet.cluster.planning.timing import NotMeasured, bytes_per_slice, fit, timing_of_card, told
 from voxfleet.cluster.price import BadPrice, Charge, NoPrice, Price
 from voxfleet.enrich.archives.archive import SeriesEntry
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 from voxfleet.models import catalogue
 from voxfleet.runners.pipeline import PipelineSettings
@@ -88,7 +90,8 @@ def test_the_cheapest_meets_the_deadline_and_the_fastest_the_budget() -> None:
     assert found.cheapest is not None
     assert found.fastest is not None
     assert found.cheapest.usd.middle == min(each.usd.middle for each in in_time)
-    assert found.fastest.hours.middle == min(each.hours.middle for each in paid)
+    alike = [each for each in paid if each.hours.middle <= 1.05 * min(each.hours.middle for each in paid)]
+    assert found.fastest.usd.middle == min(each.usd.middle for each in alike)
 
 
 def test_egress_and_storage_by_hand() -> None:
@@ -193,6 +196,22 @@ def test_nlst_is_sized_without_a_network() -> None:
     found = sizes_of("idc:nlst", ("CT",), 64)
     assert found.number == 125_119
     assert found.bytes.sum() / 1e12 == pytest.approx(10.8, abs=0.1)
+
+
+@pytest.mark.orthanc
+def test_an_archive_is_sized_by_its_search(orthanc, tmp_path: Path) -> None:
+    """Orthanc's QIDO-RS tells the instances of two series; the card's seconds plan them."""
+    archive = open_archive(orthanc.uri)
+    for number, slices in enumerate((24, 30)):
+        phantom = chest_phantom(shape=(slices, 64, 64), spacing_mm=(280 / slices, 5.6, 5.6), seed=number)
+        write_ct_series(phantom.volume, tmp_path / str(number), identity=CtIdentity.named(f"qido-{number}"))
+        for path in (tmp_path / str(number)).iterdir():
+            archive.store(pydicom.dcmread(path))
+    archive.close()
+    found = sizes_of(orthanc.uri, ("CT",))
+    assert found.slices.tolist() == [30, 24]
+    timing = timing_of_card(catalogue.card("ct-threshold"))
+    assert forecast("m", found, timing, Wanted((SPOT,))).cheapest is not None
 
 
 def test_a_collection_that_the_index_does_not_know_is_refused() -> None:
