@@ -182,6 +182,23 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
+class Staged:
+    """One object on its way from a staging store to the archive."""
+
+    workitem: Workitem
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """How many stored objects stand where on their way from a staging store to the archive."""
+
+    waiting: int = 0
+    published: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """A source object that never became a workitem, and the rule that it broke."""
 
@@ -380,6 +397,26 @@ class Ledger(Protocol):
 
     def stored(self) -> tuple[Stored, ...]:
         """All objects that COMPLETED workitems left in the target."""
+        ...
+
+    def backlog(self, limit: int) -> tuple[Staged, ...]:
+        """Up to `limit` stored objects that were neither published nor rejected, an item's SEG before its SR."""
+        ...
+
+    def published(self, staged: Staged, uri: str) -> None:
+        """Note that an object is in the archive, at `uri`."""
+        ...
+
+    def rejected(self, staged: Staged, reason: str) -> None:
+        """Note that the archive will not have an object."""
+        ...
+
+    def publication(self) -> Publication:
+        """How far publishing has come."""
+        ...
+
+    def publish_again(self) -> int:
+        """Let rejected objects be tried again; how many."""
         ...
 
     def refusals(self) -> tuple[Refusal, ...]:

@@ -161,20 +161,19 @@ def items(rows: Iterable[Row]) -> tuple[Item, ...]:
 
 def stored(rows: Iterable[Row]) -> tuple[Stored, ...]:
     """Rows of `stored`."""
-    return tuple(
-        Stored(
-            row["key"],
-            StoredObject(
-                sop_class_uid=row["sop_class_uid"],
-                sop_instance_uid=row["sop_instance_uid"],
-                series_instance_uid=row["series_instance_uid"],
-                uri=row["uri"],
-                sha256=row["sha256"],
-                bytes=row["bytes"],
-                already_there=bool(row["already_there"]),
-            ),
-        )
-        for row in rows
+    return tuple(Stored(row["key"], stored_object(row)) for row in rows)
+
+
+def stored_object(row: Row) -> StoredObject:
+    """A row of `stored`."""
+    return StoredObject(
+        sop_class_uid=row["sop_class_uid"],
+        sop_instance_uid=row["sop_instance_uid"],
+        series_instance_uid=row["series_instance_uid"],
+        uri=row["uri"],
+        sha256=row["sha256"],
+        bytes=row["bytes"],
+        already_there=bool(row["already_there"]),
     )
 
 

@@ -131,7 +131,14 @@ _VERSION_2: Final = (
     "CREATE UNIQUE INDEX node_alive ON node (node, owner) WHERE down IS NULL",
 )
 
-_MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+# What lies in a staging store goes on to the archive at the archive's own pace.
+_VERSION_3: Final = (
+    "ALTER TABLE stored ADD COLUMN published TEXT",
+    "ALTER TABLE stored ADD COLUMN rejected TEXT",
+    "CREATE INDEX stored_backlog ON stored (key, position) WHERE published IS NULL AND rejected IS NULL",
+)
+
+_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)

@@ -28,17 +28,19 @@ from ..ledger import (
     Lease,
     Node,
     NoSuchRun,
+    Publication,
     Recent,
     Refusal,
     Run,
     RunMismatch,
+    Staged,
     Stored,
     Usage,
     attempt_class,
 )
 from . import rows
 from .database import Database
-from .records import moment, size_of, workitem_to_json
+from .records import moment, size_of, workitem_from_json, workitem_to_json
 from .steps import Steps
 
 
@@ -239,6 +241,42 @@ class SqlLedger:
         return rows.stored(
             self._database.rows("SELECT stored.* FROM stored JOIN item USING (key) ORDER BY item.seq, stored.position")
         )
+
+    def backlog(self, limit: int) -> tuple[Staged, ...]:
+        """See Ledger."""
+        found = self._database.rows(
+            """SELECT stored.*, item.workitem FROM stored JOIN item USING (key)
+            WHERE published IS NULL AND rejected IS NULL ORDER BY stored.key, stored.position LIMIT ?""",
+            (limit,),
+        )
+        return tuple(Staged(workitem_from_json(row["workitem"]), rows.stored_object(row)) for row in found)
+
+    def published(self, staged: Staged, uri: str) -> None:
+        """See Ledger."""
+        self._mark("published", staged, uri)
+
+    def rejected(self, staged: Staged, reason: str) -> None:
+        """See Ledger."""
+        self._mark("rejected", staged, reason)
+
+    def publication(self) -> Publication:
+        """See Ledger."""
+        (row,) = self._database.rows(
+            "SELECT count(*) AS objects, count(published) AS published, count(rejected) AS rejected FROM stored"
+        )
+        return Publication(row["objects"] - row["published"] - row["rejected"], row["published"], row["rejected"])
+
+    def publish_again(self) -> int:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            return steps.sql.execute("UPDATE stored SET rejected = NULL WHERE rejected IS NOT NULL").rowcount
+
+    def _mark(self, column: str, staged: Staged, value: str) -> None:
+        with self._write(durable=True) as steps:
+            steps.sql.execute(
+                f"UPDATE stored SET {column} = ? WHERE key = ? AND sop_instance_uid = ?",  # noqa: S608
+                (value, staged.workitem.key, staged.object.sop_instance_uid),
+            )
 
     def refusals(self) -> tuple[Refusal, ...]:
         """See Ledger."""

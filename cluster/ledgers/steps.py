@@ -164,7 +164,11 @@ class Steps:
 
     def keep(self, key: str, stored: Sequence[StoredObject]) -> None:
         """Write down the objects that an item left in the target."""
-        self.sql.executemany("INSERT INTO stored VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", stored_rows(key, stored))
+        self.sql.executemany(
+            """INSERT INTO stored (key, position, sop_class_uid, sop_instance_uid, series_instance_uid, uri, sha256,
+            bytes, already_there) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+            stored_rows(key, stored),
+        )
 
     def note(self, level: str, kind: str, detail: str) -> None:
         """Write an event, now."""

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from pyarrow import parquet
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.phantom import CtIdentity, Fault, chest_phantom, write_ct_series
 
 pytestmark = pytest.mark.slow
@@ -173,6 +174,22 @@ def test_lost_ledger_is_rebuilt_from_the_archive(collection, tmp_path):
     assert Counter(str(attempt.outcome) for attempt in attempts) == {"completed": 1, "refused": 1}
     assert {path: path.read_bytes() for path in target.rglob("*.dcm")} == before
     assert voxfleet("ledger", "verify", run).returncode == 0
+
+
+def test_publish_follows_a_run(collection, tmp_path):
+    """Results go from the staging store to the archive while the run goes on, and a second time nothing is done."""
+    run, staging, final = tmp_path / "run", tmp_path / "staging", tmp_path / "final"
+    words = ("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{staging}", "--run", run)
+    assert voxfleet(*words, "--on", "nothing").returncode == 4
+    command = [sys.executable, "-m", "voxfleet", "publish", run, "--to", f"dir:{final}", "--follow", "--json"]
+    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as publisher:
+        assert voxfleet(*words).returncode == 3
+        text, _ = publisher.communicate(timeout=120)
+    assert json.loads(text) == {"published": 6, "rejected": 0, "waiting": 0}
+    digests = {path.name: dataset_digest(pydicom.dcmread(path)) for path in staging.rglob("*.dcm")}
+    assert {path.name: dataset_digest(pydicom.dcmread(path)) for path in final.rglob("*.dcm")} == digests
+    again = voxfleet("publish", run, "--to", f"dir:{final}", "--json")
+    assert (again.returncode, json.loads(again.stdout)["published"]) == (0, 6)
 
 
 def test_ledger_as_tables(finished, tmp_path):

@@ -26,6 +26,7 @@ from voxfleet.cluster.ledger import (
     Ledger,
     LedgerError,
     NoSuchRun,
+    Publication,
     Run,
     RunMismatch,
     owner_name,
@@ -325,6 +326,29 @@ class TestAdopt:
         assert not ledger.adopt(lease.workitem.key, [])
         assert not ledger.adopt("no such key", [])
         assert ledger.counts() == Counts(completed=1)
+
+
+class TestPublication:
+    """The way from a staging store to the archive."""
+
+    def test_backlog_gets_shorter(self, ledger: Ledger) -> None:
+        """Stored objects wait until they are published or rejected; SEG comes before SR."""
+        ledger.add([workitem(1)])
+        lease = one(ledger)
+        objects = [
+            StoredObject("1.2.840.10008.5.1.4.1.1.66.4", f"2.25.{n}", "2.25.8", "dir:x", "0" * 64, 10) for n in (9, 1)
+        ]
+        ledger.finish(lease, replace(completed(lease), stored=tuple(objects)))
+        seg, sr = ledger.backlog(5)
+        assert seg.workitem == workitem(1)
+        assert [seg.object, sr.object] == objects
+        assert ledger.backlog(1) == (seg,)
+        assert ledger.publication() == Publication(waiting=2)
+        ledger.published(seg, "dicomweb+https://pacs")
+        ledger.rejected(sr, "no such SOP class")
+        assert (ledger.backlog(5), ledger.publication()) == ((), Publication(published=1, rejected=1))
+        assert ledger.publish_again() == 1
+        assert ledger.backlog(5) == (sr,)
 
 
 class TestSilence:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,9 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
+from voxfleet.cluster.ledger import Ledger, Publication, Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.publish import Publisher
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     ArchiveError,
@@ -33,8 +37,10 @@ from voxfleet.enrich.archives.archive import (
     StoreRefused,
 )
 from voxfleet.enrich.archives.dicomweb import DicomwebArchive
+from voxfleet.enrich.archives.folder import FolderArchive
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.digest import dataset_digest
+from voxfleet.runners.workitem import Outcome, State, Workitem
 
 PATIENCE = Patience(connect_s=1.0, read_s=0.4, retries=2, backoff_s=0.01)
 BOUNDARY = "b0undary"
@@ -591,3 +597,84 @@ def test_a_real_archive_with_a_password(
     assert len(denied) == 2
     assert all("401" in each and "wrong" not in each for each in denied)
     assert not DicomwebArchive(url, PATIENCE).store(ct_slices(1)[0]).already_there
+
+
+@pytest.fixture
+def staged(ct_slices: MakeSlices, tmp_path: Path) -> tuple[Ledger, FolderArchive, list[Dataset]]:
+    """A run that left three objects in a staging folder, and its ledger."""
+    staging = FolderArchive(tmp_path / "staging")
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.create_run(Run("r", "dir:/in", staging.uri, ("m 1",), {}, "0", "local", datetime.now(UTC)))
+    objects = [dataset for _ in range(3) for dataset in ct_slices(1)]
+    for number, dataset in enumerate(objects):
+        work = Workitem(dataset.StudyInstanceUID, f"1.2.{number}", "CT", 1, "dir:/in", staging.uri, "m", "1", "none")
+        ledger.add([work])
+        (lease,) = ledger.lease("o", 1)
+        ledger.finish(lease, Outcome(work.key, State.COMPLETED, stored=(staging.store(dataset),)))
+    return ledger, staging, objects
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_publishing_waits_for_an_archive_that_sleeps(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]], code: int
+) -> None:
+    """Busy beyond a store's own retries, then awake: every object arrives, once, and is noted with where it is."""
+    ledger, staging, objects = staged
+    pacs.answers("store", *[status(code)] * 7)
+    Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(published=3)
+    held = {uid: dataset_digest(pydicom.dcmread(BytesIO(data))) for uid, data in pacs.held.items()}
+    assert held == {each.SOPInstanceUID: dataset_digest(each) for each in objects}
+    assert pacs.times("store") == 3 + 7
+
+
+def test_publishing_goes_on_after_what_an_archive_refuses(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]]
+) -> None:
+    """A refused object is rejected with the reason, the others arrive; asked to, it is tried again."""
+    ledger, staging, _ = staged
+    pacs.answers("store", failed(409, 0x0122))
+    publisher = Publisher(ledger, staging, archive, per_s=1000)
+    publisher.work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(published=2, rejected=1)
+    assert ledger.publish_again() == 1
+    publisher.work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(published=3)
+
+
+def test_publishing_ends_where_the_door_is_shut(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]]
+) -> None:
+    """No access is no fault of the object: an error, and all of it waits for the next time."""
+    ledger, staging, _ = staged
+    pacs.answers("store", status(403))
+    with pytest.raises(AccessDenied, match="403"):
+        Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(waiting=3)
+
+
+def test_publishing_can_be_stopped_while_it_waits(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]]
+) -> None:
+    """Stopped between two tries, or between two objects, it ends at once and without an error."""
+    ledger, staging, _ = staged
+    pacs.answers("store", *[status(503)] * 1000)
+    stop = threading.Event()
+    threading.Timer(0.5, stop.set).start()
+    begun = time.monotonic()
+    Publisher(ledger, staging, archive, per_s=1000).work(stop, lambda: None)
+    assert time.monotonic() - begun < 20
+    assert ledger.publication() == Publication(waiting=3)
+    Publisher(ledger, staging, archive, per_s=0.001).work(stop, lambda: None)
+    assert ledger.publication() == Publication(waiting=3)
+
+
+def test_publishing_keeps_the_rate(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]]
+) -> None:
+    """Three objects at four a second take at least half a second."""
+    ledger, staging, _ = staged
+    begun = time.monotonic()
+    Publisher(ledger, staging, archive, per_s=4).work(threading.Event(), lambda: None)
+    assert time.monotonic() - begun >= 0.5
+    assert pacs.times("store") == 3
