@@ -110,13 +110,6 @@ class Price:
         """Machine, region and market in words."""
         return " ".join(part for part in (self.machine, self.region, self.market) if part)
 
-    def staleness(self, today: date) -> str:
-        """A warning if the price is older than 90 days; else empty."""
-        age = (today - self.dated).days
-        if age <= STALE_AFTER_DAYS:
-            return ""
-        return f"price of {self.machine} is {age} days old ({self.source})"
-
 
 @dataclass(frozen=True, slots=True)
 class Charge:

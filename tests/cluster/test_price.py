@@ -237,11 +237,11 @@ def test_bad_prices_are_refused(text: str, match: str) -> None:
         read_prices(text, "p.toml")
 
 
-def test_staleness() -> None:
-    """A price warns from the 91st day on."""
-    (price,) = read_prices(toml(), "p.toml")
-    assert price.staleness(date(2027, 1, 30)) == ""  # 30 days of November and December's 31 and 29: 90
-    assert "91 days old" in price.staleness(date(2027, 1, 31))
+def test_a_price_is_old_from_the_91st_day_on() -> None:
+    """Of the first of November: 30 days of it, 31 of December and 29 of January are 90."""
+    rows = read_prices(toml(), "p.toml")
+    assert stale_note(rows, date(2027, 1, 30)) == ""
+    assert "91 days old (2026-11-01)" in stale_note(rows, date(2027, 1, 31))
 
 
 def test_per_second() -> None:
