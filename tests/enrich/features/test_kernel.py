@@ -54,3 +54,20 @@ def test_two_kernels_share_nothing():
     one.view(block)[...] = 7
     assert block == same
     assert not other.view(same).any()
+
+
+UNDER_A_LIMIT = """
+import resource
+import numpy as np
+from voxfleet.enrich.features.kernel import Kernel
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+kernel = Kernel()
+block = kernel.reserve(np.uint8, 300_000_000, fill=5)
+assert kernel.view(block)[-1] == 5
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of address space are Linux's")
+def test_a_limit_of_address_space_is_no_obstacle():
+    """Where `ulimit -v` leaves less than WebAssembly's 4 GiB, memory is taken as it is needed."""
+    subprocess.run([sys.executable, "-c", UNDER_A_LIMIT], check=True)
