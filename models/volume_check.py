@@ -6,7 +6,7 @@ import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 
-from .rules.working_grid import InvalidVolume
+from .rules.working_grid import InvalidVolume, check_spacing
 
 
 def finite_values(volume: hd.Volume, model: str) -> NDArray[np.float32]:
@@ -21,10 +21,12 @@ def check_values(volume: hd.Volume, model: str) -> None:
     Raises
     ------
     InvalidVolume
-        If there is not one value for each voxel, there are no voxels, a value is not finite, or all are equal.
+        If there is not one value for each voxel, there are no voxels, a value is not finite, or all are equal; if
+        the spacing is no patient's.
     """
     if volume.array.shape != volume.spatial_shape or volume.array.size == 0:
         raise InvalidVolume(model, f"array of shape {volume.array.shape}: one value for each voxel is needed")
+    check_spacing(volume, model)
     lowest, highest = float(volume.array.min()), float(volume.array.max())
     if not np.isfinite(highest - lowest):
         raise InvalidVolume(model, "the volume holds values that are not finite")

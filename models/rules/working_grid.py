@@ -29,11 +29,29 @@ PATIENT_AXES = "HPL"
 """Axes k, j, i run to the head, to the back and to the left."""
 
 
+SPACING_MM = (0.01, 100.0)
+"""Between the voxels of a scan of a patient, from the finest to the coarsest."""
+
+
 class InvalidVolume(ModelError):
     """The volume is no CT in Hounsfield units that rules can work on."""
 
     code = "INVALID_VOLUME"
     refused = True
+
+
+def check_spacing(volume: hd.Volume, model: str) -> None:
+    """Refuse a volume whose voxels are no patient's.
+
+    Raises
+    ------
+    InvalidVolume
+        If their distance along an axis is not within `SPACING_MM`: metres or micrometres taken for millimetres.
+    """
+    lowest, highest = SPACING_MM
+    if not all(lowest <= step <= highest for step in volume.spacing):
+        spacing = " x ".join(f"{step:g}" for step in volume.spacing)
+        raise InvalidVolume(model, f"voxels are {spacing} mm apart: {lowest:g} to {highest:g} mm is a patient's scan")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,10 +126,11 @@ def working_grid(volume: hd.Volume, model: str) -> WorkingGrid:
     Raises
     ------
     InvalidVolume
-        If the array has channels, is empty, holds NaN, or shows no air.
+        If the array has channels, is empty, holds NaN, or shows no air; if its spacing is no patient's.
     """
     if volume.array.shape != volume.spatial_shape or volume.array.size == 0:
         raise InvalidVolume(model, f"array of shape {volume.array.shape}: one value for each voxel is needed")
+    check_spacing(volume, model)
     turned = volume.to_patient_orientation(PATIENT_AXES)
     hounsfield = _as_hounsfield(turned.array, model)
     k, j, i = (max(1, round(TARGET_SPACING_MM / step)) for step in turned.spacing)

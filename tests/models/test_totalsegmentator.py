@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from pydicom.sr._concepts_dict import concepts
 
 pytest.importorskip("totalsegmentator")
@@ -23,10 +25,11 @@ from totalsegmentator.resampling import change_spacing
 from voxfleet.benchmarks.performance import totalsegmentator_peer
 from voxfleet.benchmarks.performance.totalsegmentator_weights import write_home
 from voxfleet.models import catalogue
+from voxfleet.models.fetching import FetchFailed, source_of
 from voxfleet.models.model import ModelError
-from voxfleet.models.nnunet.checkpoint import InvalidWeights
 from voxfleet.models.parameters import InvalidParameter
 from voxfleet.models.rules.working_grid import InvalidVolume
+from voxfleet.models.state_dict import UnsafeWeights
 from voxfleet.models.totalsegmentator import codes as totalsegmentator_codes
 from voxfleet.models.totalsegmentator import resampling as totalsegmentator_resampling
 from voxfleet.models.totalsegmentator import steps as totalsegmentator_steps
@@ -34,7 +37,7 @@ from voxfleet.models.totalsegmentator import weights as totalsegmentator_weights
 from voxfleet.models.totalsegmentator.card import offered
 from voxfleet.models.totalsegmentator.networks import OWN_TRAINERS
 from voxfleet.models.totalsegmentator.tasks import tasks
-from voxfleet.models.weights import WeightsMissing
+from voxfleet.models.weights import InvalidWeights, WeightsMissing
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PLANS = Path("weights") / "nnunet-skeleton-total-3mm-like" / "plans_tiny.json"
@@ -290,12 +293,15 @@ def test_own_trainers_take_the_network_of_the_plans():
 
 
 def test_missing_weights_name_folder_and_archive(monkeypatch, tmp_path):
-    """Nothing is downloaded: the error says which archive belongs in which folder."""
+    """Nothing is downloaded: the error says which of the package's commands brings them, and which archive where."""
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
     card = catalogue.card("totalsegmentator:lung_vessels")
     assert {each.sha256 for each in card.weights} == {totalsegmentator_weights.NOT_INSTALLED}
-    with pytest.raises(WeightsMissing, match=r"Dataset297_\w+.*Dataset297_\w+\.zip in .*TOTALSEG_WEIGHTS_PATH"):
+    commands = "run: totalseg_download_weights -t total_fast && totalseg_download_weights -t lung_vessels"
+    with pytest.raises(WeightsMissing, match=rf"{commands} .*Dataset297_\w+\.zip .* in .*TOTALSEG_WEIGHTS_PATH"):
         catalogue.load("totalsegmentator:lung_vessels")
+    with pytest.raises(FetchFailed, match=r"Dataset297_\w+\.zip is brought .* models check totalsegmentator:lung_vess"):
+        source_of(card, card.weights[0], None)
     assert not list(tmp_path.iterdir())
 
 
@@ -345,6 +351,28 @@ def test_volumes_without_an_image_are_refused(monkeypatch, one_network, value):
     model = catalogue.load("totalsegmentator:total_fast")
     with pytest.raises(InvalidVolume):
         model.segment(hd.Volume(np.full((8, 8, 8), value, np.float32), np.eye(4), "PATIENT"), {})
+
+
+class Malicious:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.touched}",)
+
+
+def test_malicious_pickle_is_not_executed(monkeypatch, one_network, tmp_path):
+    """A checkpoint in the package's folder that asks for a command to be run is refused, and nothing is run."""
+    network = tasks()["total_fast"].networks[0]
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
+    shutil.copytree(one_network / network.dataset, tmp_path / network.dataset)
+    (path,) = tmp_path.rglob("*.pth")
+    torch.save({"network_weights": Malicious(tmp_path / "touched")}, path)
+    with pytest.raises(UnsafeWeights, match="system"):
+        catalogue.load("totalsegmentator:total_fast")
+    assert not (tmp_path / "touched").exists()
 
 
 def test_damaged_checkpoint_is_an_error(monkeypatch, one_network, tmp_path):
