@@ -15,11 +15,11 @@ import highdicom as hd
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from pydicom.sr._concepts_dict import concepts
 
 pytest.importorskip("totalsegmentator")
 
+import torch
 from totalsegmentator import registry
 from totalsegmentator.resampling import change_spacing
 from voxfleet.benchmarks.performance import totalsegmentator_peer
