@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -10,11 +9,9 @@ import sys
 import warnings
 from pkgutil import resolve_name
 
+from ..enrich.lifetime import die_with_parent
 from .heartbeat import end_when_silent
 from .supervisor import read_message, write_message
-
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal this process gets when the thread that started it ends."""
 
 
 def main() -> None:
@@ -37,15 +34,6 @@ def main() -> None:
         except EOFError:
             return
         write_message(answers, perform(request))
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Ask the kernel to kill this process with its parent; exit if that is gone already."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent_pid:
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":

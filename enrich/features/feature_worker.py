@@ -6,9 +6,7 @@ thread that started it, so that a parent that is killed leaves nothing behind.
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
 import signal
 import sys
 from collections.abc import Mapping
@@ -19,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal this process gets when the thread that started it ends."""
+from ..lifetime import die_with_parent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +60,7 @@ def compute(task: Task) -> dict[str, float] | str:
 
 def main() -> None:
     """Answer tasks until the connection is closed; an exception is an answer too."""
-    _die_with_parent(int(sys.argv[2]))
+    die_with_parent(int(sys.argv[2]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(int(sys.argv[1])) as connection:
         while True:
@@ -76,14 +73,6 @@ def main() -> None:
             except Exception as exc:  # noqa: BLE001 - the parent raises it
                 answer = exc
             connection.send(answer)
-
-
-def _die_with_parent(parent_pid: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent_pid:
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":
