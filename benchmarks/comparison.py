@@ -18,6 +18,9 @@ from .metrics.catalogue import metric_named
 from .score import Score
 from .statistics import DuplicateScore
 
+EQUAL_DECIMALS = 12
+"""Differences that are the same to so many decimals share a rank: 0.3 - 0.2 is not quite 0.2 - 0.1 in binary fractions."""
+
 Floats = NDArray[np.float64]
 
 
@@ -138,7 +141,8 @@ def _patient_differences(first: Mapping[str, Score], second: Mapping[str, Score]
 def _signed_rank(difference: Floats) -> float:
     if not len(difference):
         return math.nan
-    return float(wilcoxon(difference).pvalue) if difference.any() else 1.0
+    alike = np.round(difference, EQUAL_DECIMALS)
+    return float(wilcoxon(alike).pvalue) if alike.any() else 1.0
 
 
 def _holm(family: Sequence[Comparison]) -> list[Comparison]:

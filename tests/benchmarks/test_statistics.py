@@ -14,9 +14,9 @@ from voxfleet.benchmarks.statistics import ALL_STRUCTURES, DuplicateScore, pool_
 FEW = Bootstrap(replicates=50)
 
 
-def score(patient, series, value, segment="liver", failure=None, model="A", metric="dice"):
+def score(patient, series, value, segment="liver", failure=None, model="A"):
     """A score of a series."""
-    return Score(Case(patient, series, model), segment, metric, value, "1", failure)
+    return Score(Case(patient, series, model), segment, "dice", value, "1", failure)
 
 
 def test_summary_by_hand():
