@@ -56,7 +56,10 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
     run: Annotated[str, typer.Option("--run", help="Name of the run, or path of its folder.")],
     ledger_url: Annotated[
-        str, typer.Option("--ledger", help="postgresql://USER@HOST/DATABASE, for drivers on many machines.")
+        str,
+        typer.Option(
+            "--ledger", envvar="VOXFLEET_LEDGER", help="postgresql://USER@HOST/DATABASE, for drivers on many machines."
+        ),
     ] = "",
     on: Annotated[
         str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), ray://HOST:10001, or workers.")
