@@ -12,16 +12,18 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.markup import escape
+from rich.table import Table
 
 from ..enrich.atomic import write_text
+from .accounts.cost_text import narrow_table
 from .accounts.parts import parts_of
 from .price import bundled_table, known_table, own_prices_path, refreshed_path, stale_note
 from .price_file import PriceTable, to_toml
 from .prices.source import RefreshError, Wanted, source
 from .rates import STALE_AFTER_DAYS, Charge, Price
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 120
 """Columns of a table that no terminal shows."""
 
 prices = typer.Typer(help="Show which prices are known, with their age and source; `prices refresh` gets newer ones.")
@@ -46,14 +48,18 @@ def show(
     if as_json:
         console.print_json(_json(known, today))
         return
-    sources = list(dict.fromkeys(each.source for each in (*known.prices, *known.charges)))
-    console.print(_machines(known.prices, sources, today))
-    if known.charges:
-        console.print(_charges(known.charges, sources, today))
-    for number, text in enumerate(sources, start=1):
-        console.print(f"{number}: {text}", markup=False)
+    rows: list[Price | Charge] = [*known.prices, *known.charges]
+    for source_name, dated in dict.fromkeys((each.source, each.dated) for each in rows):
+        age = (today - dated).days
+        old = "[yellow]" if age > STALE_AFTER_DAYS else "[default]"
+        console.print(f"[bold]{dated}[/bold] ({old}{age} days old[/]) {escape(source_name)}")
+        mine = [each for each in known.prices if (each.source, each.dated) == (source_name, dated)]
+        beside = [each for each in known.charges if (each.source, each.dated) == (source_name, dated)]
+        for table in (_machines(mine), _charges(beside)):
+            if table.row_count:
+                console.print(table)
     console.print(f"your own prices: {own_prices_path()}")
-    if note := stale_note([*known.prices, *known.charges], today):
+    if note := stale_note(rows, today):
         console.print(f"[yellow]warning[/yellow] {note}")
 
 
@@ -100,49 +106,20 @@ def _known(table: PriceTable, machine: str, region: str) -> PriceTable:
     return PriceTable(tuple(prices.values()), tuple(charges.values()))
 
 
-def _machines(prices: Iterable[Price], sources: list[str], today: date) -> Table:
-    titles = (
-        "machine",
-        "region",
-        "market",
-        "US$/h",
-        "of it GPUs",
-        "cores",
-        "GiB",
-        "GPUs",
-        "dated",
-        "days old",
-        "source",
-    )
-    table = Table(*(Column(title, no_wrap=True) for title in titles))
+def _machines(prices: Iterable[Price]) -> Table:
+    table = narrow_table("machine", "region", "market", "US$/h", "GPUs", "of it", words=3)
     for price in prices:
         gpus = f"{price.gpus} {price.gpu}" if price.gpus else ""
         share = f"{parts_of(price).gpu:.0%}" if price.gpus else ""
-        what = (price.machine, price.region, price.market, f"{price.usd_per_hour:.4f}", share)
-        size = (str(price.cpu_cores or ""), str(price.memory_gib or ""), gpus)
-        table.add_row(*what, *size, *_age(price, today), str(sources.index(price.source) + 1))
+        table.add_row(price.machine, price.region, price.market, f"{price.usd_per_hour:.4f}", gpus, share)
     return table
 
 
-def _charges(charges: Iterable[Charge], sources: list[str], today: date) -> Table:
-    titles = ("beside machines", "provider", "region", "US$", "a", "dated", "days old", "source")
-    table = Table(*(Column(title, no_wrap=True) for title in titles))
+def _charges(charges: Iterable[Charge]) -> Table:
+    table = narrow_table("beside machines", "provider", "region", "US$", "a", words=3)
     for charge in charges:
-        where = (charge.provider, charge.region or "any")
-        table.add_row(
-            charge.kind,
-            *where,
-            str(charge.usd),
-            charge.unit,
-            *_age(charge, today),
-            str(sources.index(charge.source) + 1),
-        )
+        table.add_row(charge.kind, charge.provider, charge.region or "any", str(charge.usd), charge.unit)
     return table
-
-
-def _age(row: Price | Charge, today: date) -> tuple[str, str]:
-    days = (today - row.dated).days
-    return row.dated.isoformat(), f"[yellow]{days}[/yellow]" if days > STALE_AFTER_DAYS else str(days)
 
 
 def _json(known: PriceTable, today: date) -> str:

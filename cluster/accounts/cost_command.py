@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from typer.core import TyperGroup
 
 from ...enrich.atomic import write_text
@@ -24,7 +23,7 @@ from .account import Asked, account_of
 from .bill_files import to_csv, to_parquet
 from .billing import node_usd_by_day
 from .cost_page import cost_page
-from .cost_text import print_account, to_json
+from .cost_text import narrow_table, print_account, to_json
 from .reconcile import Reconciliation, Variance, read_billing
 from .reconcile import reconcile as reconciliation_of
 
@@ -136,13 +135,13 @@ def _kinds(charge: list[str] | None) -> tuple[str, ...]:
 
 def _print_reconciliation(console: Console, found: Reconciliation) -> None:
     for title, rows in (("machines", (*found.days, found.total)), ("beside machines", found.charges)):
-        table = Table(title, "billed US$", "credits", "reckoned US$", "difference", "of reckoned")
+        table = narrow_table(title, "billed US$", "credits", "reckoned", "difference", "relative")
         for row in rows:
             table.add_row(*_variance_cells(row))
         if rows:
             console.print(table)
     for title, rows in (("billed line", found.skus), ("cell", found.cells)):
-        table = Table(title, "billed US$", "credits")
+        table = narrow_table(title, "billed US$", "credits")
         for row in rows:
             table.add_row(row.what, f"{row.billed:.6f}", f"{row.credits:.6f}")
         console.print(table)

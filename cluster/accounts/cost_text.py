@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from statistics import quantiles
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -34,15 +36,16 @@ def print_account(console: Console, account: Account) -> None:
         console.print(line)
     console.print(f"prices x (lifetimes, bytes, requests) less the sum of all lines: {bill.identity_error:.1e} of it")
     if account.plan is not None:
+        console.print(f"plan of {account.plan.series} series on {account.plan.option}:")
         console.print(_plan_table(account.plan))
     for name, sums in account.tables:
         console.print(_table(name, sums, bill))
     _print_series(console, account)
     for row in account.scores:
         console.print(_score(row))
-    table = Table(*(Column(title, no_wrap=True) for title in ("the same seconds on", "US$/h", "US$")))
+    table = narrow_table("the same seconds on", "US$/h", "US$")
     for other in account.elsewhere[:MOST_ELSEWHERE]:
-        table.add_row(other.price.where, f"{other.price.usd_per_hour:.4f}", f"{other.usd:.6f}")
+        table.add_row(other.price.where, f"{other.price.usd_per_hour:.4f}", _dollars(other.usd))
     console.print(table)
     for text in account.assumptions:
         console.print(f"- {text}")
@@ -114,15 +117,29 @@ def _prices(bill: Bill) -> list[str]:
     return lines
 
 
+def narrow_table(*titles: str, words: int = 1) -> Table:
+    """A table whose first column folds, and whose figures stay whole, on 80 columns too; so many columns of words."""
+    first, *others = titles
+    table = Table(Column(first, overflow="fold"), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for number, title in enumerate(others, start=1):
+        table.add_column(title, no_wrap=True, justify="left" if number < words else "right")
+    return table
+
+
 def _table(name: str, sums: tuple[BillSum, ...], bill: Bill) -> Table:
-    table = Table(*(Column(title, no_wrap=True) for title in (name, "series", "useful", "wasted", "other", "US$")))
-    table.add_column("fully loaded", no_wrap=True)
-    table.add_column("share", no_wrap=True)
+    table = narrow_table(name, "series", "useful", "wasted", "other", "US$", "loaded", "share")
     for row in sums:
         share = f"{row.usd / bill.total:.1%}" if bill.total else ""
-        amounts = (f"{usd:.6f}" for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
+        amounts = (_dollars(usd) for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
         table.add_row(row.name, str(row.series), *amounts, share)
     return table
+
+
+def _dollars(usd: Decimal) -> str:
+    """Cents from one dollar on, three digits that count below."""
+    if not usd or usd >= 1:
+        return f"{usd:,.2f}" if usd else "0"
+    return f"{usd:.{2 - usd.adjusted()}f}"
 
 
 def _print_series(console: Console, account: Account) -> None:
@@ -135,8 +152,7 @@ def _print_series(console: Console, account: Account) -> None:
 
 
 def _plan_table(plan: PlanCheck) -> Table:
-    title = f"plan of {plan.series} series on {plan.option}"
-    table = Table(*(Column(name, no_wrap=True) for name in (title, "planned", "95 %", "actual", "off", "")))
+    table = narrow_table("planned", "middle", "95 %", "actual", "off", "")
     for row in plan.figures:
         off = "" if row.relative is None else f"{row.relative:+.1%}"
         inside = "inside" if row.inside else "[yellow]outside[/yellow]"
