@@ -116,6 +116,8 @@ def pack_labels(labels: NDArray[np.integer], numbers: Iterable[int]) -> dict[int
 def union(masks: Iterable[PackedMask]) -> PackedMask:
     """Voxels that are in any of the masks, of which there is one at least."""
     given = tuple(masks)
+    if len(given) == 1:
+        return given[0]
     box = joint_box(given)
     array = np.zeros(tuple(part.stop - part.start for part in box), np.bool_)
     for mask in given:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 import highdicom as hd
-import numpy as np
 from pydicom.sr.coding import Code
 
 from ... import Error
 from ...enrich.series import SourceImage
 from ...models.segmentation import Segmentation
-from .packed_mask import PackedMask, pack
+from .packed_mask import PackedMask, pack_labels, union
 
 
 class InvalidReference(Error):
@@ -401,8 +400,8 @@ def annotation_of(segmentation: Segmentation, image: SourceImage, model: str) ->
     structures = tuple(
         Structure(s.number, s.name, s.category, s.type, s.laterality, s.anatomic_region) for s in segmentation.segments
     )
-    shape = geometry.spatial_shape
-    masks = {each.number: pack(np.asarray(segmentation.mask(each.number)), shape) for each in structures}
+    own = pack_labels(segmentation.labelmap.array, [each.number for each in segmentation.segments])
+    masks = {s.number: union([own[number] for number in (s.number, *s.contains)]) for s in segmentation.segments}
     return Annotation(
         image.series.series_instance_uid, model, Origin(model, "segmentation"), geometry, structures, masks
     )
