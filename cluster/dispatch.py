@@ -134,6 +134,12 @@ class _Agent:
     def free(self) -> int:
         return max(0, self.depth - len(self.held))
 
+    def fits(self, lease: Lease) -> tuple[bool, int]:
+        """How well it would take a lease: best where it reads that series already, else by its room."""
+        series = lease.workitem.series_instance_uid
+        reads_it = any(each.workitem.series_instance_uid == series for each in self.held.values())
+        return self.free > 0 and reads_it, self.free
+
 
 @dataclass(slots=True)
 class Dispatch:
@@ -218,10 +224,10 @@ class Dispatch:
             yield LeaseMore(free)
 
     def _hand_out(self, leases: tuple[Lease, ...]) -> Iterator[Instruction]:
-        """Give each lease to the agent with most room; return what no agent has room for any more."""
+        """Give each lease to the agent that it fits best; return what no agent has room for any more."""
         returned: list[Lease] = []
         for lease in leases:
-            name, agent = max(self._fleet.items(), key=lambda item: item[1].free, default=("", _Agent()))
+            name, agent = max(self._fleet.items(), key=lambda item: item[1].fits(lease), default=("", _Agent()))
             if agent.free == 0 or self._draining:
                 returned.append(lease)
                 continue

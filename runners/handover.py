@@ -22,7 +22,14 @@ def save_image(image: SourceImage, folder: Path) -> None:
     _save_array(image.volume.array, folder / _VOLUME)
     rest = {each.name: getattr(image, each.name) for each in fields(image) if each.name != "volume"}
     place = (image.volume.affine, image.volume.frame_of_reference_uid)
-    (folder / _IMAGE).write_bytes(pickle.dumps((rest, place)))
+    temporary = folder / f"{_IMAGE}.tmp"
+    temporary.write_bytes(pickle.dumps((rest, place)))
+    temporary.replace(folder / _IMAGE)
+
+
+def has_image(folder: Path) -> bool:
+    """Whether `save_image` came to its end here."""
+    return (folder / _IMAGE).is_file()
 
 
 def load_image(folder: Path) -> SourceImage:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,6 +100,8 @@ class NodePipeline:
             self._devices.put(device)
         self._local = threading.local()
         self._children: list[StageProcess] = []
+        self._lock = threading.Lock()
+        self._readers: Counter[Path] = Counter()
         threads = {"prepare": 1, "segment": len(settings.devices), "deliver": settings.deliverers}
         self._lanes = {
             lane: ThreadPoolExecutor(threads[lane], thread_name_prefix=lane, initializer=self._start, initargs=(lane,))
@@ -108,6 +111,8 @@ class NodePipeline:
     def submit(self, workitem: Workitem) -> Future[Outcome]:
         """Future outcome of one workitem; the caller keeps no more than `depth` in flight."""
         attempt = _Attempt(workitem, Future())
+        with self._lock:
+            self._readers[self._settings.series_folder_of(workitem)] += 1
         self._lanes["prepare"].submit(self._pass, 0, attempt)
         return attempt.outcome
 
@@ -146,8 +151,18 @@ class NodePipeline:
         if answer.failure is None and step + 1 < len(LANES):
             self._lanes[LANES[step + 1]].submit(self._pass, step + 1, attempt)
             return
-        shutil.rmtree(self._settings.folder_of(attempt.workitem), ignore_errors=True)
+        self._clear(attempt.workitem)
         attempt.outcome.set_result(_outcome(attempt, answer, self._settings.node))
+
+    def _clear(self, workitem: Workitem) -> None:
+        """Remove what a workitem leaves, and its series once no other model of it is on its way."""
+        shutil.rmtree(self._settings.folder_of(workitem), ignore_errors=True)
+        series = self._settings.series_folder_of(workitem)
+        with self._lock:
+            self._readers[series] -= 1
+            if not self._readers[series]:
+                del self._readers[series]
+                shutil.rmtree(series, ignore_errors=True)
 
     def _ask(self, lane: str, attempt: _Attempt) -> Answer:
         # Textures of a hundred segments under a dozen filters are hours of work.

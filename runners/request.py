@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,13 @@ class StageSettings:
         return dict(self.models).get(workitem.model, workitem.model)
 
     def folder_of(self, workitem: Workitem) -> Path:
-        """Local cache of one workitem."""
+        """Local cache of one workitem: its segmentation."""
         return self.scratch / workitem.key[:32]
+
+    def series_folder_of(self, workitem: Workitem) -> Path:
+        """Local cache of a workitem's series as it was read, the same for all models of one source and repair."""
+        identity = f"{workitem.source} {workitem.series_instance_uid} {workitem.repair}"
+        return self.scratch / f"series-{hashlib.sha256(identity.encode()).hexdigest()[:32]}"
 
     def results_of(self, workitem: Workitem) -> Path:
         """Folder for what people read about one workitem."""

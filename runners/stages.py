@@ -27,7 +27,7 @@ from ..enrich.validate import validate_pair
 from ..models import catalogue
 from ..models.segmentation import Segmentation
 from .consumption import Meter
-from .handover import load_image, load_segmentation, save_image, save_segmentation
+from .handover import has_image, load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings, file_name
 from .results import Result, publish
 from .segmenting import segment_image
@@ -50,12 +50,14 @@ class ModalityRefused(Error):
 
 
 def prepare(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
-    """Retrieve the series, pass it through the geometry gate, read its volume."""
+    """Retrieve the series, pass it through the geometry gate, read its volume; unless another model's item just did."""
+    folder = settings.series_folder_of(workitem)
     with meter.measure("retrieve"):
         card = catalogue.card(settings.reference_of(workitem))
         if workitem.modality not in card.modality:
             raise ModalityRefused(workitem.series_instance_uid, workitem.modality, card.name, card.modality)
-        folder = settings.folder_of(workitem)
+        if has_image(folder):
+            return
         folder.mkdir(parents=True, exist_ok=True)
         series = _archive(workitem.source).retrieve(_entry(workitem), folder / "source")
         meter.bytes_in += sum(instance.bytes for instance in series.instances)
@@ -66,8 +68,9 @@ def prepare(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
 def segment(workitem: Workitem, settings: StageSettings, meter: Meter) -> None:
     """Segment the volume with the model; it stays loaded, beside others where there is room."""
     folder = settings.folder_of(workitem)
+    folder.mkdir(parents=True, exist_ok=True)
     with meter.measure("segment", holds_gpu=settings.device.startswith("cuda")):
-        image, parameters = load_image(folder), dict(workitem.parameters)
+        image, parameters = load_image(settings.series_folder_of(workitem)), dict(workitem.parameters)
         models, name = _models(settings.device, settings.memory_bytes), settings.reference_of(workitem)
         found = models.use(name, parameters, lambda model: segment_image(model, image, parameters))
         save_segmentation(found, folder)
@@ -77,7 +80,7 @@ def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delive
     """Measure, encode, check, store and read back; then write what people read about it."""
     folder, card = settings.folder_of(workitem), catalogue.card(settings.reference_of(workitem))
     with meter.measure("measure"):
-        image = load_image(folder)
+        image = load_image(settings.series_folder_of(workitem))
         segmentation = load_segmentation(folder, image, card.segments)
         measured = _measured(image, segmentation, workitem, settings)
     with meter.measure("encode"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -178,6 +179,18 @@ def test_agent_with_most_room_gets_the_next() -> None:
     dispatch.handle(AgentUp(second, 2))
     starts = dispatch.handle(Leased((lease(1), lease(2))))
     assert {i.agent for i in starts if isinstance(i, Start)} == {first, second}
+
+
+def test_models_of_one_series_go_to_the_agent_that_reads_it() -> None:
+    """The second model of a series follows the first, though another agent has more room; not where there is none."""
+    dispatch = Dispatch(2)
+    reader = up(dispatch, depth=2)
+    dispatch.handle(Leased((lease(1),)))
+    dispatch.handle(AgentUp("agent-2", 2))
+    second = Lease(replace(lease(1).workitem, model="m2"), "cell", 1, 1)
+    third = Lease(replace(lease(1).workitem, model="m3"), "cell", 1, 1)
+    begun = [each for each in dispatch.handle(Leased((second, third))) if isinstance(each, Start)]
+    assert begun == [Start(reader, second), Start("agent-2", third)]
 
 
 def test_asks_again_only_after_time_passed() -> None:
