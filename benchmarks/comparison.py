@@ -19,7 +19,7 @@ from .score import Score
 from .statistics import DuplicateScore
 
 EQUAL_DECIMALS = 12
-"""Differences that are the same to so many decimals share a rank: 0.3 - 0.2 is not quite 0.2 - 0.1 in binary fractions."""
+"""Differences that are the same to so many decimals share a rank: 0.3 - 0.2 is not 0.2 - 0.1 in binary fractions."""
 
 Floats = NDArray[np.float64]
 
