@@ -42,8 +42,8 @@ PUBLISHED_SETTINGS: Mapping[str, Any] = {
 """What decides what is measured, with pyradiomics' defaults: other settings than these are left to pyradiomics."""
 PUBLISHED_INTENSITIES: Mapping[str, Any] = {"binWidth": BIN_WIDTH, "binCount": None, "voxelArrayShift": 0}
 """Those that decide first-order features beyond that."""
-BYTES_PER_VOXEL = 80
-"""Memory that pyradiomics takes for each voxel of a box: masks and matrices of 8 bytes."""
+BYTES_PER_VOXEL = {"Original": 80, "Wavelet": 200}
+"""Memory that pyradiomics takes for each voxel of a box: masks and matrices of 8 bytes, and eight sub-bands at once."""
 ROOM_SHARE = 0.5
 """Share of the memory that is free now that boxes in work may take."""
 NO_VALUE = "pyradiomics gives no value: the segment or the volume is too small for it"
@@ -250,16 +250,19 @@ class _Cutter:
             if self._whole
             else tuple(s.stop - s.start + 2 * m for s, m in zip(box, margin, strict=True))
         )
-        needed = BYTES_PER_VOXEL * math.prod(around)
+        needed = BYTES_PER_VOXEL.get(part.image.name, BYTES_PER_VOXEL["Original"]) * math.prod(around)
         if "glszm" in part.wanted:
-            # Its matrix has a column for every size that a zone can have.
-            inside = self._source[box]
+            # Its matrix has a row for every grey level and a column for every size up to the largest zone's.
+            inside = self._source[box][self._inside(segment, box)]
             levels = 1 + float(inside.max() - inside.min()) / self._bin_width
-            needed += int(8 * levels * math.prod(s.stop - s.start for s in box))
+            needed += int(8 * levels * inside.size)
         return Job(f"{segment.label}, {part.image.name}", lambda: self._cut(segment, box, part), needed)
 
+    def _inside(self, segment: Segment, box: Box) -> NDArray[np.bool_]:
+        return np.isin(self._segmentation.labelmap.array[box], (segment.number, *segment.contains))
+
     def _cut(self, segment: Segment, box: Box, part: Part) -> Task:
-        mask = np.isin(self._segmentation.labelmap.array[box], (segment.number, *segment.contains))
+        mask = self._inside(segment, box)
         if self._whole:
             box_margin = tuple(max(s.start, size - s.stop) for s, size in zip(box, self._source.shape, strict=True))
             margin = (box_margin[0], box_margin[1], box_margin[2])
