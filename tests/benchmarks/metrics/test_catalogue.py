@@ -53,6 +53,13 @@ def test_each_file_is_a_metric_of_the_catalogue():
     assert files == (named - of_volume) | LABELS | CURVES
 
 
+def test_doc_tells_each_rule():
+    """METRICS.md has a line for each metric with its unit and its rule for empty masks."""
+    lines = (Path(metrics.__path__[0]).parent / "METRICS.md").read_text().splitlines()
+    told = [line for line in lines if line.startswith("| `")]
+    assert told == [f"| `{each.name}` | {each.title} | {each.unit} | {each.empty} |" for each in ALL]
+
+
 def test_names_are_unique_and_lead_back():
     """Every metric is found by its name, the surface Dice at any tolerance too."""
     assert len({metric.name for metric in ALL}) == len(ALL)
