@@ -24,7 +24,7 @@ class Severity(StrEnum):
 
     The CT 0-4 grades of MosMedData (Morozov et al. 2020, arXiv:2005.06465) with the two
     above half of the lungs as one: CT-0, CT-1 up to 25 %, CT-2 up to 50 %, CT-3 and CT-4.
-    Over 50 % is also where China's National Health Commission (trial version 7) puts severe.
+    Over half of the lungs is also among the marks of severe disease of Wu and McGoogan (JAMA 2020;323:1239).
     """
 
     NONE = "none"
