@@ -54,6 +54,15 @@ def test_other_parameters_are_named_and_no_others(plan, tmp_path):
     )
 
 
+def test_other_features_are_other_work(plan, tmp_path):
+    """A run that was begun with a parameter file does not go on without it: the error names it."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    (asked,) = plan.wishes
+    register(replace(plan, wishes=(replace(asked, features='{"pyradiomics": "3.1.4"}'),)), ledger, lambda _: None)
+    with pytest.raises(RunMismatch, match=r"ct-threshold\.features_sha256"):
+        register(plan, ledger, lambda _: None)
+
+
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
     """What is read of a trained nnU-Net folder before it is loaded."""

@@ -88,6 +88,7 @@ def workitem(number: int, size: int | None = 1000) -> Workitem:
         weights_sha256="none",
         parameters=(("hu", "-500"), ("smooth", "true")),
         bytes=size,
+        features='{"pyradiomics": "3.1.4"}',
     )
 
 

@@ -48,18 +48,18 @@ def test_refused_objects_pass_through():
 
 
 def test_the_key_depends_on_what_decides_the_result_only():
-    """Source and target leave the key as it is; repair, parameters and segmentation type change it."""
+    """Source and target leave the key as it is; repair, parameters and the features asked for change it."""
     card = catalogue.card("covid-opacity-hu")
     name = next(iter(card.parameters))
 
     def key(target: str = "", **change) -> str:
-        options = {"changes": {}, "segmentation_type": "BINARY", "repair": False} | change
-        asked = wish(card, options["changes"], options["segmentation_type"], repair=options["repair"])
+        options = {"changes": {}, "segmentation_type": "BINARY", "repair": False, "features": ""} | change
+        asked = wish(card, **options)
         (item,) = worklist(Listing(entry("1.1", "CT")), (asked,), target)
         return item.key
 
     assert key() == key(target="dir:/elsewhere")
-    assert len({key(), key(repair=True), key(changes={name: "-1"})}) == 3
+    assert len({key(), key(repair=True), key(changes={name: "-1"}), key(features="{}"), key(features="[]")}) == 5
 
 
 def test_unknown_parameter_is_refused_with_the_known_ones():
