@@ -1,0 +1,23 @@
+#!/bin/bash
+# Workers of one run as a Slurm array: sbatch --export=ALL,VOXFLEET_RUN=...,VOXFLEET_LEDGER=...,VOXFLEET_IMAGE=... slurm.sh
+#SBATCH --job-name=voxfleet
+#SBATCH --array=0-99
+#SBATCH --ntasks=1
+#SBATCH --gres=gpu:1
+#SBATCH --cpus-per-task=8
+#SBATCH --mem=48G
+#SBATCH --time=12:00:00
+# SIGTERM goes to this shell, which the worker replaces, a minute before the time is up.
+#SBATCH --signal=B:TERM@60
+#SBATCH --requeue
+set -euo pipefail
+
+: "${VOXFLEET_RUN:?name of the run}" "${VOXFLEET_LEDGER:?postgresql://USER@HOST/DATABASE}"
+task="${SLURM_ARRAY_JOB_ID:-0}-${SLURM_ARRAY_TASK_ID:-0}"
+launch=(${VOXFLEET_LAUNCH:-apptainer exec --nv "${VOXFLEET_IMAGE:?path of the image}"})
+
+exec "${launch[@]}" voxfleet worker "$VOXFLEET_RUN" \
+    --device "${VOXFLEET_DEVICE:-cuda:0}" \
+    --node "$(hostname)-$task" \
+    --folder "${TMPDIR:-/tmp}/voxfleet" \
+    --drain 40

@@ -1,0 +1,91 @@
+"""Templates for schedulers of arrays: what they start is a command of ours, and the Slurm script runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.worker_command import worker
+from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+
+if TYPE_CHECKING:
+    from conftest import Postgres
+
+ARRAYS = Path(__file__).parents[2] / "cluster" / "arrays"
+
+
+def google() -> list[str]:
+    """The words of Google Batch's container."""
+    job = json.loads((ARRAYS / "google-batch.json").read_text())
+    command = job["taskGroups"][0]["taskSpec"]["runnables"][0]["container"]["commands"][1]
+    return command.replace('"', "").removeprefix("exec voxfleet ").split()
+
+
+def amazon() -> list[str]:
+    """The words of AWS Batch's container, whose entry point is the program."""
+    return list(json.loads((ARRAYS / "aws-batch-definition.json").read_text())["containerProperties"]["command"])
+
+
+@pytest.mark.parametrize("words", [google, amazon])
+def test_command_is_one_of_ours(words):
+    """Every option in the template is one of `voxfleet worker`; the ledger's address comes from the environment."""
+    app = typer.Typer()
+    app.command("worker")(worker)
+    known = {option for each in typer.main.get_command(app).params for option in each.opts}
+    command, *rest = words()
+    assert command == "worker"
+    assert {word for word in rest if word.startswith("--")} <= known
+    assert "VOXFLEET_LEDGER" in (ARRAYS / "google-batch.json").read_text()
+    assert "VOXFLEET_LEDGER" in (ARRAYS / "aws-batch-definition.json").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:
+    """The script, with this machine in place of Slurm and the image, does a registered run, and ends with 0."""
+    phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=1)
+    write_ct_series(phantom.volume, tmp_path / "in", identity=CtIdentity.named("slurm"))
+    words = (
+        "enrich",
+        tmp_path / "in",
+        "-m",
+        "ct-threshold",
+        "--to",
+        f"dir:{tmp_path}/out",
+        "--run",
+        tmp_path / "slurm",
+    )
+    registered = [sys.executable, "-m", "voxfleet", *map(str, words), "--ledger", postgres.url, "--on", "workers"]
+    assert subprocess.run(registered, capture_output=True, check=False).returncode == 4
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "VOXFLEET_RUN": "slurm",
+        "VOXFLEET_LEDGER": postgres.url,
+        "VOXFLEET_LAUNCH": "env",
+        "VOXFLEET_DEVICE": "cpu",
+        "SLURM_ARRAY_JOB_ID": "77",
+        "SLURM_ARRAY_TASK_ID": "3",
+        "TMPDIR": str(tmp_path),
+    }
+    done = subprocess.run(["bash", ARRAYS / "slurm.sh"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    ledger = PostgresLedger(postgres.url, "slurm")
+    assert ledger.counts().completed == 1
+    assert [node.node.endswith("-77-3") for node in ledger.nodes()] == [True]
+
+
+def test_slurm_script_names_what_is_missing() -> None:
+    """Without a run or a ledger it says which variable to set."""
+    done = subprocess.run(
+        ["bash", ARRAYS / "slurm.sh"], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0
+    assert "VOXFLEET_RUN: name of the run" in done.stderr
