@@ -46,6 +46,7 @@ class _Read:
         self.nodes: Sequence[Node] = ledger.nodes()
         self.items: Sequence[Item] = ledger.items()
         self.costs: Costs = cost_of(self.attempts, self.nodes, price, self.now)
+        self.loading = self.costs.loading
         self.machines = {node.node: node.machine for node in self.nodes}
         self.workitems = {item.workitem.key: item.workitem for item in self.items}
 
@@ -64,7 +65,7 @@ class _Read:
             stage=stage,
             charge=charge,
             usd=usd,
-            loaded_usd=usd * self.costs.loading if charge == MACHINE else usd,
+            loaded_usd=usd * self.loading if charge == MACHINE else usd,
         )
 
 

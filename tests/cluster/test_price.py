@@ -8,6 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
+from voxfleet.cluster.commands import enrich
 from voxfleet.cluster.price import (
     LOCAL_FAMILY,
     BadPrice,
@@ -207,6 +210,29 @@ def test_no_price_names_the_file(own_folder: Path) -> None:
         price_of("h100-in-the-cellar")
     with pytest.raises(NoPrice, match=r"g4dn\.xlarge mars-1"):
         price_of("g4dn.xlarge", "mars-1")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("--machine", "h100-in-the-cellar"), "h100-in-the-cellar"),
+        (("--machine", "g4dn.xlarge", "--region", "mars-1"), r"mars-1.*prices\.toml"),
+        (("--machine", "g4dn.xlarge", "--market", "spot"), r"spot.*prices\.toml"),
+    ],
+)
+def test_a_run_without_a_price_is_not_begun(
+    own_folder: Path, tmp_path: Path, words: tuple[str, ...], match: str
+) -> None:
+    """No machine, no region, no market without a price: refused before a folder is made, with the file to add it to."""
+    app = typer.Typer()
+    app.command()(enrich)
+    (tmp_path / "in").mkdir()
+    run = tmp_path / "runs" / "one"
+    arguments = [str(tmp_path / "in"), "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", str(run)]
+    done = CliRunner().invoke(app, [*arguments, *words])
+    assert isinstance(done.exception, NoPrice)
+    assert re.search(match, str(done.exception))
+    assert not run.exists()
 
 
 def test_given_file_must_be_there(tmp_path: Path) -> None:

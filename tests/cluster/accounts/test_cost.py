@@ -92,6 +92,23 @@ def test_two_lives_of_a_node() -> None:
     assert (costs.total, costs.overhead) == (Decimal("3.00"), Decimal("0.00"))
 
 
+def test_a_clock_that_stepped_back_gives_nothing_back() -> None:
+    """A node that ended before it began costs nothing, and a stage of another clock's time is not its."""
+    back = Node("n", "m", at(40), at(10), at(10))
+    costs = cost_of([attempt("a", AttemptClass.COMPLETED, stage("read", 12, 30))], [back], DOLLAR_A_SECOND, at(60))
+    assert (costs.total, costs.attempts[0].usd, costs.overhead) == (0, 0, 0)
+    ahead = [attempt("a", AttemptClass.COMPLETED, stage("read", 3600, 3610), span=(4, 8))]
+    costs = cost_of(ahead, [node(0, 40)], DOLLAR_A_SECOND, at(40))
+    assert (costs.total, costs.attempts[0].usd, costs.nodes[0].start_up) == (10, 0, 10)
+
+
+def test_a_node_that_never_reported_its_end_is_paid_until_it_was_last_seen() -> None:
+    """Up at 0, last seen at 8, and now it is an hour later: 8 seconds, of which 4 were the attempt's."""
+    gone = Node("n", "m", at(0), None, at(8))
+    costs = cost_of([attempt("a", None, span=(4, 0))], [gone], DOLLAR_A_SECOND, at(3600))
+    assert (costs.total, costs.attempts[0].usd) == (Decimal("2.00"), Decimal("1.00"))
+
+
 def test_in_flight_counts_up_to_now() -> None:
     """An attempt that has not ended costs what it took so far, and is neither useful nor wasted."""
     alive = Node("n", "m", at(0), None, at(8))
