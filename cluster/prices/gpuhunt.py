@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
@@ -19,6 +20,7 @@ from .source import GPUS, RefreshError, Wanted, opened
 
 CATALOGUE = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"
 CLOUDS = ("aws", "gcp")
+_ZONE = re.compile(r"-[a-z]$")
 
 
 def read(place: str, wanted: Wanted) -> Iterator[Price]:
@@ -64,14 +66,16 @@ def _offer(row: Mapping[str, str], cloud: str, wanted: Wanted, address: str, dat
     attached = f"{row['instance_name']}+{gpu.lower()}" if gpus else row["instance_name"]
     name = attached if attached in wanted.machines else row["instance_name"]
     known = wanted.machines.get(name)
-    if name not in wanted.machines or not wanted.region(row["location"]):
+    # Of GCP the catalogue names zones: us-central1-a.
+    region = _ZONE.sub("", row["location"]) if cloud == "gcp" else row["location"]
+    if name not in wanted.machines or not wanted.region(region):
         return
     if known is not None and (known.gpu, known.gpus) != (gpu, gpus):
         return
     yield Price(
         machine=name,
         provider=cloud,
-        region=row["location"],
+        region=region,
         market="spot" if row["spot"].lower() == "true" else "on-demand",
         usd_per_hour=Decimal(row["price"]),
         cpu_cores=int(row["cpu"]),

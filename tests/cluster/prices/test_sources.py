@@ -113,7 +113,7 @@ def test_skypilot_from_a_server(serve: Callable[[dict[str, bytes]], str]) -> Non
 
 
 def test_gpuhunt(tmp_path: Path) -> None:
-    """One GPU of two kinds told apart; a machine with other GPUs than the table's is another machine."""
+    """Zones are taken together; GPUs of one name told apart; a machine with other GPUs than the table's is another."""
     archive = tmp_path / "catalog.zip"
     with zipfile.ZipFile(archive, "w") as file:
         info = zipfile.ZipInfo("gcp.csv", (2026, 11, 15, 4, 0, 0))
