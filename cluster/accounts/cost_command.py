@@ -87,10 +87,11 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
         to_parquet(account.bill, parquet)
     if html is not None:
         write_text(html, cost_page(account))
-    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if as_json:
-        console.print_json(to_json(account))
+        # Not by rich, which reads and colours it: a fleet's document has megabytes.
+        typer.echo(to_json(account))
         return
+    console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     print_account(console, account)
     for path in (csv, parquet, html):
         if path is not None:

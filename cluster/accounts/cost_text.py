@@ -25,6 +25,10 @@ MOST_SERIES = 5
 """Series that a terminal shows: the dearest."""
 
 
+MOST_ROWS = 15
+"""Rows of a table on a terminal: the dearest; a page, CSV and parquet have more."""
+
+
 def print_account(console: Console, account: Account) -> None:
     """Print it for people."""
     bill = account.bill
@@ -40,6 +44,8 @@ def print_account(console: Console, account: Account) -> None:
         console.print(_plan_table(account.plan))
     for name, sums in account.tables:
         console.print(_table(name, sums, bill))
+        if len(sums) > MOST_ROWS:
+            console.print(f"{MOST_ROWS} of {len(sums)}, the dearest; all of them with --json and --csv")
     _print_series(console, account)
     for row in account.scores:
         console.print(_score(row))
@@ -128,7 +134,8 @@ def narrow_table(*titles: str, words: int = 1) -> Table:
 
 def _table(name: str, sums: tuple[BillSum, ...], bill: Bill) -> Table:
     table = narrow_table(name, "series", "useful", "wasted", "other", "US$", "loaded", "share")
-    for row in sums:
+    rows = sums if len(sums) <= MOST_ROWS else sorted(sums, key=lambda row: -row.usd)[:MOST_ROWS]
+    for row in rows:
         share = f"{row.usd / bill.total:.1%}" if bill.total else ""
         amounts = (_dollars(usd) for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
         table.add_row(row.name, str(row.series), *amounts, share)

@@ -189,6 +189,18 @@ def test_dice_per_dollar(run: Path) -> None:
     assert (row["model"], row["series"], row["mean"]) == ("a 1.0", 2, pytest.approx(0.6))
 
 
+def test_a_fleet_does_not_flood_the_terminal(run: Path) -> None:
+    """Of many nodes the dearest are listed, and how many there are is said."""
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    for number in range(30):
+        ledger.node_up(f"m{number}", "toy", "o")
+        ledger.node_down(f"m{number}")
+    ledger.close()
+    shown = voxfleet_cost(run, "--prices", "toy.toml").stdout
+    assert "15 of 31, the dearest" in shown
+    assert shown.count("(toy)") == 15
+
+
 def test_an_old_price_is_told_once(run: Path) -> None:
     """One warning, with the day and what to do."""
     Path("old.toml").write_text(PRICES.replace("2026-11-01", "2020-01-01"))
