@@ -52,8 +52,16 @@ def source_of(card: ModelCard, weights: Weights, origin: str | None) -> str:
     Raises
     ------
     FetchFailed
-        If one file is named for a model with several; if the card names no place or no SHA-256.
+        If one file is named for a model with several; if the card names no place or no SHA-256; if the weights
+        are an image, or part of an archive (their URL has a fragment), which their own programs bring.
     """
+    if urlsplit(weights.url).scheme == "docker":
+        image = weights.url.removeprefix("docker://")
+        raise FetchFailed(card.name, f"an image is brought by its engine; run: podman pull {image} (or docker pull)")
+    if urlsplit(weights.url).fragment:
+        archive = weights.url.partition("#")[0]
+        reason = f"{archive} is brought and unpacked by its own package; voxfleet models check {card.name} says how"
+        raise FetchFailed(card.name, reason)
     if not _SHA256.fullmatch(weights.sha256):
         reason = f"its card has no SHA-256 for {weights.file}: what would come could not be checked"
         raise FetchFailed(card.name, reason)
@@ -80,13 +88,10 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
     Raises
     ------
     FetchFailed
-        If the source gives no file, or another fetch of the same file is under way; if the weights are
-        part of an archive (their URL has a fragment).
+        If the source gives no file, or another fetch of the same file is under way.
     WrongHash
         If what came is not what the card names; it is deleted.
     """
-    if urlsplit(weights.url).fragment:
-        raise FetchFailed(model, f"{weights.url} is part of an archive: unpack that where its own package looks for it")
     place = place_of(weights)
     if place.is_file():
         check_hash(model, place, weights.sha256)

@@ -10,21 +10,9 @@ from typing import Any
 
 import torch
 
-from .model import ModelError
+from .weights import InvalidWeights, UnsafeWeights
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
-
-
-class UnreadableWeights(ModelError):
-    """A file that holds no weights, or not all of them, or not those of this network."""
-
-    code = "UNREADABLE_WEIGHTS"
-
-
-class UnsafeWeights(ModelError):
-    """A file that asks for code to be run while it is read; none was."""
-
-    code = "UNSAFE_WEIGHTS"
 
 
 def read_state_dict(model: str, path: Path, device: str) -> Mapping[str, Any]:
@@ -34,7 +22,7 @@ def read_state_dict(model: str, path: Path, device: str) -> Mapping[str, Any]:
     ------
     UnsafeWeights
         If the file refers to anything beyond tensors and plain values.
-    UnreadableWeights
+    InvalidWeights
         If it is truncated, or no such file at all.
     """
     try:
@@ -42,11 +30,11 @@ def read_state_dict(model: str, path: Path, device: str) -> Mapping[str, Any]:
     except UnpicklingError as exc:
         if found := _GLOBAL.search(str(exc)):
             raise UnsafeWeights(model, f"{path.name} asks for {found[1]} when it is read: it was not executed") from exc
-        raise UnreadableWeights(model, f"{path.name} is truncated, or holds no weights") from exc
+        raise InvalidWeights(model, f"{path.name} is truncated, or holds no weights") from exc
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
-        raise UnreadableWeights(model, f"{path.name} is truncated, or holds no weights") from exc
+        raise InvalidWeights(model, f"{path.name} is truncated, or holds no weights") from exc
     if not isinstance(content, Mapping):
-        raise UnreadableWeights(model, f"{path.name} holds a {type(content).__name__}, not weights by name")
+        raise InvalidWeights(model, f"{path.name} holds a {type(content).__name__}, not weights by name")
     return content
 
 
@@ -55,11 +43,11 @@ def load_into(model: str, network: torch.nn.Module, state: Mapping[str, Any], pa
 
     Raises
     ------
-    UnreadableWeights
+    InvalidWeights
         If names or shapes differ.
     """
     try:
         network.load_state_dict(state)
     except (RuntimeError, AttributeError, TypeError) as exc:
         reason = " ".join(str(exc).split())[:300]
-        raise UnreadableWeights(model, f"{path.name} does not fit the network: {reason}") from exc
+        raise InvalidWeights(model, f"{path.name} does not fit the network: {reason}") from exc

@@ -28,6 +28,18 @@ class WrongHash(ModelError):
     code = "WRONG_HASH"
 
 
+class InvalidWeights(ModelError):
+    """Weights that are truncated, or not those of the network they stand beside."""
+
+    code = "INVALID_WEIGHTS"
+
+
+class UnsafeWeights(ModelError):
+    """A file that asks for code to be run while it is read; none was."""
+
+    code = "UNSAFE_WEIGHTS"
+
+
 def store_folder() -> Path:
     """Folder of fetched weights: ``$VOXFLEET_WEIGHTS``, or ``voxfleet/weights`` in the user's cache."""
     if folder := os.environ.get(STORE_VARIABLE):
@@ -75,10 +87,9 @@ def check_hash(model: str, path: Path, sha256: str) -> None:
         If the file is not there; if it holds something else.
     """
     try:
-        status = path.stat()
+        found = sha256_of(path)
     except OSError as exc:
         raise WeightsMissing(model, f"{path} is not there") from exc
-    found = _sha256_of(path, status.st_size, status.st_mtime_ns)
     if found != sha256:
         raise WrongHash(model, f"{path} has SHA-256 {found}, the card says {sha256}: it is not used")
 
@@ -92,6 +103,12 @@ def _located(card: ModelCard, weights: Weights) -> Path:
         reason = f"weights {weights.file} are not in {store_folder()}; run: voxfleet models fetch {card.reference}"
         raise WeightsMissing(card.name, reason)
     return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as it is now, read once for as long as it does not change; OSError where it is not there."""
+    status = path.stat()
+    return _sha256_of(path, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=256)

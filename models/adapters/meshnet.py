@@ -83,7 +83,7 @@ def load(card: ModelCard, device: str) -> MeshnetGwm:
 
     Raises
     ------
-    WeightsMissing, WrongHash, UnreadableWeights
+    WeightsMissing, WrongHash, InvalidWeights
         If the weights are not the ones that the card names.
     """
     (path,) = verified(card)

@@ -25,8 +25,9 @@ from ..monai_card import BundleFiles, verified_files
 from ..parameters import numbers
 from ..reproducible import fixed_algorithms
 from ..segmentation import Segmentation
-from ..state_dict import UnreadableWeights, load_into, read_state_dict
+from ..state_dict import load_into, read_state_dict
 from ..volume_check import finite_values
+from ..weights import InvalidWeights
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 IMAGE, PREDICTION = "image", "pred"
@@ -101,7 +102,7 @@ def load(card: ModelCard, device: str) -> MonaiBundle:
 
     Raises
     ------
-    WeightsMissing, WrongHash, UnsafeWeights, UnreadableWeights
+    WeightsMissing, WrongHash, UnsafeWeights, InvalidWeights
         If the files are not those that the card pins, or hold no weights of this network.
     InvalidBundle
         If the configuration lacks what inference needs.
@@ -158,7 +159,7 @@ def _network(model: str, parser: ConfigParser, files: BundleFiles, device: str) 
         try:
             network: torch.nn.Module = torch.jit.load(str(files.network), map_location=device)
         except (RuntimeError, ValueError) as exc:
-            raise UnreadableWeights(model, f"{files.network.name} is truncated, or no TorchScript") from exc
+            raise InvalidWeights(model, f"{files.network.name} is truncated, or no TorchScript") from exc
         return network.eval()
     network = _content(model, parser, "network_def")
     state = read_state_dict(model, files.network, "cpu")

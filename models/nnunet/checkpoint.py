@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..model import ModelError
-from ..state_dict import UnsafeWeights
-from ..weights import WeightsMissing, WrongHash
+from ..weights import InvalidWeights, UnsafeWeights, WeightsMissing, WrongHash
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001 - how NumPy pickles its scalars
 _HARMLESS = [
@@ -26,12 +24,6 @@ _HARMLESS = [
     *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
 ]
 """What the training log of a checkpoint holds beside tensors and plain values: NumPy scalars."""
-
-
-class InvalidWeights(ModelError):
-    """Weights that are truncated, or not those of the network they stand beside."""
-
-    code = "INVALID_WEIGHTS"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,8 +18,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 
 from ..speed import AS_TRAINED, Speed
+from ..weights import InvalidWeights
 from .card import CHECKPOINT_SUFFIX, DATASET, PLANS
-from .checkpoint import Checkpoint, InvalidWeights, read_checkpoint, read_verified
+from .checkpoint import Checkpoint, read_checkpoint, read_verified
 from .logit_labels import Regridding, labels_of_logits
 from .sliding_window import Rung, Window, climb_down, ladder, predict_slabs
 from .trainer import build_network

@@ -20,7 +20,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from .checkpoint import InvalidWeights
+from ..weights import InvalidWeights
 
 BASE_TRAINER = "nnUNetTrainer"
 _BUILD = "build_network_architecture"

@@ -7,13 +7,11 @@ under ``$TOTALSEG_WEIGHTS_PATH``, or ``$TOTALSEG_HOME_DIR/nnunet/results``, or `
 
 from __future__ import annotations
 
-import hashlib
 import os
-from functools import lru_cache
 from pathlib import Path
 
 from ..model import Weights
-from ..weights import WeightsMissing
+from ..weights import WeightsMissing, sha256_of
 from .tasks import Network, Task
 
 CHECKPOINT = "checkpoint_final.pth"
@@ -49,24 +47,40 @@ def check_installed(name: str, task: Task) -> None:
     Raises
     ------
     WeightsMissing
-        Names the folder looked for, and the archive that belongs there.
+        Names the package's command that brings them, the archive it takes, and the folder looked for.
     """
-    for network in task.networks:
-        if not checkpoints_of(network) or not all(path.is_file() for path in _files(network)):
-            raise WeightsMissing(
-                name,
-                f"no weights in {model_folder(network)}; unpack {network.url} in {weights_folder()}, "
-                f"or let TOTALSEG_WEIGHTS_PATH name the folder that holds {network.dataset}",
-            )
+    missing = [each for each in task.networks if not _is_installed(each)]
+    if missing:
+        commands = dict.fromkeys(_bringing(network) for network in missing)
+        archives = " and ".join(network.url for network in missing)
+        raise WeightsMissing(
+            name,
+            f"no weights in {model_folder(missing[0])}; run: {' && '.join(commands)} (it unpacks {archives} in "
+            f"{weights_folder()}), or let TOTALSEG_WEIGHTS_PATH name the folder that holds {missing[0].dataset}",
+        )
 
 
 def weights_of(task: Task) -> tuple[Weights, ...]:
     """Every file that the task's result depends on, with the digest of what is on this machine."""
     return tuple(
-        Weights(f"{network.url}#{path.relative_to(weights_folder()).as_posix()}", _sha256_of(path))
+        Weights(f"{network.url}#{path.relative_to(weights_folder()).as_posix()}", _digest(path))
         for network in task.networks
         for path in _files(network)
     )
+
+
+def _is_installed(network: Network) -> bool:
+    return bool(checkpoints_of(network)) and all(path.is_file() for path in _files(network))
+
+
+def _bringing(network: Network) -> str:
+    """The package's command that downloads a network, with the fewest others."""
+    # It is a program of the package, and imports all of it.
+    from totalsegmentator.bin.totalseg_download_weights import TASK_TO_ID
+
+    number = int(network.dataset.removeprefix("Dataset")[:3])
+    tasks = [task for task, numbers in TASK_TO_ID.items() if number in numbers]
+    return f"totalseg_download_weights -t {min(tasks, key=lambda task: len(TASK_TO_ID[task]), default='all')}"
 
 
 def _files(network: Network) -> tuple[Path, ...]:
@@ -74,15 +88,8 @@ def _files(network: Network) -> tuple[Path, ...]:
     return tuple(folder / file for file in ("plans.json", "dataset.json", *checkpoints_of(network)))
 
 
-def _sha256_of(path: Path) -> str:
+def _digest(path: Path) -> str:
     try:
-        status = path.stat()
+        return sha256_of(path)
     except OSError:
         return NOT_INSTALLED
-    return _digest(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _digest(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001 - a changed file is another key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,14 +21,13 @@ from voxfleet.models.conform import AXES, conform, conformed_affine, restore
 from voxfleet.models.model import ModelCard
 from voxfleet.models.parameters import InvalidParameter
 from voxfleet.models.rules.working_grid import InvalidVolume
-from voxfleet.models.weights import WeightsMissing, WrongHash
+from voxfleet.models.weights import InvalidWeights, UnsafeWeights, WeightsMissing, WrongHash
 
 from .conftest import read_nifti
 
 torch = pytest.importorskip("torch")
 
 from voxfleet.models.adapters.meshnet import largest_piece, load  # noqa: E402
-from voxfleet.models.state_dict import UnreadableWeights, UnsafeWeights  # noqa: E402
 
 WHITE, GREY = 1, 2
 
@@ -207,7 +206,7 @@ def test_missing_weights_name_the_command(elsewhere):
 def test_truncated_checkpoint_is_told(elsewhere):
     """A checkpoint that was cut is unreadable, even where its hash is pinned."""
     elsewhere.write_bytes(elsewhere.read_bytes()[:20_000])
-    with pytest.raises(UnreadableWeights, match=r"meshnet\.pth is truncated"):
+    with pytest.raises(InvalidWeights, match=r"meshnet\.pth is truncated"):
         load(pinned(elsewhere), "cpu")
 
 
@@ -226,7 +225,7 @@ def test_malicious_pickle_is_not_executed(elsewhere, tmp_path, write):
     """A file that runs a command when unpickled, in torch's format or as a bare pickle, runs nothing here."""
     proof = tmp_path / "executed"
     write({"model.0.conv.weight": Malice(proof)}, elsewhere)
-    with pytest.raises((UnsafeWeights, UnreadableWeights)):
+    with pytest.raises((UnsafeWeights, InvalidWeights)):
         load(pinned(elsewhere), "cpu")
     assert not proof.exists()
     # The same file does run its command for who unpickles it: the test would notice.
@@ -238,8 +237,8 @@ def test_malicious_pickle_is_not_executed(elsewhere, tmp_path, write):
 def test_other_weights_are_told(elsewhere):
     """Weights of another network are refused with the name of one that is missing."""
     torch.save({"fc.weight": torch.zeros(2)}, elsewhere)
-    with pytest.raises(UnreadableWeights, match="does not fit the network"):
+    with pytest.raises(InvalidWeights, match="does not fit the network"):
         load(pinned(elsewhere), "cpu")
     torch.save([1, 2], elsewhere)
-    with pytest.raises(UnreadableWeights, match="holds a list"):
+    with pytest.raises(InvalidWeights, match="holds a list"):
         load(pinned(elsewhere), "cpu")

@@ -18,7 +18,7 @@ import yaml
 from voxfleet.models import catalogue
 from voxfleet.models.card_file import InvalidCard
 from voxfleet.models.rules.working_grid import InvalidVolume
-from voxfleet.models.weights import WeightsMissing, WrongHash
+from voxfleet.models.weights import InvalidWeights, UnsafeWeights, WeightsMissing, WrongHash
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("monai")
@@ -27,7 +27,6 @@ from monai.bundle.config_parser import ConfigParser  # noqa: E402
 from monai.data.dataloader import DataLoader  # noqa: E402
 from monai.data.utils import decollate_batch  # noqa: E402
 from voxfleet.models.adapters.monai_bundle import InvalidBundle  # noqa: E402
-from voxfleet.models.state_dict import UnreadableWeights, UnsafeWeights  # noqa: E402
 
 SEGMENT = {
     "number": 1,
@@ -232,7 +231,7 @@ def test_truncated_weights_are_told(bundle):
     for content in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
         path.write_bytes(content)
         write_card(bundle)
-        with pytest.raises(UnreadableWeights, match=r"model\.pt is truncated, or holds no weights"):
+        with pytest.raises(InvalidWeights, match=r"model\.pt is truncated, or holds no weights"):
             catalogue.load(f"monai:{bundle}")
 
 
@@ -240,7 +239,7 @@ def test_weights_of_another_network_are_told(bundle):
     """Weights whose names or shapes are not the network's are refused with the first of them."""
     torch.save({"model": {"a": torch.zeros(3)}}, bundle / "models" / "model.pt")
     write_card(bundle)
-    with pytest.raises(UnreadableWeights, match=r"model\.pt does not fit the network: .*Missing key"):
+    with pytest.raises(InvalidWeights, match=r"model\.pt does not fit the network: .*Missing key"):
         catalogue.load(f"monai:{bundle}")
 
 

@@ -27,11 +27,10 @@ from voxfleet.enrich.phantom import chest_phantom  # noqa: E402
 from voxfleet.models import catalogue  # noqa: E402
 from voxfleet.models.card_file import InvalidCard  # noqa: E402
 from voxfleet.models.nnunet import trainer as nnunet_trainer  # noqa: E402
-from voxfleet.models.nnunet.checkpoint import InvalidWeights, read_checkpoint  # noqa: E402
+from voxfleet.models.nnunet.checkpoint import read_checkpoint  # noqa: E402
 from voxfleet.models.parameters import InvalidParameter  # noqa: E402
 from voxfleet.models.rules.working_grid import InvalidVolume  # noqa: E402
-from voxfleet.models.state_dict import UnsafeWeights  # noqa: E402
-from voxfleet.models.weights import WeightsMissing, WrongHash  # noqa: E402
+from voxfleet.models.weights import InvalidWeights, UnsafeWeights, WeightsMissing, WrongHash  # noqa: E402
 
 SCALAR = np._core.multiarray.scalar
 TRAINED = Path(__file__).parent / "trained"
