@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import voxfleet
 from typer.testing import CliRunner
 from voxfleet.cluster.commands import enrich
 from voxfleet.cluster.price import (
@@ -72,7 +73,15 @@ def test_every_bundled_price_has_source_and_day() -> None:
     assert all(row.provider and row.region and row.cpu_cores for row in rows)
     assert len({(row.machine, row.region, row.market) for row in rows}) == len(rows)
     assert set(LOCAL_FAMILY) <= {row.machine for row in rows}
-    machines = {"n1-standard-4+t4", "g2-standard-4", "a2-highgpu-1g", "g4dn.xlarge", "g5.xlarge", "g6.xlarge"}
+    machines = {
+        "n1-standard-4+t4",
+        "g2-standard-4",
+        "a2-highgpu-1g",
+        "g4dn.xlarge",
+        "g5.xlarge",
+        "g6.xlarge",
+        "p4d.24xlarge",
+    }
     regions = {machine: {row.region for row in rows if row.machine == machine} for machine in machines}
     assert all(len(found) >= 5 for found in regions.values()), regions
 
@@ -167,6 +176,16 @@ def test_what_is_written_is_read_back() -> None:
     assert read_prices(to_toml(rows, "two\nlines"), "p.toml") == rows
     (odd,) = read_prices(toml(more="gpu = 'T\"4\\'"), "p.toml")
     assert read_prices(to_toml([odd], ""), "p.toml") == (odd,)
+
+
+def test_the_file_in_the_documentation_is_read() -> None:
+    """COST.md's example holds a price, two machines of one's own and a charge."""
+    # 6,500 US$ over 4 x 8,766 h are 0.18537 an hour; 650 W x 0.31 x 1.2 are 0.2418; of a busy hour, at 30 %: 1.42392.
+    page = (Path(voxfleet.__file__).parent / "cluster" / "COST.md").read_text()
+    table = read_table(page.partition("```toml\n")[2].partition("```")[0], "COST.md")
+    dollars = {price.machine: float(price.usd_per_hour) for price in table.prices}
+    assert dollars == pytest.approx({"g4dn.xlarge": 0.41, "dgx": 6.0, "workstation": 1.42392}, abs=1e-5)
+    assert [charge.kind for charge in table.charges] == ["egress"]
 
 
 def test_one_warning_for_all_that_is_old() -> None:
