@@ -1,0 +1,174 @@
+"""Manifests of cells: what KubeRay's own schema lets pass, and what a cell must be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from voxfleet.cluster.cell_manifest import PLATFORMS, Access, BadCell, Cell, Workers, manifest
+
+GIB = 2**30
+IMAGE = "registry.example/voxfleet@sha256:" + "0123456789abcdef" * 4
+CELL = Cell(
+    run="nlst",
+    name="c0",
+    namespace="ct",
+    image=IMAGE,
+    words=("voxfleet", "enrich", "dicomweb+https://a/dw", "--param", "lung_hu=-500 $(id)"),
+    deadline_s=8 * 3600,
+    workers=Workers(100, 40, spot=True, cpus=4, memory_bytes=16 * GIB + 1, gpu=True, accelerator="nvidia-l4"),
+    access=Access(("dicomweb",), "ledger", "", "runner"),
+    platform=PLATFORMS["gke"],
+    ray_version="2.60.0",
+)
+
+
+def pods(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Specifications of head and workers, by group."""
+    cluster = job["spec"]["rayClusterSpec"]
+    groups = {each["groupName"]: each["template"]["spec"] for each in cluster["workerGroupSpecs"]}
+    return {"head": cluster["headGroupSpec"]["template"]["spec"], **groups}
+
+
+def market(pod: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the labels of a pod's machine must be."""
+    (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return term["matchExpressions"]
+
+
+@pytest.mark.parametrize("platform", sorted(PLATFORMS))
+@pytest.mark.parametrize("spot", [True, False])
+@pytest.mark.parametrize(("gpu", "fallback", "queue"), [(True, 40, ""), (True, 0, "q"), (False, 40, "q")])
+def test_kuberays_own_schema_lets_it_pass(
+    rayjob_schema: Any, platform: str, spot: bool, gpu: bool, fallback: int, queue: str
+) -> None:
+    """Each kind of cell is a valid ray.io/v1 RayJob of KubeRay 1.7, with no field that the schema does not name."""
+    workers = replace(CELL.workers, spot=spot, gpu=gpu, fallback=fallback)
+    job = manifest(replace(CELL, platform=PLATFORMS[platform], workers=workers, queue=queue))
+    rayjob_schema.validate(json.loads(json.dumps(job)))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+
+
+def test_the_head_is_on_demand_and_takes_no_work() -> None:
+    """No CPU of the head is Ray's to give; its machine is none of spot."""
+    job = manifest(CELL)
+    head = job["spec"]["rayClusterSpec"]["headGroupSpec"]
+    assert head["rayStartParams"]["num-cpus"] == "0"
+    assert market(pods(job)["head"]) == [{"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}]
+    assert "tolerations" not in pods(job)["head"]
+
+
+def test_spot_first_and_on_demand_to_fall_back_on() -> None:
+    """Two groups for the second autoscaler: spot has the higher priority, the other begins with none."""
+    job = manifest(CELL)
+    cluster = job["spec"]["rayClusterSpec"]
+    spot, fallback = cluster["workerGroupSpecs"]
+    assert (spot["groupName"], spot["replicas"], spot["maxReplicas"]) == ("spot", 100, 100)
+    assert (fallback["groupName"], fallback["replicas"], fallback["maxReplicas"]) == ("fallback", 0, 40)
+    assert spot["priority"] > fallback["priority"]
+    assert cluster["enableInTreeAutoscaling"]
+    assert cluster["autoscalerOptions"]["version"] == "v2"
+    gpu = {"key": "cloud.google.com/gke-accelerator", "operator": "In", "values": ["nvidia-l4"]}
+    assert market(pods(job)["spot"]) == [
+        {"key": "cloud.google.com/gke-spot", "operator": "In", "values": ["true"]},
+        gpu,
+    ]
+    assert gpu in market(pods(job)["fallback"])
+
+
+@pytest.mark.parametrize("change", [{"fallback": 0}, {"spot": False}])
+def test_one_group_has_a_fixed_size(change: dict) -> None:
+    """Without a fallback nothing scales, and no priority is given, which KubeRay would refuse."""
+    cluster = manifest(replace(CELL, workers=replace(CELL.workers, **change)))["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (100, 100, 100)
+    assert "enableInTreeAutoscaling" not in cluster
+    assert "priority" not in group
+
+
+def test_workers_ask_for_what_the_model_needs() -> None:
+    """One GPU and one CPU of Ray each, so that there is one agent; 16 GiB and a byte are 17 GiB."""
+    job = manifest(CELL)
+    group = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert group["rayStartParams"] == {"num-cpus": "1", "num-gpus": "1"}
+    resources = pods(job)["spot"]["containers"][0]["resources"]
+    assert resources["requests"] == {"cpu": "4", "memory": "17Gi", "nvidia.com/gpu": "1"}
+    assert resources["limits"] == {"memory": "17Gi", "nvidia.com/gpu": "1"}
+
+
+def test_a_cell_ends_whatever_happens() -> None:
+    """An hour after its command's deadline the job is ended; its cluster goes with it; workers have 25 s to leave."""
+    job = manifest(CELL)
+    spec = job["spec"]
+    assert spec["activeDeadlineSeconds"] == 9 * 3600
+    assert spec["shutdownAfterJobFinishes"] is True
+    assert {pod["terminationGracePeriodSeconds"] for pod in pods(job).values()} == {25}
+
+
+def test_labels_for_the_bill_stand_on_job_and_pods() -> None:
+    """Run and cell, by which a provider's bill is divided."""
+    job = manifest(CELL)
+    cluster = job["spec"]["rayClusterSpec"]
+    templates = [cluster["headGroupSpec"]["template"], *(each["template"] for each in cluster["workerGroupSpecs"])]
+    for metadata in (job["metadata"], *(each["metadata"] for each in templates)):
+        assert (metadata["labels"]["run"], metadata["labels"]["cell"]) == ("nlst", "c0")
+
+
+def test_secrets_are_named_and_not_told() -> None:
+    """The ledger's address comes from a secret to the head only; archives' credentials to all."""
+    job = manifest(CELL)
+    head, worker = (pods(job)[name]["containers"][0] for name in ("head", "spot"))
+    assert {"name": "VOXFLEET_LEDGER", "valueFrom": {"secretKeyRef": {"name": "ledger", "key": "url"}}} in head["env"]
+    assert worker["env"] == []
+    assert head["envFrom"] == worker["envFrom"] == [{"secretRef": {"name": "dicomweb"}}]
+    assert pods(job)["spot"]["serviceAccountName"] == "runner"
+
+
+def test_a_run_in_a_file_stands_on_a_claim() -> None:
+    """The head keeps the run on the claim, so that the next head goes on with it; workers do not hold it."""
+    job = manifest(replace(CELL, access=Access(claim="runs")))
+    assert pods(job)["head"]["volumes"][0]["persistentVolumeClaim"] == {"claimName": "runs"}
+    assert pods(job)["spot"]["volumes"][0]["emptyDir"] == {}
+
+
+def test_kueue_starts_what_is_queued() -> None:
+    """A cell of a queue carries its label and waits suspended."""
+    job = manifest(replace(CELL, queue="gpus"))
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "gpus"
+    assert job["spec"]["suspend"] is True
+
+
+def test_the_entrypoint_is_quoted_for_the_shell() -> None:
+    """Ray gives the entrypoint to a shell: what a user wrote stays one word."""
+    assert manifest(CELL)["spec"]["entrypoint"].endswith("--param 'lung_hu=-500 $(id)'")
+
+
+def test_the_same_cell_has_the_same_digest() -> None:
+    """And another size another one."""
+    digests = [
+        manifest(cell)["metadata"]["annotations"]["voxfleet/manifest-sha256"]
+        for cell in (CELL, CELL, replace(CELL, workers=replace(CELL.workers, number=99)))
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"image": "voxfleet:latest"}, "by digest"),
+        ({"image": "voxfleet@sha256:12"}, "by digest"),
+        ({"run": "NLST"}, "small letters"),
+        ({"run": "1st"}, "small letters"),
+        ({"run": "n" * 45}, "47 characters"),
+        ({"access": Access()}, "would die with its cell"),
+        ({"workers": replace(CELL.workers, number=201)}, "1 to 200"),
+        ({"workers": replace(CELL.workers, number=0)}, "1 to 200"),
+        ({"ray_version": "2.55.1"}, "cannot fall back"),
+    ],
+)
+def test_cells_that_cannot_be_are_refused(change: dict, reason: str) -> None:
+    """An image that may change, a name that KubeRay refuses, a run that nothing keeps, too many workers, an old Ray."""
+    with pytest.raises(BadCell, match=reason):
+        replace(CELL, **change)
