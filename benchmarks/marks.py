@@ -67,7 +67,6 @@ def mark_scores(expert: Annotation, prediction: Annotation, pairing: Pairing) ->
     scores: list[MarkScore] = []
     for pair in pairing.pairs:
         mask = pair.prediction.mask(prediction)
-        numbers = set(pair.expert.numbers)
         for kind, number, path in _paths(expert, set(pair.expert.numbers)):
             scores.append(_on_path(expert.structure(number), pair.name, kind, path, mask, geometry))
         boxes = (each for each in expert.boxes if each.structure in pair.expert.numbers)

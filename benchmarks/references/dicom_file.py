@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -17,6 +18,23 @@ def is_of_class(path: Path, sop_classes: Set[str]) -> bool:
     """Whether a file is a DICOM object of one of the SOP classes."""
     header = read_header(path)
     return header.uids is not None and header.uids.sop_class_uid in sop_classes
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises for absent and broken elements into one error of ours.
+
+    Raises
+    ------
+    UnreadableReference
+        It names the attribute that is absent.
+    """
+    try:
+        yield
+    except AttributeError as exc:
+        raise UnreadableReference(str(path), f"lacks the attribute {exc.name}") from exc
+    except DAMAGE as exc:
+        raise UnreadableReference(str(path), f"holds elements that cannot be read ({type(exc).__name__})") from exc
 
 
 def opened(path: Path, *, with_pixels: bool = True) -> Dataset:

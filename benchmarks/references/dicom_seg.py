@@ -11,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from ...enrich.archives.header import DAMAGE
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.equipment import code_of
 from ...enrich.encoding.functional_groups import FramePlace, frame_places
 from ...enrich.seg_decode import decoded_frames
 from ...enrich.series import SourceImage
 from .coding import current, laterality_of
-from .dicom_file import is_of_class, opened, reader_of, references_of
+from .dicom_file import is_of_class, opened, readable, reader_of, references_of
 from .placing import GRID_TOLERANCE, check_subject, place_mask
 from .reference import (
     Annotation,
@@ -44,7 +43,8 @@ def recognises(path: Path) -> bool:
 
 def subject(path: Path) -> Subject:
     """Patient, images and frame of reference of a SEG."""
-    return references_of(opened(path, with_pixels=False))
+    with readable(path):
+        return references_of(opened(path, with_pixels=False))
 
 
 def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, ...]:
@@ -58,22 +58,20 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
     OtherPatient, OtherSeries, OtherFrameOfReference, OutsideImage, GeometryUnknown, UnreadableReference
         If the SEG is not of the image, does not tell where it lies or cannot be decoded.
     """
+    source = str(path)
     dataset = opened(path, with_pixels=True)
-    check_subject(str(path), references_of(dataset), image)
-    items = [item for item in dataset.SegmentSequence if not _is_background(item)]
-    structures = tuple(_structure(n, item, reading) for n, item in enumerate(items, start=1))
-    numbers = {int(item.SegmentNumber): n for n, item in enumerate(items, start=1)}
-    geometry = image.volume.get_geometry()
-    try:
-        stacks = _stacks(str(path), dataset, set(numbers), geometry, reading)
-    except DAMAGE as exc:
-        raise UnreadableReference(str(path), f"its frames cannot be decoded ({type(exc).__name__})") from exc
+    with readable(path):
+        check_subject(source, references_of(dataset), image)
+        items = [item for item in dataset.SegmentSequence if not _is_background(item)]
+        structures = tuple(_structure(n, item, reading) for n, item in enumerate(items, start=1))
+        numbers = {int(item.SegmentNumber): n for n, item in enumerate(items, start=1)}
+        geometry = image.volume.get_geometry()
+        stacks = _stacks(source, dataset, set(numbers), geometry, reading)
+        origin = Origin(source, NAME, file_sha256(path), str(dataset.SOPInstanceUID))
     masks = {}
     for segment, number in numbers.items():
-        name = structures[number - 1].name
         array, affine = stacks.taken(segment)
-        masks[number] = place_mask(str(path), name, array, affine, geometry)
-    origin = Origin(str(path), NAME, file_sha256(path), str(dataset.SOPInstanceUID))
+        masks[number] = place_mask(source, structures[number - 1].name, array, affine, geometry)
     reader = reader_of(dataset)
     return (Annotation(image.series.series_instance_uid, reader, origin, geometry, structures, masks),)
 
@@ -145,6 +143,8 @@ def _stacks(
         for segment, mask in _segments(dataset, place, frame, reading):
             if segment in segments:
                 stacks.add(segment, k, mask)
+            elif dataset.SegmentationType != "LABELMAP":
+                raise UnreadableReference(source, f"has frames of segment {segment}, which it does not describe")
     return stacks
 
 

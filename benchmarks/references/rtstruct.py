@@ -20,13 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from ...enrich.archives.header import DAMAGE
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.equipment import code_of
 from ...enrich.series import SourceImage
 from .coding import laterality_of
 from .contours import ContourFault, NonPlanarContour, ZeroAreaContour, exclusive, filled, nested, stacked
-from .dicom_file import is_of_class, opened
+from .dicom_file import is_of_class, opened, readable
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask
 from .placing import check_points_inside, check_subject
@@ -41,7 +40,6 @@ from .reference import (
     Remark,
     Structure,
     Subject,
-    UnreadableReference,
     check_usable,
 )
 
@@ -63,7 +61,8 @@ def recognises(path: Path) -> bool:
 
 def subject(path: Path) -> Subject:
     """Patient, images and frame of reference of an RTSTRUCT."""
-    return _subject(opened(path, with_pixels=False))
+    with readable(path):
+        return _subject(opened(path, with_pixels=False))
 
 
 def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, ...]:
@@ -79,13 +78,11 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
     """
     dataset = opened(path, with_pixels=False)
     source = str(path)
-    check_subject(source, _subject(dataset), image)
-    try:
+    with readable(path):
+        check_subject(source, _subject(dataset), image)
         by_reader = _rois(dataset, image)
         origin = Origin(source, NAME, file_sha256(path), str(dataset.SOPInstanceUID))
         return tuple(_annotation(origin, reader, rois, image, reading) for reader, rois in by_reader.items())
-    except DAMAGE as exc:
-        raise UnreadableReference(source, f"its ROIs cannot be read ({type(exc).__name__})") from exc
 
 
 def _subject(dataset: Dataset) -> Subject:

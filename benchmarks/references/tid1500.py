@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from ...enrich.archives.header import DAMAGE
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.content_items import children
 from ...enrich.encoding.equipment import code_of
@@ -24,7 +23,7 @@ from ...enrich.series import SourceImage
 from ...enrich.sr import FINDING, FINDING_SITE, IMAGING_MEASUREMENTS, LATERALITY, TRACKING_IDENTIFIER
 from .coding import current, same_code
 from .contours import ContourFault, filled, stacked
-from .dicom_file import is_of_class, opened
+from .dicom_file import is_of_class, opened, readable
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask, union
 from .placing import InstancePlaces, check_points_inside, check_subject
@@ -41,7 +40,6 @@ from .reference import (
     Remark,
     Structure,
     Subject,
-    UnreadableReference,
     check_usable,
 )
 
@@ -66,7 +64,8 @@ def recognises(path: Path) -> bool:
 
 def subject(path: Path) -> Subject:
     """Patient, and the series of the evidence."""
-    return _subject(opened(path))
+    with readable(path):
+        return _subject(opened(path))
 
 
 def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, ...]:
@@ -78,16 +77,14 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
         If the report is not of the image, marks what lies beyond it, or is broken.
     """
     dataset, source = opened(path), str(path)
-    check_subject(source, _subject(dataset), image)
-    gathered = _Gathered(InstancePlaces(source, image), reading)
-    try:
+    with readable(path):
+        check_subject(source, _subject(dataset), image)
+        gathered = _Gathered(InstancePlaces(source, image), reading)
         for measurements in children(dataset, IMAGING_MEASUREMENTS, "CONTAINER"):
             for group in children(measurements, MEASUREMENT_GROUP, "CONTAINER"):
                 gathered.add(group)
         reader = next((_words(each) for each in children(dataset, PERSON_OBSERVER)), "")
-    except DAMAGE as exc:
-        raise UnreadableReference(source, f"its content cannot be read ({type(exc).__name__})") from exc
-    origin = Origin(source, NAME, file_sha256(path), str(dataset.SOPInstanceUID))
+        origin = Origin(source, NAME, file_sha256(path), str(dataset.SOPInstanceUID))
     return (gathered.annotation(origin, reader),)
 
 
