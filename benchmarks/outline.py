@@ -4,7 +4,8 @@ DeepMind's surface (Nikolov et al., J Med Internet Res 2021;23(7):e26151): an el
 at each corner where eight voxels meet that are not all in or all out, and has the area that
 marching cubes give to their pattern. The areas are those of DeepMind's package
 ``surface-distance-based-measures``. The package itself is not called: it sorts elements in
-Python and needs distance maps of whole boxes, minutes for 104 structures.
+Python and makes distance maps of whole boxes; 104 structures of a 512 x 512 x 300 CT take it
+five times as long and 4.7 GB.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The prediction is the reference shifted by one voxel, or with left and right swapped (far
 apart outlines are the hardest to search). Limit: all metrics of all structures at
 512 x 512 x 300 in 60 s on two cores. DeepMind's package gets masks that are cut to their
-box, and because it takes minutes for large structures, only those under ``--largest``
-voxels, ours the same for the ratio; its values must be ours (1e-6 relative).
+box, and because large ones take it gigabytes, only those under ``--largest`` voxels, ours
+the same for the ratio; its values must be ours (1e-6 relative).
 """
 
 from __future__ import annotations
