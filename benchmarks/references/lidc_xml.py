@@ -21,6 +21,7 @@ from ...enrich.digest import file_sha256
 from ...enrich.series import SourceImage
 from ...models.codes import LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from .contours import ContourFault, filled, stacked
+from .dicom_file import readable
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns
@@ -78,12 +79,10 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
     origin = Origin(source, NAME, file_sha256(path))
     places = InstancePlaces(source, image)
     sessions = _all(_root(path), "readingSession")
-    try:
+    with readable(path):
         return tuple(
             _annotation(origin, f"session {number}", session, places) for number, session in enumerate(sessions, 1)
         )
-    except ValueError as exc:
-        raise UnreadableReference(source, f"a coordinate or rating is no number: {exc}") from exc
 
 
 def _root(path: Path) -> Element:

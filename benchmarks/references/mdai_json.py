@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ...enrich.digest import file_sha256
 from ...enrich.series import SourceImage
 from .contours import ContourFault, SelfCrossingContour, ZeroAreaContour, filled, stacked
+from .dicom_file import readable
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns, ellipse
@@ -82,11 +83,12 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
     places = InstancePlaces(str(path), image)
     origin = Origin(str(path), NAME, file_sha256(path))
     found = []
-    for group in export.groups:
-        mine = [each for each in export.annotations if each.get("labelId") in group.labels]
-        annotation = _annotation(origin, group, mine, places, reading)
-        if annotation.structures or annotation.labels or annotation.remarks:
-            found.append(annotation)
+    with readable(path):
+        for group in export.groups:
+            mine = [each for each in export.annotations if each.get("labelId") in group.labels]
+            annotation = _annotation(origin, group, mine, places, reading)
+            if annotation.structures or annotation.labels or annotation.remarks:
+                found.append(annotation)
     return tuple(found)
 
 
@@ -94,9 +96,9 @@ def read_labels(path: Path) -> tuple[GlobalLabel, ...]:
     """All labels that are of a study, series or instance as a whole, radiographs' included."""
     export = _export(path)
     by_id = {key: (group, label) for group in export.groups for key, label in group.labels.items()}
-    found = (
-        _global_label(*by_id[each["labelId"]], each) for each in export.annotations if each.get("labelId") in by_id
-    )
+    mine = (each for each in export.annotations if each.get("labelId") in by_id)
+    with readable(path):
+        found = [_global_label(*by_id[each["labelId"]], each) for each in mine]
     return tuple(label for label in found if label is not None)
 
 

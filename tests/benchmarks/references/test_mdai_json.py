@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from voxfleet.benchmarks.references import mdai_json
 from voxfleet.benchmarks.references.reference import (
     Annotation,
+    InvalidReference,
     NothingUsable,
     OtherSeries,
     OutsideImage,
@@ -200,6 +202,16 @@ def test_zero_area(write: Write, image: SourceImage) -> None:
     annotation = read(write(stray, on_slice(2, "polygon", {"vertices": SQUARE})), image)
     assert annotation.masks[1].voxels == 12
     assert [remark.code for remark in annotation.remarks] == ["ZERO_AREA_CONTOUR"]
+
+
+def test_any_key_may_lack(write: Write, image: SourceImage) -> None:
+    """Whatever key of an annotation is taken away, the export is read or refused with an error of ours."""
+    whole = on_slice(2, "polygon", {"vertices": SQUARE})
+    for key in whole:
+        path = write({name: value for name, value in whole.items() if name != key}, on_slice(3, "line", None))
+        with contextlib.suppress(InvalidReference):
+            mdai_json.read(path, image, Reading())
+        path.unlink()
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"labelGroups": [], "datasets": [{"annotations": [{}]}]}'])

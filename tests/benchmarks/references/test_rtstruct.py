@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import Dataset, FileMetaDataset
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from voxfleet.benchmarks.references import rtstruct
 from voxfleet.benchmarks.references.reference import (
@@ -209,6 +210,32 @@ def test_bad_input(
         read(write_rs({"roi": contours}, **changes), image)
     assert type(caught.value) is error
     assert "P-" not in str(caught.value).replace(str(Path(caught.value.args[0])), "")
+
+
+def test_any_attribute_may_lack(write_rs: Callable[..., Path], image: SourceImage, tmp_path: Path) -> None:
+    """Whatever attribute is taken away, the structure set is read or refused with an error of ours."""
+    path = write_rs({"tumour": rings(4, (0.5, 6.5))})
+    refused = 0
+    for place in list(_places(dcmread(path))):
+        dataset = dcmread(path)
+        holder = dataset
+        for parent in place[:-1]:
+            holder = holder[parent].value[0]
+        del holder[place[-1]]
+        dataset.save_as(tmp_path / "less.dcm")
+        try:
+            rtstruct.read(tmp_path / "less.dcm", image, Reading())
+        except InvalidReference:
+            refused += 1
+    assert refused > 5
+
+
+def _places(dataset: Dataset) -> Iterator[tuple[BaseTag, ...]]:
+    """Tags that lead to each element, by the first item of each sequence."""
+    for element in dataset:
+        yield (element.tag,)
+        if element.VR == "SQ" and element.value:
+            yield from ((element.tag, *inner) for inner in _places(element.value[0]))
 
 
 def test_no_rtstruct(tmp_path: Path, image: SourceImage) -> None:
