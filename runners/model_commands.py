@@ -27,7 +27,7 @@ from .worklist import check_licence, wish
 models = typer.Typer(help="What models there are, and what each declares about itself.", invoke_without_command=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or monai:FOLDER.")]
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the model, or FAMILY:FOLDER.")]
 WIDE = 120
 """Columns of a terminal from which on the list of models has room for their descriptions."""
 T = TypeVar("T")

@@ -101,7 +101,10 @@ def from_segments(
         numbers[segment.number] = image.numbers[segment.label]
     for outer in found.segments:
         number = int(numbers[outer.number])
-        inner = {int(numbers[each]) for each in outer.contains} - {number, 0}
+        if number and not all(numbers[each] for each in outer.contains):
+            name = segments[number - 1].name
+            raise InvalidResult(model, f"{name} shares voxels with a segment that its card ignores")
+        inner = {int(numbers[each]) for each in outer.contains} - {number}
         if number and not inner <= set(segments[number - 1].contains):
             other = segments[min(inner - set(segments[number - 1].contains)) - 1].name
             reason = f"{segments[number - 1].name} and {other} share voxels, but on its card it does not contain that"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import voxfleet
 from voxfleet.models import catalogue
 from voxfleet.models.card_file import InvalidCard
 
@@ -77,3 +78,10 @@ def test_a_card_without_a_block(tmp_path):
     del card["container"]
     with pytest.raises(InvalidCard, match="container: missing key"):
         catalogue.card(images.write_card(tmp_path, card))
+
+
+def test_the_card_of_the_documentation(tmp_path):
+    """The example of models/MODELS.md is a card."""
+    text = (Path(voxfleet.__file__).parent / "models" / "MODELS.md").read_text()
+    (tmp_path / "card.yaml").write_text(text.split("```yaml")[1].split("```")[0])
+    assert catalogue.card(f"container:{tmp_path}").name == "container:mhub-totalsegmentator"
