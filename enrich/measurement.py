@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -70,6 +71,22 @@ class FailedFeature:
     def column(self) -> str:
         """As of `Measurement.column`."""
         return _column(self.name, self.image_filter)
+
+
+MOST_NAMED = 40
+"""Features that are named one by one where a segment has none: all published ones, not those of every filter."""
+
+
+def sentences(failed: Iterable[FailedFeature]) -> tuple[str, ...]:
+    """What has no value and why; one sentence for many features that a segment lacks for one reason."""
+    alike: dict[tuple[int, str], list[str]] = {}
+    for each in failed:
+        alike.setdefault((each.segment_number, each.reason), []).append(each.column)
+    told = []
+    for (number, reason), names in alike.items():
+        few = names if len(names) <= MOST_NAMED else [f"{names[0]} and {len(names) - 1} more features"]
+        told += [f"segment {number} {name}: {reason}" for name in few]
+    return tuple(told)
 
 
 @dataclass(frozen=True, slots=True)

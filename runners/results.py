@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from ..enrich.archives.archive import StoredObject
 from ..enrich.atomic import write_text
 from ..enrich.features.feature_parameters import content_sha256
-from ..enrich.measurement import Measured
+from ..enrich.measurement import Measured, sentences
 from ..enrich.nifti import write_nifti
 from ..enrich.prov_json import to_prov
 from ..enrich.provenance import Activity
@@ -42,7 +42,7 @@ class Result:
     @property
     def failed_features(self) -> tuple[str, ...]:
         """Features without a value, in sentences."""
-        return tuple(f"segment {each.segment_number} {each.column}: {each.reason}" for each in self.measured.failed)
+        return sentences(self.measured.failed)
 
 
 def publish(result: Result, settings: StageSettings, consumption: tuple[Consumption, ...]) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 from ... import Error
 
 EXTRA = "pip install 'voxfleet[radiomics]'"
+DOCUMENTATION = "https://pyradiomics.readthedocs.io/en/latest/customization.html"
 MAPPINGS = ("setting", "voxelSetting", "imageType", "featureClass")
 """What a parameter file consists of, all optional."""
 
@@ -45,7 +46,7 @@ class InvalidFeatureParameters(Error):
         super().__init__(file, rule)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {self.args[1]}; see enrich/FEATURES.md"
+        return f"{self.args[0]}: {self.args[1]}; what may stand there: {DOCUMENTATION}"
 
 
 class OtherPyradiomics(Error):
