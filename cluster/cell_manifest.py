@@ -222,7 +222,7 @@ def manifest(cell: Cell) -> dict[str, Any]:
         groups[0] |= {"priority": 10, "minReplicas": 0}
         groups[1] |= {"priority": 0, "minReplicas": 0, "replicas": 0}
     spec: dict[str, Any] = {
-        "entrypoint": shlex.join(cell.words),
+        "entrypoint": _entrypoint(cell.words),
         "submissionMode": "K8sJobMode",
         "activeDeadlineSeconds": round(cell.deadline_s) + SLACK_S,
         "backoffLimit": 3,
@@ -242,6 +242,16 @@ def manifest(cell: Cell) -> dict[str, Any]:
         "annotations": {MANIFEST_SHA256: digest},
     }
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+
+
+def _entrypoint(words: tuple[str, ...]) -> str:
+    """The command for the shells of KubeRay's submitter and of Ray, one after the other; each gets it quoted.
+
+    Series that failed (3) and a budget that is spent (4) are in the ledger. A job that failed would be
+    done again on machines of its own.
+    """
+    script = f"{shlex.join(words)}; code=$?; [ $code -eq 3 ] || [ $code -eq 4 ] || exit $code"
+    return shlex.join(("sh", "-c", script))
 
 
 def _version(text: str) -> tuple[int, ...]:

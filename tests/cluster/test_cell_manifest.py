@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,9 +145,22 @@ def test_kueue_starts_what_is_queued() -> None:
     assert job["spec"]["suspend"] is True
 
 
-def test_the_entrypoint_is_quoted_for_the_shell() -> None:
-    """Ray gives the entrypoint to a shell: what a user wrote stays one word."""
-    assert manifest(CELL)["spec"]["entrypoint"].endswith("--param 'lung_hu=-500 $(id)'")
+@pytest.mark.parametrize(("ends", "code"), [(0, 0), (3, 0), (4, 0), (1, 1), (137, 137)])
+def test_the_entrypoint_comes_through_two_shells(tmp_path: Path, ends: int, code: int) -> None:
+    """As in KubeRay 1.7 bash splits it for `ray job submit`, which joins the words for another shell on the head.
+
+    Every word arrives as it was; failed series (3) and a spent budget (4) are no reason to do the job again.
+    """
+    program = tmp_path / "voxfleet"
+    program.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done > {tmp_path}/words\nexit {ends}\n')
+    program.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    join = [sys.executable, "-c", "import shlex, sys; print(shlex.join(sys.argv[1:]))"]
+    submitter = f"{shlex.join(join)} {manifest(CELL)['spec']['entrypoint']} ;"
+    submitted = subprocess.run(["bash", "-c", submitter], capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(submitted.stdout.strip(), shell=True, check=False, env=environment)
+    assert done.returncode == code
+    assert (tmp_path / "words").read_text().splitlines() == list(CELL.words[1:])
 
 
 def test_the_same_cell_has_the_same_digest() -> None:

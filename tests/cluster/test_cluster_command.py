@@ -65,10 +65,10 @@ def test_the_cells_command_is_enrich_with_every_word(invoke) -> None:
     """Model, archive, Ray, workers, deadline, and what stood behind the dashes."""
     words = ["--claim", "runs", "--workers", "5", "--deadline", "2h", "--", "--budget", "7", "--seg", "labelmap"]
     (job,) = cells_of(invoke(*WORDS, *words).stdout)
-    assert job["spec"]["entrypoint"] == (
+    assert (
         "voxfleet enrich dicomweb+https://a/dw --model ct-threshold --to dicomweb+https://a/dw --run nlst "
         "--on ray --workers 5 --device cpu --deadline 7200s --budget 7 --seg labelmap"
-    )
+    ) in job["spec"]["entrypoint"]
     assert job["spec"]["activeDeadlineSeconds"] == 3 * 3600
 
 
