@@ -8,9 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import Error
+from .errors import OutsideImage
 from .packed_mask import PackedMask, nothing, pack
 from .polygon import SMALLEST_AREA, Turns, area, turns
-from .reference import OutsideImage, Remark
+from .reference import Remark
+
+ON_SLICE = 0.05
+"""A contour that lies within this part of the slices' distance from a slice lies on it."""
 
 
 class ContourFault(Error):
@@ -164,3 +168,33 @@ def _cut(
     if min(start) < 0 or start[0] + part.shape[0] > shape[1] or start[1] + part.shape[1] > shape[2]:
         raise OutsideImage(source, f"{name} reaches beyond the edge of the image's slices")
     return start, part
+
+
+def slices_of_planes(planes: list[float], slab: float | None, slices: int) -> list[tuple[int, float]]:
+    """Slices that each plane of contours fills.
+
+    Parameters
+    ----------
+    planes : list of float
+        Places of the planes in distances of the image's slices, ascending.
+    slab : float or None
+        Thickness that a contour stands for, if it is told; else the planes' smallest distance.
+    slices : int
+        Of the image.
+
+    Returns
+    -------
+    list of (int, float)
+        Slice k and its plane. Where all planes lie on slices, these and no others.
+    """
+    if all(abs(k - round(k)) <= ON_SLICE for k in planes):
+        return [(round(k), k) for k in planes]
+    gaps = np.diff(planes)
+    half = (slab or (float(gaps.min()) if gaps.size else 1.0)) / 2
+    chosen = []
+    for k in range(int(np.floor(planes[0] - half)), int(np.ceil(planes[-1] + half)) + 1):
+        nearest = min(planes, key=lambda plane: (abs(plane - k), plane))
+        if 0 <= k < slices and -half < k - nearest <= half:
+            chosen.append((k, nearest))
+    beyond = [plane for plane in planes if abs(plane - (slices - 1) / 2) > slices / 2]
+    return chosen + [(round(plane), plane) for plane in beyond]

@@ -11,7 +11,8 @@ import pydicom
 from pydicom import Dataset
 
 from ...enrich.archives.header import DAMAGE, read_header
-from .reference import Subject, UnreadableReference
+from .errors import UnreadableReference
+from .reference import Subject
 
 
 def is_of_class(path: Path, sop_classes: Set[str]) -> bool:

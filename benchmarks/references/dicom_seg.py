@@ -18,16 +18,9 @@ from ...enrich.seg_decode import decoded_frames
 from ...enrich.series import SourceImage
 from .coding import current, laterality_of
 from .dicom_file import is_of_class, opened, readable, reader_of, references_of
+from .errors import GeometryUnknown, UnreadableReference
 from .placing import GRID_TOLERANCE, check_subject, place_mask
-from .reference import (
-    Annotation,
-    GeometryUnknown,
-    Origin,
-    Reading,
-    Structure,
-    Subject,
-    UnreadableReference,
-)
+from .reference import Annotation, Origin, Reading, Structure, Subject
 
 NAME = "DICOM SEG"
 SOP_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7"})

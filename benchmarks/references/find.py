@@ -23,18 +23,12 @@ import numpy as np
 from ...enrich.archives.archive import Archive, SeriesEntry
 from ...enrich.archives.opening import open_archive
 from ...enrich.series import SourceImage
+from .errors import InvalidReference
 from .formats import FORMATS, format_of
 from .label_map import NoLabelMap
 from .merging import one_a_reader
 from .placing import GRID_TOLERANCE
-from .reference import (
-    Annotation,
-    InvalidReference,
-    Reading,
-    ReferenceFormat,
-    Remark,
-    Subject,
-)
+from .reference import Annotation, Reading, ReferenceFormat, Remark, Subject
 
 MODALITIES = frozenset({"SEG", "RTSTRUCT", "SR"})
 """Series of an archive that may hold references."""

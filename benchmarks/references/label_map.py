@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from ...enrich.digest import file_sha256
 from ...enrich.series import SourceImage
+from .errors import UnreadableReference
 from .packed_mask import PackedMask
 from .placing import check_subject, place_labels
-from .reference import Annotation, Origin, Reading, Structure, Subject, UnreadableReference
+from .reference import Annotation, Origin, Reading, Structure, Subject
 
 MOST_LABELS = 255
 """A file with more numbers than this, and no names for them, is an image and no label map."""

@@ -16,7 +16,8 @@ from typing import Any
 import yaml
 from pydicom.sr.coding import Code
 
-from .reference import CodedName, InvalidReference, Reading
+from .errors import InvalidReference
+from .reference import CodedName, Reading
 
 SCHEMA_VERSION = 1
 _KEYS = {"labels", "values", "codes"}

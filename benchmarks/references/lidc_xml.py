@@ -22,21 +22,11 @@ from ...enrich.series import SourceImage
 from ...models.codes import LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from .contours import ContourFault, filled, stacked
 from .dicom_file import readable
+from .errors import UnreadableReference
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns
-from .reference import (
-    Annotation,
-    MarkedPoint,
-    MarkedValue,
-    Origin,
-    Reading,
-    Remark,
-    Structure,
-    Subject,
-    UnreadableReference,
-    check_usable,
-)
+from .reference import Annotation, MarkedPoint, MarkedValue, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "LIDC XML"
 NODULE = Code("27925004", "SCT", "Nodule")

@@ -21,6 +21,7 @@ from ...enrich.digest import file_sha256
 from ...enrich.series import SourceImage
 from .contours import ContourFault, SelfCrossingContour, ZeroAreaContour, filled, stacked
 from .dicom_file import readable
+from .errors import OutsideImage, UnreadableReference
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns, ellipse
@@ -31,12 +32,10 @@ from .reference import (
     MarkedLine,
     MarkedPoint,
     Origin,
-    OutsideImage,
     Reading,
     Remark,
     Structure,
     Subject,
-    UnreadableReference,
     check_usable,
 )
 

@@ -15,8 +15,9 @@ from pydicom.sr.coding import Code
 
 from ...enrich.nifti import NIFTI_ENDINGS
 from ...enrich.series import SourceImage
+from .errors import GeometryUnknown, UnreadableReference
 from .label_map import LabelMapFile, annotation_of_labels, path_names
-from .reference import Annotation, GeometryUnknown, Reading, Structure, Subject, UnreadableReference
+from .reference import Annotation, Reading, Structure, Subject
 
 NAME = "NIfTI"
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

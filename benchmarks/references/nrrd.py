@@ -15,9 +15,10 @@ from pydicom.sr.coding import Code
 
 from ...enrich.series import SourceImage
 from .coding import SIDES, current
+from .errors import GeometryUnknown, UnreadableReference
 from .label_map import LabelMapFile, annotation_of_labels, path_names
 from .merging import merged
-from .reference import Annotation, GeometryUnknown, Reading, Structure, Subject, UnreadableReference
+from .reference import Annotation, Reading, Structure, Subject
 
 NAME = "NRRD"
 ENDINGS = (".nrrd", ".nhdr")

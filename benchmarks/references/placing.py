@@ -15,8 +15,9 @@ from pydicom import Dataset
 from scipy import ndimage
 
 from ...enrich.series import SourceImage
+from .errors import OtherFrameOfReference, OtherPatient, OtherSeries, OutsideImage
 from .packed_mask import PackedMask, nothing, pack
-from .reference import OtherFrameOfReference, OtherPatient, OtherSeries, OutsideImage, Subject
+from .reference import Subject
 
 GRID_TOLERANCE = 0.01
 """Voxels that lie this close to the image's, in parts of a voxel over the whole grid, are the image's."""

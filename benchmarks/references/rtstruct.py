@@ -24,31 +24,28 @@ from ...enrich.digest import file_sha256
 from ...enrich.encoding.equipment import code_of
 from ...enrich.series import SourceImage
 from .coding import laterality_of
-from .contours import ContourFault, NonPlanarContour, ZeroAreaContour, exclusive, filled, nested, stacked
+from .contours import (
+    ContourFault,
+    NonPlanarContour,
+    ZeroAreaContour,
+    exclusive,
+    filled,
+    nested,
+    slices_of_planes,
+    stacked,
+)
 from .dicom_file import is_of_class, opened, readable
+from .errors import InvalidReference
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask
 from .placing import check_points_inside, check_subject
 from .polygon import Turns
-from .reference import (
-    Annotation,
-    InvalidReference,
-    MarkedLine,
-    MarkedPoint,
-    Origin,
-    Reading,
-    Remark,
-    Structure,
-    Subject,
-    check_usable,
-)
+from .reference import Annotation, MarkedLine, MarkedPoint, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "RTSTRUCT"
 SOP_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.481.3"})
 """RT Structure Set Storage."""
 CLOSED = frozenset({"CLOSED_PLANAR", "CLOSEDPLANAR_XOR"})
-ON_SLICE = 0.05
-"""A contour that lies within this part of the slices' distance from a slice lies on it."""
 PLANAR_MM = 0.1
 """Points of a contour may lie this far off its plane."""
 _CORNERS = 3
@@ -278,36 +275,6 @@ def _slab_mm(closed: list[_Contour]) -> float | None:
     """Contour Slab Thickness, where all contours have the same."""
     told = {contour.slab_mm for contour in closed}
     return told.pop() if len(told) == 1 else None
-
-
-def slices_of_planes(planes: list[float], slab: float | None, slices: int) -> list[tuple[int, float]]:
-    """Slices that each plane of contours fills.
-
-    Parameters
-    ----------
-    planes : list of float
-        Places of the planes in distances of the image's slices, ascending.
-    slab : float or None
-        Thickness that a contour stands for, if it is told; else the planes' smallest distance.
-    slices : int
-        Of the image.
-
-    Returns
-    -------
-    list of (int, float)
-        Slice k and its plane. Where all planes lie on slices, these and no others.
-    """
-    if all(abs(k - round(k)) <= ON_SLICE for k in planes):
-        return [(round(k), k) for k in planes]
-    gaps = np.diff(planes)
-    half = (slab or (float(gaps.min()) if gaps.size else 1.0)) / 2
-    chosen = []
-    for k in range(int(np.floor(planes[0] - half)), int(np.ceil(planes[-1] + half)) + 1):
-        nearest = min(planes, key=lambda plane: (abs(plane - k), plane))
-        if 0 <= k < slices and -half < k - nearest <= half:
-            chosen.append((k, nearest))
-    beyond = [plane for plane in planes if abs(plane - (slices - 1) / 2) > slices / 2]
-    return chosen + [(round(plane), plane) for plane in beyond]
 
 
 def _oblique(contour: _Contour) -> ObliqueContour:

@@ -24,6 +24,7 @@ from ...enrich.sr import FINDING, FINDING_SITE, IMAGING_MEASUREMENTS, LATERALITY
 from .coding import current, same_code
 from .contours import ContourFault, filled, stacked
 from .dicom_file import is_of_class, opened, readable
+from .errors import OtherFrameOfReference
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask, union
 from .placing import InstancePlaces, check_points_inside, check_subject
@@ -35,7 +36,6 @@ from .reference import (
     MarkedPoint,
     MarkedValue,
     Origin,
-    OtherFrameOfReference,
     Reading,
     Remark,
     Structure,

@@ -12,15 +12,15 @@ import pytest
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from voxfleet.benchmarks.references import dicom_seg, nrrd
-from voxfleet.benchmarks.references.reference import (
+from voxfleet.benchmarks.references.errors import (
     GeometryUnknown,
     OtherFrameOfReference,
     OtherPatient,
     OtherSeries,
     OutsideImage,
-    Reading,
     UnreadableReference,
 )
+from voxfleet.benchmarks.references.reference import Reading
 from voxfleet.enrich.series import SourceImage
 
 

@@ -11,17 +11,11 @@ import nibabel
 import numpy as np
 import pytest
 import voxfleet.benchmarks.references as folder
+from voxfleet.benchmarks.references.errors import InvalidReference, OtherSeries, UnreadableReference
 from voxfleet.benchmarks.references.find import NoReference, SharedReference, concerns, open_references
 from voxfleet.benchmarks.references.formats import FORMATS
 from voxfleet.benchmarks.references.packed_mask import PackedMask
-from voxfleet.benchmarks.references.reference import (
-    InvalidReference,
-    OtherSeries,
-    Reading,
-    ReferenceFormat,
-    Subject,
-    UnreadableReference,
-)
+from voxfleet.benchmarks.references.reference import Reading, ReferenceFormat, Subject
 from voxfleet.enrich.series import SourceImage
 
 

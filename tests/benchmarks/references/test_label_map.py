@@ -9,15 +9,10 @@ import nibabel
 import numpy as np
 import pytest
 from voxfleet.benchmarks.references import nifti, nrrd
+from voxfleet.benchmarks.references.errors import GeometryUnknown, OutsideImage, UnreadableReference
 from voxfleet.benchmarks.references.label_map import NoLabelMap
 from voxfleet.benchmarks.references.label_table import InvalidLabelTable, read_label_table
-from voxfleet.benchmarks.references.reference import (
-    GeometryUnknown,
-    OutsideImage,
-    Reading,
-    UnreadableReference,
-    annotation_of,
-)
+from voxfleet.benchmarks.references.reference import Reading, annotation_of
 from voxfleet.enrich.nifti import write_nifti
 from voxfleet.enrich.series import SourceImage
 from voxfleet.models import codes

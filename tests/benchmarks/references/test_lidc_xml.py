@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from voxfleet.benchmarks.references import lidc_xml
-from voxfleet.benchmarks.references.reference import (
-    NothingUsable,
-    OtherSeries,
-    OutsideImage,
-    Reading,
-    UnreadableReference,
-)
+from voxfleet.benchmarks.references.errors import NothingUsable, OtherSeries, OutsideImage, UnreadableReference
+from voxfleet.benchmarks.references.reference import Reading
 from voxfleet.enrich.series import SourceImage
 
 Ring = list[tuple[int, int]]

@@ -15,15 +15,14 @@ import pytest
 from pydicom import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from voxfleet.benchmarks.references import mdai_json
-from voxfleet.benchmarks.references.reference import (
-    Annotation,
+from voxfleet.benchmarks.references.errors import (
     InvalidReference,
     NothingUsable,
     OtherSeries,
     OutsideImage,
-    Reading,
     UnreadableReference,
 )
+from voxfleet.benchmarks.references.reference import Annotation, Reading
 from voxfleet.enrich.series import Instance, SourceImage
 
 Write = Callable[..., Path]

@@ -11,17 +11,16 @@ from pydicom import Dataset, FileMetaDataset, dcmread
 from pydicom.tag import BaseTag
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from voxfleet.benchmarks.references import rtstruct
-from voxfleet.benchmarks.references.reference import (
-    Annotation,
+from voxfleet.benchmarks.references.errors import (
     InvalidReference,
     NothingUsable,
     OtherFrameOfReference,
     OtherPatient,
     OtherSeries,
     OutsideImage,
-    Reading,
     UnreadableReference,
 )
+from voxfleet.benchmarks.references.reference import Annotation, Reading
 from voxfleet.enrich.series import SourceImage
 
 RT = "1.2.840.10008.5.1.4.1.1.481.3"

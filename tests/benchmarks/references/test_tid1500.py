@@ -13,15 +13,14 @@ from pydicom import Dataset, dcmread
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from voxfleet.benchmarks.references import tid1500
-from voxfleet.benchmarks.references.reference import (
-    Annotation,
+from voxfleet.benchmarks.references.errors import (
     NothingUsable,
     OtherFrameOfReference,
     OtherPatient,
     OtherSeries,
     OutsideImage,
-    Reading,
 )
+from voxfleet.benchmarks.references.reference import Annotation, Reading
 from voxfleet.enrich.series import SourceImage
 
 NODULE, LUNG = codes.SCT.Nodule, Code("39607008", "SCT", "Lung")
