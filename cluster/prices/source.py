@@ -123,7 +123,7 @@ def opened(place: str) -> Iterator[tuple[IO[bytes], date]]:
             answer.raw.decode_content = True
             yield cast(IO[bytes], answer.raw), _modified(answer.headers.get("Last-Modified"))
     except requests.RequestException as exc:
-        raise RefreshError(shown, f"cannot be reached: {type(exc).__name__}") from exc
+        raise RefreshError(shown, f"cannot be reached ({type(exc).__name__}); a file can be given instead") from exc
     except OSError as exc:
         raise RefreshError(shown, f"cannot be read: {exc.strerror or type(exc).__name__}") from exc
 
