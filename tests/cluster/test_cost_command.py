@@ -194,6 +194,8 @@ def test_a_fleet_does_not_flood_the_terminal(run: Path) -> None:
     ledger = SqliteLedger(run / "ledger.sqlite")
     for number in range(30):
         ledger.node_up(f"m{number}", "toy", "o")
+    time.sleep(0.01)
+    for number in range(30):
         ledger.node_down(f"m{number}", "o")
     ledger.close()
     shown = voxfleet_cost(run, "--prices", "toy.toml").stdout
