@@ -59,7 +59,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the results, in seconds; the ratio is of CPU seconds, which a busy machine changes less."""
+    """One line of the results, in seconds; `ratio` is of CPU seconds, which a busy machine changes less."""
 
     name: str
     peer: str
@@ -71,6 +71,7 @@ class Row:
     met: bool | None
     ours_wall_s: float
     peer_wall_s: float
+    wall_ratio: float
     ours_peak_bytes: int
     peer_peak_bytes: int
 
@@ -178,6 +179,7 @@ def row(name: str, ours: list[Run], theirs: list[Run], seconds: Seconds, target:
         met=None if target is None else ratio >= target,
         ours_wall_s=ours_wall_s,
         peer_wall_s=peer_wall_s,
+        wall_ratio=peer_wall_s / ours_wall_s,
         ours_peak_bytes=max(run.peak_bytes for run in ours),
         peer_peak_bytes=max(run.peak_bytes for run in theirs),
     )
@@ -201,10 +203,13 @@ def beside_network(run: Run) -> tuple[float, float]:
 def show(rows: list[Row]) -> None:
     """Print the rows as a table."""
     table = Table(title="One warm worker against the command line, medians")
-    for heading in ("seconds", "ours CPU", "peer CPU", "ratio", "target", "ours wall", "peer wall"):
+    headings = ("ours CPU", "peer CPU", "ratio", "target", "ours wall", "peer wall", "wall ratio", "ours GB", "peer GB")
+    for heading in ("seconds", *headings):
         table.add_column(heading, justify="left" if heading == "seconds" else "right")
     for each in rows:
-        figures = (each.ours_s, each.peer_s, each.ratio, each.target, each.ours_wall_s, each.peer_wall_s)
+        memory = (each.ours_peak_bytes / 1e9, each.peer_peak_bytes / 1e9)
+        walls = (each.ours_wall_s, each.peer_wall_s, each.wall_ratio)
+        figures = (each.ours_s, each.peer_s, each.ratio, each.target, *walls, *memory)
         table.add_row(each.name, *("-" if figure is None else f"{figure:,.2f}" for figure in figures))
     Console().print(table)
 

@@ -56,10 +56,9 @@ class TotalSegmentator:
         InvalidParameter, InvalidVolume
             If a parameter is unknown or out of range; if the volume is empty, flat or not finite.
         """
-        options = self._options(parameters)
+        options, networks = self._options(parameters), self._networks.at(speed_of(self._card, parameters))
         check_values(volume, self._card.name)
         image = nib.Nifti1Image(volume.array, LPS_TO_RAS @ volume.affine)
-        networks = self._networks.at(speed_of(self._card, parameters))
         labels = self._labels(self._task, networks, image, options)
         return Segmentation(volume.with_array(labels), self._card.segments)
 

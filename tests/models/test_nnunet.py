@@ -202,6 +202,8 @@ def test_orientation_of_training(folder):
         ({"mirroring": "true"}, "mirroring: 'true' is neither yes nor no"),
         ({"orientation": "RRS"}, "orientation: 'RRS' is neither"),
         ({"network": "plans"}, "network is the card's"),
+        ({"precision": "half"}, "precision: 'half' is none of default, float32, bfloat16, float16"),
+        ({"compile": "true"}, "compile: 'true' is neither yes nor no"),
     ],
 )
 def test_wrong_parameters(folder, parameters, message):

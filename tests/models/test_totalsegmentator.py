@@ -327,6 +327,20 @@ def test_twice_the_same(monkeypatch, one_network):
     assert all(len(digest) == 64 for digest in digests)
 
 
+def test_precision_reaches_the_network(monkeypatch, one_network):
+    """float32 is what the CPU computes in anyway; bfloat16 gives nearly, but not wholly, the same labels."""
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(one_network))
+    array = np.random.default_rng(1).integers(-900, 900, (20, 24, 22), np.int16)
+    volume = hd.Volume(array, np.diag([4.0, 4.0, 4.0, 1.0]), "PATIENT")
+    model = catalogue.load("totalsegmentator:total_fast")
+    labels = {
+        precision: model.segment(volume, {"precision": precision}).labelmap.array
+        for precision in ("default", "float32", "bfloat16")
+    }
+    np.testing.assert_array_equal(labels["float32"], labels["default"])
+    assert 0 < np.count_nonzero(labels["bfloat16"] != labels["default"]) < 0.2 * array.size
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -334,6 +348,7 @@ def test_twice_the_same(monkeypatch, one_network):
         ({"resampling_order": "1.5"}, "resampling_order: 1.5 is not 0 to 5"),
         ({"remove_small_blobs_mm3": "-1"}, "remove_small_blobs_mm3: -1 is below 0"),
         ({"fast": "1"}, "no parameter 'fast'"),
+        ({"precision": "half"}, "precision: 'half' is none of"),
     ],
 )
 def test_parameters_are_checked(monkeypatch, one_network, parameters, reason):
