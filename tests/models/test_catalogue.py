@@ -25,6 +25,14 @@ def test_names_are_the_cards_on_disk():
     )
 
 
+def test_every_adapter_is_in_the_catalogue():
+    """Each file of models/adapters is what loads a model, a family or a collection, and each of these has its file."""
+    families = [place for places in catalogue._FAMILIES.values() for place in places[1:]]
+    named = {place.partition(":")[0] for place in (*catalogue._ADAPTERS.values(), *families)}
+    files = {path.stem for path in (CARDS.parent / "adapters").glob("[!_]*.py")}
+    assert named | set(catalogue._COLLECTIONS.values()) == files
+
+
 @pytest.mark.parametrize("name", ["ct-threshold", "covid-opacity-hu"])
 def test_loaded_model_shows_its_card(name):
     """A model loads by name and carries the card of that name, weight-free and for CT."""
