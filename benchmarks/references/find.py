@@ -13,6 +13,7 @@ that names none belongs to the series of its patient and frame of reference (DIC
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,8 @@ from .reference import Annotation, Reading, ReferenceFormat, Remark, Subject
 
 MODALITIES = frozenset({"SEG", "RTSTRUCT", "SR"})
 """Series of an archive that may hold references."""
+_UID = re.compile(r"[0-9]+(\.[0-9]+){5,}")
+"""A part of a path that is a UID by all that can be told."""
 
 
 class NoReference(InvalidReference):
@@ -158,7 +161,10 @@ def concerns(subject: Subject, image: SourceImage) -> bool:
     if subject.sop_instance_uids:
         return any(each.sop_instance_uid in subject.sop_instance_uids for each in image.series.instances)
     if subject.grid is not None:
-        return image.series.series_instance_uid in subject.names or _same_grid(subject.grid, image)
+        if image.series.series_instance_uid in subject.names:
+            return True
+        others = {name for name in subject.names if _UID.fullmatch(name)} - {image.series.study_instance_uid}
+        return not others and _same_grid(subject.grid, image)
     patient = str(image.headers[0].get("PatientID") or "")
     if subject.patient_id and patient and subject.patient_id != patient:
         return False

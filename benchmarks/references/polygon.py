@@ -2,8 +2,8 @@
 
 The rule is exact: a pixel belongs to a polygon if its centre lies inside; a centre on the line belongs
 if the line is a left or upper edge, so that polygons that share an edge share no pixel and miss none.
-(rt-utils and platipy round vertices to whole pixels before filling, which moves outlines by up to half a
-voxel; `skimage.draw.polygon` keeps to this rule.)
+(rt-utils rounds vertices to whole pixels before it fills, which moves outlines by up to half a voxel;
+`skimage.draw.polygon2mask` keeps to this rule.)
 """
 
 from __future__ import annotations

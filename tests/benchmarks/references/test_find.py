@@ -11,11 +11,13 @@ import nibabel
 import numpy as np
 import pytest
 import voxfleet.benchmarks.references as folder
+from pydicom import dcmread
 from voxfleet.benchmarks.references.errors import InvalidReference, OtherSeries, UnreadableReference
 from voxfleet.benchmarks.references.find import NoReference, SharedReference, concerns, open_references
 from voxfleet.benchmarks.references.formats import FORMATS
 from voxfleet.benchmarks.references.packed_mask import PackedMask
 from voxfleet.benchmarks.references.reference import Reading, ReferenceFormat, Subject
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.series import SourceImage
 
 
@@ -88,6 +90,12 @@ def test_grid_of_another_series(image: SourceImage, image_of: Callable[..., Sour
     assert len(references.of(image)) == 1
 
 
+def test_path_that_names_another_series(image: SourceImage, tmp_path: Path) -> None:
+    """A file in the folder of another series is that one's, though the grid is the same."""
+    save_nifti(tmp_path / "1.2.826.0.1.3680043.8" / "liver.nii.gz", image, BOX)
+    assert open_references(str(tmp_path), Reading(), tmp_path).of(image) == ()
+
+
 def test_one_grid_of_two_patients(image: SourceImage, tmp_path: Path) -> None:
     """Two patients scanned on one grid: whose a NIfTI without name is, is not guessed."""
     save_nifti(tmp_path / "liver.nii.gz", image, BOX)
@@ -154,3 +162,13 @@ def test_what_a_file_names_decides(image: SourceImage) -> None:
     """A file that names nothing is of no image; one that names instances is of theirs."""
     assert not concerns(Subject(), image)
     assert concerns(Subject(sop_instance_uids=frozenset({"1.2.3.2.3"})), image)
+
+
+@pytest.mark.orthanc
+def test_dicomweb_archive(orthanc, sarcoma: Path, sarcoma_ct: SourceImage, tmp_path: Path) -> None:
+    """An archive behind DICOMweb is searched, and its RTSTRUCT copied and read."""
+    archive = open_archive(orthanc.uri)
+    archive.store(dcmread(sarcoma / "dicom" / "CT" / "mask" / "RS.dcm"))
+    archive.close()
+    (annotation,) = open_references(orthanc.uri, Reading(), tmp_path).of(sarcoma_ct)
+    assert annotation.masks[1].voxels == 17090
