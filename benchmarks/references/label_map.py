@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...enrich.digest import file_sha256
 from ...enrich.series import SourceImage
 from .errors import UnreadableReference
-from .packed_mask import PackedMask
+from .packed_mask import PackedMask, union
 from .placing import check_subject, place_labels
 from .reference import Annotation, Origin, Reading, Structure, Subject
 
@@ -41,11 +41,14 @@ class LabelMapFile:
         From the array's indices to LPS mm.
     structures : mapping of int to Structure, or None
         What the file says that its values are.
+    contains : mapping of int to tuple of int
+        Values whose voxels belong to another value's structure too (see `Segment.contains`).
     """
 
     array: NDArray[np.generic]
     affine: NDArray[np.float64]
     structures: dict[int, Structure] | None = None
+    contains: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def stem_of(path: Path) -> str:
@@ -87,7 +90,7 @@ def annotation_of_labels(
     for number, value in enumerate(numbers, start=1):
         told = described[value]
         structures.append(Structure(number, told.name, told.category, told.type, told.laterality, told.anatomic_region))
-        masks[number] = placed[value]
+        masks[number] = union([placed[each] for each in (value, *file.contains.get(value, ()))])
     origin = Origin(source, name, file_sha256(path))
     reader = contour_and_observer(path)[1]
     return Annotation(image.series.series_instance_uid, reader, origin, geometry, tuple(structures), masks)

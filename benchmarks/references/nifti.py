@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import nibabel
@@ -56,7 +57,7 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
         raise UnreadableReference(str(path), f"its voxels cannot be read ({type(exc).__name__})") from exc
     if array.ndim > _DIMENSIONS and array.size == np.prod(array.shape[:_DIMENSIONS]):
         array = array.reshape(array.shape[:_DIMENSIONS])
-    labels = LabelMapFile(array, affine, _beside(path))
+    labels = _described(path, array, affine)
     return (annotation_of_labels(path, NAME, labels, Subject(), image, reading),)
 
 
@@ -87,22 +88,35 @@ def _affine(path: Path, file: nibabel.Nifti1Image) -> NDArray[np.float64]:
     return affine
 
 
-def _beside(path: Path) -> dict[int, Structure] | None:
-    """Structures of the JSON file that `enrich.nifti.write_nifti` puts beside its label map."""
+def _beside(path: Path) -> list[dict[str, Any]]:
+    """Items of the JSON file that `enrich.nifti.write_nifti` puts beside its label map; none without one."""
     ending = next(each for each in NIFTI_ENDINGS if path.name.endswith(each))
     sidecar = path.with_name(path.name.removesuffix(ending) + ".json")
     if not sidecar.is_file():
-        return None
+        return []
     try:
         items = json.loads(sidecar.read_text(encoding="utf-8"))
-        return {int(item["number"]): _structure(item) for item in items} if isinstance(items, list) else None
-    except (KeyError, TypeError, ValueError) as exc:
-        raise UnreadableReference(str(sidecar), "is no list of labels as written beside a NIfTI label map") from exc
+    except (OSError, ValueError) as exc:
+        raise UnreadableReference(str(sidecar), "is no JSON that can be read") from exc
+    return items if isinstance(items, list) else []
 
 
-def _structure(item: dict[str, object]) -> Structure:
+def _described(path: Path, array: NDArray[np.generic], affine: NDArray[np.float64]) -> LabelMapFile:
+    """Label map with what the file beside it says."""
+    items = _beside(path)
+    try:
+        structures = {int(item["number"]): _structure(item) for item in items}
+        contains = {int(item["number"]): tuple(int(n) for n in item.get("contains") or ()) for item in items}
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise UnreadableReference(str(path), "the .json beside it is no list of labels as Voxfleet writes it") from exc
+    if missing := {n for inner in contains.values() for n in inner} - set(structures):
+        raise UnreadableReference(str(path), f"the .json beside it does not describe its label {min(missing)}")
+    return LabelMapFile(array, affine, structures or None, contains)
+
+
+def _structure(item: dict[str, Any]) -> Structure:
     return Structure(
-        int(str(item["number"])),
+        int(item["number"]),
         str(item["name"]),
         _code(item.get("category")),
         _code(item.get("type")),

@@ -101,6 +101,28 @@ def test_own_nifti_keeps_codes(tmp_path: Path, image: SourceImage) -> None:
     assert [annotation.masks[n].voxels for n in (1, 2)] == [direct.masks[n].voxels for n in (1, 2)] == [40, 6]
 
 
+def test_structures_within_structures(tmp_path: Path, image: SourceImage) -> None:
+    """A lung that contains its opacity has the opacity's voxels too, from the model and from its NIfTI."""
+    lung = Segment(1, "Lung", "lung", codes.ANATOMICAL_STRUCTURE, codes.LUNG, (9, 9, 9), contains=(2,))
+    finding = (codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE, codes.GROUND_GLASS_OPACITY, (9, 9, 9))
+    segmentation = Segmentation(image.volume.with_array(labels_of(image)), (lung, Segment(2, "O", "o", *finding)))
+    write_nifti(segmentation, tmp_path / "lung.nii.gz")
+    (annotation,) = nifti.read(tmp_path / "lung.nii.gz", image, Reading())
+    direct = annotation_of(segmentation, image, "model")
+    for each in (annotation, direct):
+        assert [each.masks[n].voxels for n in (1, 2)] == [46, 6]
+        assert np.array_equal(each.masks[1].whole(), segmentation.mask(1))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '[{"number": 1}]', '[{"number": "a", "name": "b"}]'])
+def test_damaged_labels(tmp_path: Path, image: SourceImage, text: str) -> None:
+    """A file of labels that is none is told so."""
+    path = save(tmp_path / "x.nii.gz", image, labels_of(image))
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UnreadableReference):
+        nifti.read(path, image, Reading())
+
+
 def test_xnat_names_contour_and_observer(tmp_path: Path, image: SourceImage) -> None:
     """``segmentation_{contour}_{observer}.nii.gz`` is a contour of a reader, and the table gives its code."""
     mask = (labels_of(image) == 1).astype(np.uint8)
