@@ -59,14 +59,16 @@ bench: venv
 		$(BIN)/python -m voxfleet.benchmarks.performance.$$script || exit 1; \
 	done
 
-# After a change of kernel.c: the same bytes from the same version, on any machine.
-KERNEL := enrich/features/kernel
+# After a change of the loops in C: the same bytes from the same version, on any machine.
+FEATURES := enrich/features
+SOURCES := $(sort $(wildcard $(FEATURES)/*.c $(FEATURES)/*.h))
 kernel: venv
 	$(BIN)/python -m pip install --quiet ziglang==0.17.0
 	$(BIN)/python -m ziglang cc -target wasm32-freestanding -mcpu=generic+bulk_memory+simd128 -O3 -nostdlib -Wall -Wextra \
 		-Wl,--no-entry,--export=__heap_base,--export-dynamic,--strip-debug \
-		-DSOURCE_SHA256="\"$$($(BIN)/python -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' $(KERNEL).c)\"" \
-		-o $(KERNEL).wasm $(KERNEL).c
+		-DSOURCE_SHA256="\"$$(cat $(SOURCES) | $(BIN)/python -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())')\"" \
+		-o $(FEATURES)/kernel.wasm $(filter %.c,$(SOURCES))
+	chmod -x $(FEATURES)/kernel.wasm
 
 lock: venv
 	( echo "# Versions that 'make venv' installs and CI tests; made by 'make lock'."; \

@@ -1,6 +1,6 @@
 """The compiled loops over label maps, and the memory that they work in.
 
-``kernel.c`` is compiled ahead of time to WebAssembly: one file of 10 KB for every platform, in
+The C beside it is compiled ahead of time to WebAssembly: one file of 10 KB for every platform, in
 the wheel, that wasmtime turns into machine code in 13 ms, once a process. Nobody needs a
 compiler, no first call waits for one, and floats round alike on every machine. For 104
 structures in 512 x 512 x 300 it takes 0.54 CPU seconds; NumPy took 2.4; numba took 0.75 for
@@ -105,7 +105,7 @@ class Kernel:
         return np.ndarray(block.shape, block.dtype, raw)
 
     def call(self, name: str, *arguments: Block | float) -> Any:
-        """What a function of ``kernel.c`` returns; arrays stand for their addresses."""
+        """What a function of the loops returns; arrays stand for their addresses."""
         function: Any = self._exports[name]
         return function(self._store, *(each.address if isinstance(each, Block) else each for each in arguments))
 

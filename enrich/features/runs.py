@@ -21,7 +21,7 @@ WIDEST = 1 << 16
 SLAB_VOXELS = 1 << 20
 """Voxels looked at together: few enough to stay in a processor's cache, enough that calls take no time."""
 REGION = np.dtype([("moments", "<i8", MOMENTS), ("first", "<i4", 3), ("last", "<i4", 3)])
-"""``Region`` of ``kernel.c``."""
+"""``Region`` of ``runs.c``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -33,7 +33,7 @@ SURFACE = np.dtype(
         ("patterns", "<i4", PATTERNS),
     ]
 )
-"""``Surface`` of ``kernel.c``; its lines are planes, rows and columns."""
+"""``Surface`` of ``kernel.h``; its lines are planes, rows and columns."""
 ENDS = np.dtype([("low", "<i4"), ("high", "<i4")])
 EMPTY = 0xFF
 """Byte that memory of lines is filled with, which makes every end -1."""

@@ -6,29 +6,28 @@ import hashlib
 import importlib.util
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-from voxfleet.enrich.features import kernel as kernel_module
 from voxfleet.enrich.features.kernel import COMPILED, Kernel
 
-SOURCE = COMPILED.with_suffix(".c")
-MAKEFILE = Path(kernel_module.__file__).parents[2] / "Makefile"
+SOURCES = sorted(each for each in COMPILED.parent.iterdir() if each.suffix in {".c", ".h"})
+SHA256 = hashlib.sha256(b"".join(each.read_bytes() for each in SOURCES)).hexdigest()
+MAKEFILE = COMPILED.parents[2] / "Makefile"
 
 
-def test_compiled_file_is_of_this_source():
-    """The compiled file names the SHA-256 of the source beside it: `make kernel` was run after the last change."""
-    assert hashlib.sha256(SOURCE.read_bytes()).hexdigest().encode() in COMPILED.read_bytes()
+def test_compiled_file_is_of_these_sources():
+    """The compiled file names the SHA-256 of the sources beside it: `make kernel` was run after the last change."""
+    assert SHA256.encode() in COMPILED.read_bytes()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="needs ziglang, a C compiler from PyPI")
 def test_compiled_file_can_be_made_again(tmp_path):
-    """The same compiler makes the same bytes from the source."""
+    """The same compiler makes the same bytes from the sources."""
     made = tmp_path / "kernel.wasm"
     flags = MAKEFILE.read_text().partition("ziglang cc ")[2].partition("-DSOURCE_SHA256")[0].replace("\\", " ").split()
-    digest = f'-DSOURCE_SHA256="{hashlib.sha256(SOURCE.read_bytes()).hexdigest()}"'
-    subprocess.run([sys.executable, "-m", "ziglang", "cc", *flags, digest, "-o", made, SOURCE], check=True)
+    command = [sys.executable, "-m", "ziglang", "cc", *flags, f'-DSOURCE_SHA256="{SHA256}"', "-o", made]
+    subprocess.run([*command, *(each for each in SOURCES if each.suffix == ".c")], check=True)
     assert made.read_bytes() == COMPILED.read_bytes()
 
 
