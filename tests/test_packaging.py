@@ -59,7 +59,7 @@ def test_wheel_holds_code_and_data(wheel: Path):
     tracked = subprocess.run(
         ["git", "ls-files", *ROOMS, "__init__.py", "py.typed"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
-    left_out = {f for f in tracked if f.startswith("benchmarks/results/") or f.endswith((".md", ".svg"))}
+    left_out = {f for f in tracked if f.startswith("benchmarks/results/") or f.endswith((".md", ".svg", ".png"))}
     assert {f"voxfleet/{file}" for file in tracked if file not in left_out} <= inside
     assert not [name for name in inside if "tests/" in name]
 
