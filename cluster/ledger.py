@@ -367,6 +367,10 @@ class Ledger(Protocol):
         """How many workitems stand where."""
         ...
 
+    def held_by_others(self, owner: str) -> int:
+        """How many workitems are IN PROGRESS with anybody but `owner`."""
+        ...
+
     def node_up(self, node: str, machine: str, owner: str) -> None:
         """Note that a node of `owner` begins to cost money, now; a life of it that never ended ends when last seen."""
         ...

@@ -11,15 +11,12 @@ from time import monotonic, sleep
 
 from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.workitem import Outcome
-from .ledger import Lease, Ledger
+from .leasing import lease_one
+from .ledger import LEASE_S, Lease, Ledger
 
-TTL_S = 60.0
-"""For how long a lease holds without a heartbeat."""
+BEATS = 6
+"""Heartbeats sent in the time for which leases hold."""
 
-IDLE_S = 2 * TTL_S
-"""How long to stay for what other drivers hold: were one dead, its workitems would be back by then."""
-
-HEARTBEAT_S = 10.0
 WAIT_S = 0.5
 """How long the loop sleeps at most before it looks at stop and heartbeat again."""
 
@@ -37,12 +34,16 @@ class LocalCell:
         it was killed is then taken back at once.
     drain_s : float
         How long a stop waits for what is in flight before that is given up.
+    lease_s : float
+        How long leases hold when this driver falls silent; for twice as long it stays for what other
+        drivers hold: were one dead, its workitems would be back by then.
     """
 
     settings: PipelineSettings
     machine: str
     owner: str
     drain_s: float = math.inf
+    lease_s: float = LEASE_S
 
 
 def run_locally(
@@ -58,7 +59,7 @@ def run_locally(
     Parameters
     ----------
     may_lease : callable
-        Asked with the number in flight before each lease: False when stopped or out of budget.
+        Asked before each lease with the number in flight here and elsewhere: False when stopped or out of budget.
     observe : callable
         Called at least twice a second, and after each outcome.
     stop : threading.Event
@@ -86,6 +87,7 @@ class _Loop:
         self._ledger, self._cell, self._pipeline, self._stop = ledger, cell, pipeline, stop
         self._node = cell.settings.stages.node
         self._flying: dict[Future[Outcome], Lease] = {}
+        self._refused = False
 
     def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
         beat = monotonic()
@@ -97,12 +99,12 @@ class _Loop:
                 idle_until = math.inf
                 self._finish()
             else:
-                idle_until = min(idle_until, now + IDLE_S)
-                if not may_lease(0) or now > idle_until or not self._may_come():
+                idle_until = min(idle_until, now + 2 * self._cell.lease_s)
+                if self._refused or now > idle_until or not self._may_come():
                     return
                 sleep(WAIT_S)
-            if now - beat > HEARTBEAT_S:
-                self._ledger.heartbeat(self._cell.owner, TTL_S)
+            if now - beat > self._cell.lease_s / BEATS:
+                self._ledger.heartbeat(self._cell.owner, self._cell.lease_s)
                 beat = now
             if self._stop.is_set():
                 give_up = min(give_up, now + self._cell.drain_s)
@@ -113,9 +115,10 @@ class _Loop:
 
     def _fill(self, may_lease: Callable[[int], bool]) -> None:
         """Lease and submit as much as keeps every lane busy."""
-        while len(self._flying) < self._pipeline.depth and may_lease(len(self._flying)):
-            leases = self._ledger.lease(self._cell.owner, 1, TTL_S)
-            for lease in leases:
+        while len(self._flying) < self._pipeline.depth:
+            leases = lease_one(self._ledger, self._cell.owner, len(self._flying), self._cell.lease_s, may_lease)
+            self._refused = leases is None
+            for lease in leases or ():
                 if self._ledger.start(lease, self._node):
                     self._flying[self._pipeline.submit(lease.workitem)] = lease
             if not leases:

@@ -48,6 +48,7 @@ from .dispatch import (
     StopAgent,
     Tick,
 )
+from .leasing import lease_one
 from .ledger import Lease, Ledger, owner_name
 
 __all__ = ["CellEvent", "CellFailed", "CellSettings", "run_on_ray"]
@@ -82,7 +83,7 @@ def run_on_ray(
     Parameters
     ----------
     may_lease : callable
-        Asked with the number in flight before each lease: False while there is no money for one
+        Asked before each lease with the number in flight here and elsewhere: False while there is no money for one
         more. False with none in flight ends the cell.
     stop : threading.Event
         Set it to drain.
@@ -321,9 +322,9 @@ class _Cell:
         leases: list[Lease] = []
         while len(leases) < number:
             flying = self._dispatch.in_flight + len(leases)
-            if not self._may_lease(flying):
+            new = lease_one(self._ledger, self._owner, flying, self._settings.lease_s, self._may_lease)
+            if new is None:
                 return (Leased(tuple(leases)), *((Drain("no more may be leased"),) if flying == 0 else ()))
-            new = self._ledger.lease(self._owner, 1, self._settings.lease_s)
             if not new:
                 break
             leases.extend(new)

@@ -228,6 +228,15 @@ class SqlLedger:
         """See Ledger."""
         return rows.counts(self._database)
 
+    def held_by_others(self, owner: str) -> int:
+        """See Ledger."""
+        held = self._database.dialect.held
+        (row,) = self._database.rows(
+            f"SELECT count(*) AS n FROM item {held} WHERE state = 'IN PROGRESS' AND owner <> ?",  # noqa: S608
+            (owner,),
+        )
+        return int(row["n"])
+
     def attempts(self) -> tuple[Attempt, ...]:
         """See Ledger."""
         return rows.attempts(self._database)

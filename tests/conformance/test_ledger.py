@@ -401,6 +401,17 @@ class TestSilence:
         assert ledger.finish(new, completed(new))
 
 
+    def test_what_others_hold(self, ledger: Ledger) -> None:
+        """Counted for each owner is what all the others have IN PROGRESS, and nothing that has ended."""
+        ledger.add(workitem(n) for n in range(6))
+        assert ledger.held_by_others(OWNER) == 0
+        ledger.lease(OWNER, 3)
+        lease, _ = ledger.lease(OTHER, 2)
+        assert (ledger.held_by_others(OWNER), ledger.held_by_others(OTHER), ledger.held_by_others("c")) == (2, 3, 5)
+        ledger.finish(lease, completed(lease))
+        assert ledger.held_by_others(OWNER) == 1
+
+
 class TestRelease:
     """Giving back what was never begun."""
 
