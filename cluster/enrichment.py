@@ -21,7 +21,7 @@ from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
 from .budget import DRAIN_S, LAG_S
-from .governor import KILL_S, Governor
+from .governor import Governor
 from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import LocalCell, run_locally
 from .price import Price
@@ -115,7 +115,7 @@ class Plan:
     @property
     def settle_s(self) -> Decimal:
         """Seconds for which nodes cost after the last stage: this machine is done with it at once."""
-        return KILL_S if self.on == "local" else DRAIN_S + LAG_S
+        return Decimal(0) if self.on == "local" else DRAIN_S + LAG_S
 
     def pipeline(self) -> PipelineSettings:
         """How each node of the run works."""

@@ -26,7 +26,7 @@ MARGIN = Decimal(2)
 """A workitem may take this many times the mean of those that ended."""
 
 KILL_S = Decimal(2)
-"""Within this time what is in flight can be killed: so much of the budget is kept back for it."""
+"""Within this time somebody looks, and what is in flight is killed: so much of the budget is kept back for it."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,18 +104,18 @@ class Governor:
             item_usd=item_s * self._price.usd_per_s,
             burn_usd_per_s=self._nodes_up() * self._price.usd_per_s,
             longest_s=item_s,
-            settle_s=self._limits.settle_s,
+            settle_s=KILL_S + self._limits.settle_s,
         )
         self.out_of_budget = mode(self._budget_usd, position) is Mode.DRAIN
         return not self.out_of_budget
 
     def check(self) -> None:
-        """Raise BudgetSpent if what is in flight would pass the budget before it can be killed.
+        """Raise BudgetSpent if what is in flight would pass the budget before it is killed and its nodes are gone.
 
         Reserves see to it that this does not happen, as long as workitems take what they were reckoned to.
         """
         nodes = self._nodes_up()
-        burn_usd = nodes * KILL_S * self._price.usd_per_s
+        burn_usd = nodes * (KILL_S + self._limits.settle_s) * self._price.usd_per_s
         if self._budget_usd is not None and nodes and self.spent_usd + burn_usd >= self._budget_usd:
             self.out_of_budget = True
             raise BudgetSpent(self.spent_usd, self._budget_usd)
