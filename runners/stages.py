@@ -125,7 +125,7 @@ def _archive(uri: str) -> Archive:
 @lru_cache(maxsize=1)
 def _models(device: str, memory_bytes: int) -> WarmModels:
     """The warm models of this process."""
-    return WarmModels(device, room_on(device, memory_bytes))
+    return WarmModels(device, lambda: room_on(device, memory_bytes))
 
 
 def _store(dataset: Dataset, kind: str, workitem: Workitem, settings: StageSettings) -> StoredObject:

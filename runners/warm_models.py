@@ -6,6 +6,7 @@ import gc
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TypeVar
 
 from .. import Error
@@ -27,12 +28,13 @@ class WarmModels:
     ----------
     device : str
         ``cpu``, ``cuda``, ``cuda:1``, ...
-    room_bytes : int
-        Memory of that device that models may take; one model is kept whatever it needs.
+    room : callable
+        Gives the bytes of that device that models may take; asked once, before the first of them that needs any.
+        One model is kept whatever it needs.
     """
 
-    def __init__(self, device: str, room_bytes: int) -> None:
-        self._device, self._room_bytes = device, room_bytes
+    def __init__(self, device: str, room: Callable[[], int]) -> None:
+        self._device, self._room = device, room
         self._kept: OrderedDict[str, Model] = OrderedDict()
         self._fidelity: dict[tuple[str, tuple[tuple[str, str], ...]], Fidelity] = {}
 
@@ -40,6 +42,10 @@ class WarmModels:
     def names(self) -> tuple[str, ...]:
         """Those that are loaded, the last one used at the end."""
         return tuple(self._kept)
+
+    @cached_property
+    def _room_bytes(self) -> int:
+        return self._room()
 
     def use(self, name: str, parameters: Mapping[str, str], work: Callable[[Model], T]) -> T:
         """What the work makes with a model; where memory runs out, once more with the other models let go.
@@ -54,7 +60,7 @@ class WarmModels:
         except (MemoryError, RuntimeError, Error) as exc:
             if not ran_out_of_memory(exc) or not self._kept.keys() - {name}:
                 raise
-        self._make_room(self._room_bytes, keep=name)
+        self._let_go(lambda: False, keep=name)
         return work(self._checked(name, parameters))
 
     def _checked(self, name: str, parameters: Mapping[str, str]) -> Model:
@@ -70,23 +76,26 @@ class WarmModels:
     def _get(self, name: str) -> Model:
         """The model, loaded now unless it is."""
         if name not in self._kept:
-            self._make_room(self._needs(catalogue.card(name)))
+            if needed := self._needs(catalogue.card(name)):
+                self._let_go(lambda: self._fits(needed))
             self._kept[name] = catalogue.load(name, self._device)
         self._kept.move_to_end(name)
         return self._kept[name]
 
-    def _make_room(self, bytes_: int, keep: str = "") -> None:
-        """Let models go until so many bytes are free, or none but `keep` is left."""
-        dropped = False
-        for name in tuple(self._kept):
-            taken = sum(self._needs(model.card) for model in self._kept.values())
-            if name != keep and taken + bytes_ > self._room_bytes:
+    def _let_go(self, enough: Callable[[], bool], keep: str = "") -> None:
+        """Let models go, the one used longest ago first, until it is enough or none but `keep` is left."""
+        before = len(self._kept)
+        for name in self.names:
+            if name != keep and not enough():
                 del self._kept[name]
-                dropped = True
-        if dropped:
+        if len(self._kept) < before:
             gc.collect()
             if (torch := sys.modules.get("torch")) is not None and self._device.startswith("cuda"):
                 torch.cuda.empty_cache()
+
+    def _fits(self, bytes_: int) -> bool:
+        """Whether a model that needs so many bytes fits beside those that are kept."""
+        return bytes_ + sum(self._needs(model.card) for model in self._kept.values()) <= self._room_bytes
 
     def _needs(self, card: ModelCard) -> int:
         """On the device; a network whose card gives no figure for a GPU is taken to need there what it needs here."""

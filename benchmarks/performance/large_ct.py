@@ -10,7 +10,6 @@ for 117 classes on 500 slices; there nnU-Net's own export needs 31 GB for the re
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import resource
@@ -25,13 +24,12 @@ import highdicom as hd
 import numpy as np
 import torch
 import yaml
-from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from rich.console import Console
 from rich.table import Table
 
 from ...models import catalogue
 from .harness import RESULTS, machine
-from .totalsegmentator_weights import CONFIGURATION, SKELETON
+from .totalsegmentator_weights import CONFIGURATION, SKELETON, made_weights
 from .weight_free_models import large_chest_ct
 
 CLASSES = 117
@@ -89,18 +87,8 @@ def write_network(folder: Path) -> str:
     names = [f"class_{number}" for number in range(1, CLASSES + 1)]
     labels = {"background": 0, **{name: number for number, name in enumerate(names, start=1)}}
     dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1, "file_ending": ".nii.gz"}
-    torch.manual_seed(0)
-    architecture = configuration["architecture"]
-    network = get_network_from_plans(
-        architecture["network_class_name"],
-        copy.deepcopy(arch),
-        architecture["_kw_requires_import"],
-        1,
-        CLASSES + 1,
-        deep_supervision=False,
-    )
     checkpoint = {
-        "network_weights": network.state_dict(),
+        "network_weights": made_weights(configuration["architecture"], CLASSES + 1, "large"),
         "trainer_name": "nnUNetTrainer",
         "init_args": {"configuration": CONFIGURATION},
     }

@@ -73,7 +73,7 @@ def _write_network(folder: Path, prediction: Prediction, network: Network, plans
     own = {**plans, "dataset_name": network.dataset, "configurations": {name: configuration}}
     for fold in network.folds or (0, 1):
         checkpoint = {
-            "network_weights": _weights(configuration["architecture"], len(labels), f"{network.dataset}{fold}"),
+            "network_weights": made_weights(configuration["architecture"], len(labels), f"{network.dataset}{fold}"),
             "trainer_name": network.model.partition("__")[0],
             "init_args": {"configuration": name},
             "inference_allowed_mirroring_axes": (0, 1, 2),
@@ -84,7 +84,8 @@ def _write_network(folder: Path, prediction: Prediction, network: Network, plans
     (folder / "dataset.json").write_text(json.dumps(dataset))
 
 
-def _weights(architecture: Mapping[str, Any], outputs: int, seed: str) -> dict[str, torch.Tensor]:
+def made_weights(architecture: Mapping[str, Any], outputs: int, seed: str) -> dict[str, torch.Tensor]:
+    """Fixed-seed weights of the architecture that plans name, by which pieces of classes lie in background."""
     torch.manual_seed(sum(seed.encode()))
     network = get_network_from_plans(
         architecture["network_class_name"],

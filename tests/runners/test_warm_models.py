@@ -31,7 +31,7 @@ def used(models: WarmModels, *names: str) -> tuple[str, ...]:
 
 def test_models_that_fit_stay_together():
     """Where there is room for all, each is loaded once, whatever the order in which series ask for them."""
-    models = WarmModels("cpu", sum(NEEDS.values()))
+    models = WarmModels("cpu", lambda: sum(NEEDS.values()))
     first = [models.use(name, {}, id) for name in NAMES]
     assert [models.use(name, {}, id) for name in NAMES] == first
     assert models.names == NAMES
@@ -41,18 +41,18 @@ def test_the_one_used_longest_ago_goes():
     """One byte less than all need: the model that was used longest ago makes room."""
     pytest.importorskip("torch")
     room = sum(NEEDS.values()) - 1
-    assert used(WarmModels("cpu", room), *NAMES) == NAMES[1:]
-    assert used(WarmModels("cpu", room), NAMES[0], NAMES[1], NAMES[0], NAMES[2]) == (NAMES[0], NAMES[2])
+    assert used(WarmModels("cpu", lambda: room), *NAMES) == NAMES[1:]
+    assert used(WarmModels("cpu", lambda: room), NAMES[0], NAMES[1], NAMES[0], NAMES[2]) == (NAMES[0], NAMES[2])
 
 
 def test_one_model_is_kept_whatever_it_needs():
     """A model that is larger than the room is loaded, alone."""
-    assert used(WarmModels("cpu", 0), NAMES[0], NAMES[1]) == (NAMES[1],)
+    assert used(WarmModels("cpu", lambda: 0), NAMES[0], NAMES[1]) == (NAMES[1],)
 
 
 def test_models_that_need_no_gpu_take_no_room_there():
     """Rules without weights run on the CPU whatever the device, and push nothing off a GPU."""
-    assert used(WarmModels("cuda:0", 0), NAMES[0], NAMES[1]) == (NAMES[0], NAMES[1])
+    assert used(WarmModels("cuda:0", lambda: pytest.fail("no GPU is looked at")), *NAMES[:2]) == NAMES[:2]
 
 
 def test_room_of_the_host():
@@ -66,7 +66,7 @@ def test_the_others_go_when_memory_runs_out(kind):
     torch = pytest.importorskip("torch")
     errors = {"OutOfMemoryError": torch.OutOfMemoryError("CUDA out of memory"), "MemoryError": MemoryError()}
     error = errors.get(kind, OutOfMemory("a-model", "too large"))
-    models = WarmModels("cpu", sum(NEEDS.values()))
+    models = WarmModels("cpu", lambda: sum(NEEDS.values()))
     used(models, NAMES[0])
     seen = []
 
@@ -86,7 +86,7 @@ def test_the_others_go_when_memory_runs_out(kind):
 
 def test_other_errors_are_not_tried_again():
     """What is no lack of memory comes through at once, and no model is let go for it."""
-    models = WarmModels("cpu", sum(NEEDS.values()))
+    models = WarmModels("cpu", lambda: sum(NEEDS.values()))
     used(models, NAMES[0])
     with pytest.raises(RuntimeError, match="illegal"):
         models.use(NAMES[1], {}, lambda _: (_ for _ in ()).throw(RuntimeError("illegal memory access")))
@@ -123,7 +123,7 @@ class Drifting:
 def test_a_way_that_changes_the_result_is_refused(trained, monkeypatch):
     """Nothing is segmented in a way that failed its check, and the error names the structure and its Dice."""
     monkeypatch.setattr(catalogue, "load", lambda name, device: Drifting(trained))
-    models = WarmModels("cpu", 0)
+    models = WarmModels("cpu", lambda: 0)
     with pytest.raises(NotFaithful, match=r"\w+ has Dice 0\.\d+ against the usual way; 0.999 is needed"):
         models.use(TRAINED, {"precision": "bfloat16"}, name_of)
     assert models.use(TRAINED, {"precision": "default"}, name_of) == "nnunet:phantom-chest"
@@ -147,5 +147,5 @@ def test_volumes_of_other_models_are_untouched(trained):
     array = np.random.default_rng(1).integers(-900, 900, (24, 48, 48), np.int16)
     volume = hd.Volume(array, np.diag([4.0, 4.0, 4.0, 1.0]), "PATIENT")
     parameters = {"step_size": "1"}
-    found = WarmModels("cpu", 0).use(TRAINED, parameters, lambda model: model.segment(volume, parameters))
+    found = WarmModels("cpu", lambda: 0).use(TRAINED, parameters, lambda model: model.segment(volume, parameters))
     np.testing.assert_array_equal(found.labelmap.array, trained.segment(volume, parameters).labelmap.array)
