@@ -31,6 +31,8 @@ LONGEST_PIXELS = 560
 """Longer side of a picture, in pixels."""
 MOST_BYTES = 1_200_000
 """Of all pictures of a page; they are made smaller until they fit, so that the page stays below 2 MB."""
+COMPRESSION = 4
+"""zlib's level: a tenth of the seconds of its best, for files a tenth larger; most of a small series' report went there."""
 SHRINK = 0.85
 FEWEST_PIXELS = 64
 
@@ -206,5 +208,5 @@ def _seen(labels: NDArray[np.unsignedinteger], segmentation: Segmentation) -> tu
 
 def _png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
