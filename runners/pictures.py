@@ -32,7 +32,7 @@ LONGEST_PIXELS = 560
 MOST_BYTES = 1_200_000
 """Of all pictures of a page; they are made smaller until they fit, so that the page stays below 2 MB."""
 COMPRESSION = 4
-"""zlib's level: a tenth of the seconds of its best, for files a tenth larger; most of a small series' report went there."""
+"""zlib's level: a tenth of its best one's seconds, which were most of a small series', for files a tenth larger."""
 SHRINK = 0.85
 FEWEST_PIXELS = 64
 
