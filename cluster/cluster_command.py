@@ -19,12 +19,13 @@ from rich.table import Table
 from ..models import catalogue
 from ..models.model import ModelCard
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE
-from .cell_manifest import GIB, KIND, MANIFEST_SHA256, PLATFORMS, Access, BadCell, Cell, Workers, manifest
+from .cell import PLATFORMS, Access, BadCell, Cell, CellState, Workers
+from .cell_manifest import GIB, KIND, MANIFEST_SHA256, manifest
 from .commands import enrich
 from .duration import hours_of
 
 if TYPE_CHECKING:
-    from .kuberay import Cells, CellState
+    from .kuberay import Cells
 
 cluster = typer.Typer(help="Cells of a run on Kubernetes, each a RayJob of KubeRay.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -16,6 +15,7 @@ from kubernetes.client.exceptions import ApiException
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 
 from .. import Error
+from .cell import CellState, state_of
 from .cell_manifest import MANIFEST_SHA256
 
 GROUP, VERSION, PLURAL = "ray.io", "v1", "rayjobs"
@@ -36,9 +36,6 @@ PAUSE_S = 1.0
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 """What Kubernetes tells a pod of where it is."""
-
-ENDED = ("Complete", "Failed")
-"""Values of a RayJob's jobDeploymentStatus after which it does nothing more."""
 
 CONFLICT, GONE, BUSY = 409, 410, (429, 500, 502, 503, 504)
 
@@ -61,37 +58,6 @@ class CellExists(KubernetesError):
     """Another cell has this name: of another image, command or size."""
 
     code = "CELL_EXISTS"
-
-
-@dataclass(frozen=True, slots=True)
-class CellState:
-    """Where one RayJob stands.
-
-    Attributes
-    ----------
-    deployment : str
-        jobDeploymentStatus: Initializing, Running, Complete, Failed, Suspended, Retrying, Waiting; empty at first.
-    job : str
-        jobStatus: PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED; empty at first.
-    workers : str
-        Available of desired.
-    """
-
-    name: str
-    run: str
-    cell: str
-    deployment: str
-    job: str
-    reason: str
-    message: str
-    started: str
-    ended: str
-    workers: str
-
-    @property
-    def over(self) -> bool:
-        """Whether it does nothing more."""
-        return self.deployment in ENDED
 
 
 class Cells:
@@ -145,7 +111,7 @@ class Cells:
     def states(self, run: str) -> tuple[CellState, ...]:
         """Where the cells of a run stand, by name."""
         found = self._list(run)
-        return tuple(sorted((_state(item) for item in found["items"]), key=lambda state: state.name))
+        return tuple(sorted((state_of(item) for item in found["items"]), key=lambda state: state.name))
 
     def follow(self, run: str) -> Iterator[tuple[CellState, ...]]:
         """Where the cells of a run stand, each time that one of them changes, until all have ended."""
@@ -201,10 +167,10 @@ class Cells:
         """Where the cells stand, after each event of a watch; and again and again."""
         while True:
             found = self._list(run)
-            states = {item["metadata"]["name"]: _state(item) for item in found["items"]}
+            states = {item["metadata"]["name"]: state_of(item) for item in found["items"]}
             yield _ordered(states)
             for change in self._changes(run, found["metadata"]["resourceVersion"]):
-                state = _state(change["object"])
+                state = state_of(change["object"])
                 states[state.name] = state
                 if change["type"] == "DELETED":
                     del states[state.name]
@@ -256,23 +222,6 @@ def _configuration(context: str) -> tuple[client.Configuration, str]:
         raise KubernetesError("kubeconfig", f"no Kubernetes cluster is configured: {exc}") from exc
     chosen = next((each for each in contexts if each["name"] == context), active)
     return settings, chosen["context"].get("namespace", "default")
-
-
-def _state(job: Mapping[str, Any]) -> CellState:
-    metadata, status = job["metadata"], job.get("status") or {}
-    labels, cluster = metadata.get("labels", {}), status.get("rayClusterStatus") or {}
-    return CellState(
-        name=metadata["name"],
-        run=labels.get("run", ""),
-        cell=labels.get("cell", ""),
-        deployment=status.get("jobDeploymentStatus", ""),
-        job=status.get("jobStatus", ""),
-        reason=status.get("reason", ""),
-        message=status.get("message", ""),
-        started=status.get("startTime", ""),
-        ended=status.get("endTime", ""),
-        workers=f"{cluster.get('availableWorkerReplicas', 0)}/{cluster.get('desiredWorkerReplicas', 0)}",
-    )
 
 
 def _ordered(states: Mapping[str, CellState]) -> tuple[CellState, ...]:

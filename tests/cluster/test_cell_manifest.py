@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voxfleet.cluster.cell_manifest import PLATFORMS, Access, BadCell, Cell, Workers, manifest
+from voxfleet.cluster.cell import PLATFORMS, Access, BadCell, Cell, Workers
+from voxfleet.cluster.cell_manifest import manifest
 
 GIB = 2**30
 IMAGE = "registry.example/voxfleet@sha256:" + "0123456789abcdef" * 4

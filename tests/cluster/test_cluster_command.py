@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
-from voxfleet.cluster.cell_manifest import BadCell
+from voxfleet.cluster.cell import BadCell
 from voxfleet.cluster.cluster_command import cluster
 from voxfleet.models import catalogue
 

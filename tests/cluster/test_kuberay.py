@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
-from voxfleet.cluster.cell_manifest import PLATFORMS, Access, Cell, Workers, manifest
+from voxfleet.cluster.cell import PLATFORMS, Access, Cell, Workers
+from voxfleet.cluster.cell_manifest import manifest
 from voxfleet.cluster.kuberay import CellExists, Cells, KubernetesError
 
 CELL = Cell(
