@@ -111,6 +111,9 @@ def test_egress_and_storage_by_hand() -> None:
     assert gcp.egress_usd.middle == pytest.approx(2000 / 1024 * 0.09)
     assert gcp.storage_usd.middle == pytest.approx(2000 / 1024 * 0.02)
     assert (aws.egress_usd, aws.storage_usd) == (None, None)
+    page = plan_page(forecast("m", sizes([100, 100]), timing, Wanted((SPOT,), charges)))
+    assert "$0.176" in page
+    assert "$0.0391" in page
 
 
 def test_nine_in_ten_intervals_hold_what_is_stored() -> None:
@@ -240,6 +243,7 @@ def test_the_page_has_every_option_and_fetches_nothing() -> None:
     page = plan_page(found)
     assert page.count("<circle") == len(found.options)
     assert "m &lt;1&gt;" in page
+    assert "The results" not in page
     assert not re.search(r"(src|href)=.https?:", page)
 
 
