@@ -75,7 +75,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
     max_failures: Annotated[float, typer.Option(help="Pause above this share of the last 200.")] = FAILURE_SHARE,
-    max_nodes: Annotated[int | None, typer.Option(min=1, help="Pause while more nodes are up.")] = None,
+    max_nodes: Annotated[int | None, typer.Option(min=1, help="Pause if more nodes are up.")] = None,
     stage_deadline: Annotated[
         list[str] | None, typer.Option(help="prepare, segment or deliver=DURATION; stopped if it takes longer.")
     ] = None,
@@ -107,13 +107,13 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         target=archive_uri(to),
         wishes=tuple(
             replace(each, features=measuring)
-            for each in _wishes(model, param or [], segmentation_type_of(seg), repair=repair)
+            for each in wishes_of(model, param or [], segmentation_type_of(seg), repair=repair)
         ),
         folder=RunFolder(run),
         price=price_of(machine, region, market, prices),
         region=region,
         market=market,
-        budget_usd=_dollars(budget),
+        budget_usd=dollars_of(budget),
         on=on,
         workers=workers,
         devices=(devices_of if on == "local" else checked)(device or ["cpu"]),
@@ -121,7 +121,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         deadlines_s=named_seconds(stage_deadline or [], LANES),
     )
     limits = Limits(
-        usd_per_series=_dollars(max_cost_per_series),
+        usd_per_series=dollars_of(max_cost_per_series),
         wall_s=hours_of(deadline) * 3600 if deadline else None,
         failure_share=max_failures,
         nodes=max_nodes,
@@ -181,7 +181,7 @@ def archive_uri(text: str) -> str:
     return archive.uri
 
 
-def _wishes(names: list[str], params: list[str], segmentation_type: str, *, repair: bool) -> tuple[Wish, ...]:
+def wishes_of(names: list[str], params: list[str], segmentation_type: str, *, repair: bool) -> tuple[Wish, ...]:
     """A wish per model, each with the parameters that name it, or that name none."""
     wishes = []
     for name in dict.fromkeys(names):
@@ -198,7 +198,8 @@ def _model_of(param: str) -> str:
     return param.partition("=")[0].rpartition(":")[0]
 
 
-def _dollars(text: str | None) -> Decimal | None:
+def dollars_of(text: str | None) -> Decimal | None:
+    """An amount of US$ behind an option; None without one."""
     if text is None:
         return None
     try:
