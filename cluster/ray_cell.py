@@ -152,11 +152,13 @@ def _loopback_only() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Handle:
-    """An actor, the node it turned out to be on, and its call that closes it."""
+    """An actor, the node it turned out to be on, its call that closes it, and the sign of life asked of it when."""
 
     actor: Any
     node: str = ""
     closing: Any = None
+    hearing: Any = None
+    asked: float = 0.0
 
 
 class _Cell:
@@ -202,9 +204,7 @@ class _Cell:
                 return
             if now - beat > beat_s:
                 self._ledger.heartbeat(self._owner, self._settings.lease_s)
-                for handle in self._agents.values():
-                    if handle.node:
-                        handle.actor.hear.remote()
+                self._listen(now)
                 beat = now
             if now - tick > TICK_S:
                 self._ledger.expire()
@@ -264,6 +264,30 @@ class _Cell:
         held = self._ledger.finish(lease, answer, self._agents[name].node)
         self._tell("finished" if held else "fenced", lease.workitem.key, lease, answer)
         self._feed(Finished(name, lease))
+
+    def _listen(self, now: float) -> None:
+        """Ask every agent for a sign of life; one that owes it for as long as leases hold is given up.
+
+        Ray says when a process is dead, and nothing of one that is stopped or hangs.
+        """
+        for name, handle in list(self._agents.items()):
+            if not handle.node:
+                continue
+            if handle.hearing is not None:
+                owed_s = now - handle.asked
+                late = owed_s > self._settings.lease_s
+                # Were it this process that stood still, the answer is there and only not yet taken in.
+                answered, _ = ray.wait([handle.hearing], timeout=WAIT_S if late else 0)
+                if not answered:
+                    if late:
+                        self._buried(name, f"no sign of life for {owed_s:.0f} s")
+                    continue
+                try:
+                    ray.get(handle.hearing)
+                except RayError as exc:
+                    self._buried(name, _line(exc))
+                    continue
+            handle.hearing, handle.asked = handle.actor.hear.remote(), now
 
     def _buried(self, name: str, reason: str) -> None:
         """An agent is dead: forget its calls, tell the ledger and the dispatch."""

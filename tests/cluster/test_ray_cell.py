@@ -208,6 +208,71 @@ def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path) -> N
     assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
 
 
+def test_agent_that_stands_still_is_given_up(tmp_path: Path) -> None:
+    """SIGSTOP of an agent: after the time of a lease its workitems go to another; resumed, it doubles nothing."""
+    ledger = ledger_of(tmp_path, list(range(100, 112)))
+    stopped: list[int] = []
+
+    def stop_one(event: CellEvent, seen: list[CellEvent]) -> None:
+        if not stopped and sum(e.kind == "finished" for e in seen) == 2:
+            stopped.append(int(next((tmp_path / "work" / "pids").iterdir()).name))
+            os.kill(stopped[0], signal.SIGSTOP)
+        if stopped and event.kind == "agent_down" and psutil.pid_exists(stopped[0]):
+            os.kill(stopped[0], signal.SIGCONT)
+
+    seen = run(ledger, settings_of(tmp_path, seconds=0.5, lease_s=3.0), stop_one)
+    counts = ledger.counts()
+    assert (counts.completed, counts.open, counts.failed) == (12, 0, 0)
+    assert 0 < outcomes(ledger)["lost"] <= 2
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == len(ledger.stored()) == 12
+    assert any(e.kind == "agent_down" and "no sign of life" in e.detail for e in seen)
+
+
+def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path) -> None:
+    """Kill -9 of an agent with nothing to do, while another works: it is told of, and replaced."""
+    ledger = ledger_of(tmp_path, [1])
+    killed: list[int] = []
+
+    def kill_idle(event: CellEvent, seen: list[CellEvent]) -> None:
+        if not killed and sum(e.kind == "agent_up" for e in seen) == 2:
+            busy = {int(line) for path in (tmp_path / "work" / "begun").iterdir() for line in path.read_text().split()}
+            idle = {int(path.name) for path in (tmp_path / "work" / "pids").iterdir()} - busy
+            if busy and idle:
+                killed.append(idle.pop())
+                os.kill(killed[0], signal.SIGKILL)
+
+    seen = run(ledger, settings_of(tmp_path, seconds=12.0, lease_s=4.0, depth=1), kill_idle)
+    assert ledger.counts().completed == 1
+    assert outcomes(ledger) == {"completed": 1}
+    assert sum(e.kind == "agent_down" for e in seen) == len(killed)
+
+
+def test_gcs_killed(tmp_path: Path) -> None:
+    """Kill -9 of Ray's control server: its driver ends or finishes; what it left open another one does, each once."""
+    ledger = ledger_of(tmp_path, list(range(100, 124)))
+    environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "4"}
+    driver = subprocess.Popen([sys.executable, __file__, str(tmp_path)], env=environment)
+    try:
+        deadline = time.monotonic() + 120
+        while ledger.counts().completed < 4:
+            assert time.monotonic() < deadline
+            assert driver.poll() is None
+            time.sleep(0.05)
+        family = psutil.Process(driver.pid).children(recursive=True)
+        (server,) = [each for each in family if each.name() == "gcs_server"]
+        server.kill()
+        driver.wait(timeout=120)
+    finally:
+        driver.kill()
+        driver.wait()
+    _, orphans = psutil.wait_procs(family, timeout=20)
+    assert [each.name() for each in orphans] == []
+    run(ledger, settings_of(tmp_path))
+    counts = ledger.counts()
+    assert (counts.completed, counts.open, counts.failed) == (24, 0, 0)
+    assert len(list((tmp_path / "work" / "stored").iterdir())) == len(ledger.stored()) == 24
+
+
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     silence_s = float(sys.argv[2]) if sys.argv[2:] else 900.0
