@@ -6,7 +6,7 @@ it is what the published collection of the Imaging Data Commons uses, so one que
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset
@@ -79,6 +79,16 @@ MODALITIES = {
     "PT": Code("PT", "DCM", "Positron emission tomography"),
 }
 """CID 29, those that a volume can be read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """An object, other than the images, that a report refers to."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
 
 
 class UnlinkedMeasurement(Error):
@@ -157,10 +167,12 @@ def encode_sr(
         for number, measurements in by_number.items()
     ]
     dataset = new_instance(source, producer, ROLE if producer.measuring == MEASURING else ROLE_OF_MORE)
-    _add_document(dataset, source, seg)
-    dataset.update(_root(source, producer, groups))
+    uids = (seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID)
+    add_document(dataset, source, (Referred(*map(str, uids)),))
+    content = [*preamble(source, producer), container(IMAGING_MEASUREMENTS, CONTAINS, groups, None)]
+    dataset.update(root(MEASUREMENT_REPORT, content, "1500"))
     if any(m.concept.scheme_designator == PRIVATE_SCHEME or m.image_filter != ORIGINAL for m in measured.measurements):
-        dataset.CodingSchemeIdentificationSequence = [_private_scheme()]
+        dataset.CodingSchemeIdentificationSequence = [private_scheme()]
     keep_encoding(dataset)
     return dataset
 
@@ -175,22 +187,26 @@ def decode_sr(dataset: Dataset) -> tuple[MeasurementGroup, ...]:
     )
 
 
-def _add_document(dataset: Dataset, source: SourceImage, seg: Dataset) -> None:
-    """SR Document Series and SR Document General modules (PS3.3 C.17.1, C.17.2)."""
+def add_document(dataset: Dataset, source: SourceImage, referred: Iterable[Referred]) -> None:
+    """SR Document Series and SR Document General modules (PS3.3 C.17.1, C.17.2).
+
+    Parameters
+    ----------
+    referred : iterable of Referred
+        All objects that the report's content refers to beside the images.
+    """
     dataset.ReferencedPerformedProcedureStepSequence = []
     dataset.PerformedProcedureCodeSequence = []
     dataset.CompletionFlag = "COMPLETE"
     dataset.VerificationFlag = "UNVERIFIED"
-    evidence = Dataset()
-    evidence.StudyInstanceUID = dataset.StudyInstanceUID
-    evidence.ReferencedSeriesSequence = [
-        _evidence(str(source.headers[0].SeriesInstanceUID), source_references(source)),
-        _evidence(str(seg.SeriesInstanceUID), [reference_item(seg.SOPClassUID, seg.SOPInstanceUID)]),
-    ]
-    dataset.CurrentRequestedProcedureEvidenceSequence = [evidence]
+    of_study = {str(dataset.StudyInstanceUID): {str(source.headers[0].SeriesInstanceUID): source_references(source)}}
+    for each in referred:
+        series = of_study.setdefault(each.study_instance_uid, {}).setdefault(each.series_instance_uid, [])
+        series.append(reference_item(each.sop_class_uid, each.sop_instance_uid))
+    dataset.CurrentRequestedProcedureEvidenceSequence = [_evidence(*each) for each in of_study.items()]
 
 
-def _private_scheme() -> Dataset:
+def private_scheme() -> Dataset:
     """Item of the Coding Scheme Identification Sequence (0008,0110) for concepts that no standard scheme holds."""
     item = Dataset()
     item.CodingSchemeDesignator = PRIVATE_SCHEME
@@ -199,23 +215,25 @@ def _private_scheme() -> Dataset:
     return item
 
 
-def _evidence(series_instance_uid: str, references: list[Dataset]) -> Dataset:
-    item = Dataset()
-    item.SeriesInstanceUID = series_instance_uid
-    item.ReferencedSOPSequence = references
-    return item
+def _evidence(study_instance_uid: str, series: Mapping[str, list[Dataset]]) -> Dataset:
+    """Item of one study, with the references of each of its series."""
+    evidence = Dataset()
+    evidence.StudyInstanceUID = study_instance_uid
+    evidence.ReferencedSeriesSequence = []
+    for series_instance_uid, references in series.items():
+        item = Dataset()
+        item.SeriesInstanceUID = series_instance_uid
+        item.ReferencedSOPSequence = references
+        evidence.ReferencedSeriesSequence.append(item)
+    return evidence
 
 
-def _root(source: SourceImage, producer: Producer, groups: list[bytes]) -> Dataset:
-    """Root of the content tree: TID 1500."""
-    items = [
-        coded_item(LANGUAGE, HAS_CONCEPT_MOD, ENGLISH),
-        *_observer(producer),
-        coded_item(PROCEDURE_REPORTED, HAS_CONCEPT_MOD, IMAGING_PROCEDURE),
-        _image_library(source),
-        container(IMAGING_MEASUREMENTS, CONTAINS, groups, None),
-    ]
-    return root(MEASUREMENT_REPORT, items, "1500")
+def preamble(source: SourceImage, producer: Producer) -> Iterator[bytes]:
+    """What stands before the measurements of a TID 1500: language, observer, procedure, images."""
+    yield coded_item(LANGUAGE, HAS_CONCEPT_MOD, ENGLISH)
+    yield from _observer(producer)
+    yield coded_item(PROCEDURE_REPORTED, HAS_CONCEPT_MOD, IMAGING_PROCEDURE)
+    yield _image_library(source)
 
 
 def _observer(producer: Producer) -> Iterator[bytes]:

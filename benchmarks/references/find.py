@@ -33,7 +33,7 @@ from .reference import Annotation, Reading, ReferenceFormat, Remark, Subject
 
 MODALITIES = frozenset({"SEG", "RTSTRUCT", "SR"})
 """Series of an archive that may hold references."""
-_UID = re.compile(r"[0-9]+(\.[0-9]+){5,}")
+_UID = re.compile(r"[0-9]+(\.[0-9]+){5,}|2\.25\.[0-9]+")
 """A part of a path that is a UID by all that can be told."""
 
 

@@ -1,0 +1,253 @@
+"""Plots of a benchmark as coordinates of inline SVG: boxes, scatter, Bland-Altman, Dice over cents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .figures import Figures, VolumeAgreement
+from .repeatability import BlandAltman
+
+COLORS = ("#5b8def", "#e0913a", "#4caf7a", "#d96a8b", "#8b6fe8", "#2bb3c0", "#a58a3c", "#8a8f98")
+WIDTH, LABELS, RIGHT = 1000.0, 230.0, 20.0
+ROW, BOX = 26.0, 9.0
+"""Height of a structure without models, and of each model's box, in the picture's coordinates."""
+MOST_STRUCTURES = 120
+MOST_PANELS = 6
+SIDE, MARGIN = 300.0, 46.0
+"""Of a square panel."""
+WHISKER = 1.5
+"""Whiskers reach the last value within so many interquartile ranges (Tukey)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis, at a coordinate of the picture."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One model's values of one structure."""
+
+    color: str
+    y: float
+    low: float
+    q1: float
+    median: float
+    q3: float
+    high: float
+    outliers: tuple[float, ...]
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPlot:
+    """A metric of all structures.
+
+    Attributes
+    ----------
+    left_out : int
+        Structures that there was no room for: the ones with the best medians.
+    """
+
+    title: str
+    height: float
+    rows: tuple[tuple[str, float], ...]
+    boxes: tuple[Box, ...]
+    ticks: tuple[Tick, ...]
+    left_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One value of a panel."""
+
+    x: float
+    y: float
+    color: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A level of a panel, with its dashes; or a line from corner to corner."""
+
+    y1: float
+    y2: float
+    color: str
+    dashed: bool
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A square plot."""
+
+    title: str
+    x_title: str
+    y_title: str
+    dots: tuple[Dot, ...]
+    lines: tuple[Line, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def model_colors(figures: Figures) -> dict[str, str]:
+    """A colour for each model, in the order of scores."""
+    names = dict.fromkeys(score.case.model for score in figures.scores)
+    return {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
+
+
+def box_plot(figures: Figures, metric: str, title: str) -> BoxPlot | None:
+    """Boxes of each structure and model under the main reference; None without values."""
+    colors = model_colors(figures)
+    values: dict[str, dict[str, list[float]]] = {}
+    for score in figures.scores:
+        if score.metric == metric and score.case.reference == figures.reference and score.defined:
+            values.setdefault(score.segment, {}).setdefault(score.case.model, []).append(score.value)
+    if not values:
+        return None
+    order = sorted(values, key=lambda name: min(float(np.median(each)) for each in values[name].values()))
+    shown = order[:MOST_STRUCTURES]
+    highest = max(1.0, *(max(each) for name in shown for each in values[name].values()))
+    x = _Axis(0.0, highest, LABELS, WIDTH - RIGHT)
+    rows: list[tuple[str, float]] = []
+    boxes: list[Box] = []
+    top = 6.0
+    for name in shown:
+        step = max(ROW, BOX * (len(values[name]) + 1))
+        rows.append((name, round(top + step / 2 + 4, 1)))
+        first = top + (step - BOX * len(values[name])) / 2
+        boxes += [
+            _box(each, x, round(first + BOX * n, 1), colors[model], f"{name}, {model}")
+            for n, (model, each) in enumerate(values[name].items())
+        ]
+        top += step
+    return BoxPlot(title, top + 24, tuple(rows), tuple(boxes), x.ticks(5), len(order) - len(shown))
+
+
+def volume_panel(figures: Figures) -> Panel | None:
+    """Volume by the model over volume by the expert, every structure and series, both axes logarithmic."""
+    colors = model_colors(figures)
+    points = [
+        (each, expert, model) for each in figures.volumes for expert, model in each.pairs if expert > 0 and model > 0
+    ]
+    if not points:
+        return None
+    ends = [value for _, expert, model in points for value in (expert, model)]
+    x = _LogAxis(min(ends) / 1.3, max(ends) * 1.3, MARGIN, SIDE)
+    y = _LogAxis(min(ends) / 1.3, max(ends) * 1.3, SIDE - MARGIN, 8.0)
+    dots = tuple(
+        Dot(x(expert), y(model), colors[of.model], f"{of.segment}, {of.model}: {expert:.4g} and {model:.4g} mL")
+        for of, expert, model in points
+    )
+    diagonal = Line(SIDE - MARGIN, 8.0, "currentColor", dashed=True, title="the same volume")
+    return Panel("All structures", "expert, mL", "model, mL", dots, (diagonal,), x.ticks(), y.ticks())
+
+
+def bland_altman_panels(figures: Figures) -> tuple[Panel, ...]:
+    """Difference of volumes over their mean, a panel for each of the structures that most series have."""
+    of_segment: dict[str, list[VolumeAgreement]] = {}
+    for each in figures.volumes:
+        if each.limits is not None:
+            of_segment.setdefault(each.segment, []).append(each)
+    order = sorted(of_segment, key=lambda name: max(_weight(each) for each in of_segment[name]), reverse=True)
+    colors = model_colors(figures)
+    return tuple(_bland_altman(name, of_segment[name], colors) for name in order[:MOST_PANELS])
+
+
+def cost_panel(figures: Figures) -> Panel | None:
+    """Mean Dice over cents of a series, of the models that were run."""
+    if not figures.priced:
+        return None
+    colors = model_colors(figures)
+    cents = [each for model in figures.priced for each, _ in model.points]
+    x, y = _Axis(0.0, max(cents) * 1.1 or 1.0, MARGIN, SIDE), _Axis(0.0, 1.0, SIDE - MARGIN, 8.0)
+    dots = tuple(
+        Dot(x(cost), y(dice), colors[model.model], f"{model.model}: {cost:.4g} cents, Dice {dice:.4f}")
+        for model in figures.priced
+        for cost, dice in model.points
+    )
+    return Panel("Every series", "cents a series", "mean Dice", dots, (), x.ticks(4), y.ticks(5))
+
+
+class _Axis:
+    """Linear, from values to coordinates."""
+
+    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
+        self._low, self._high = low, high if high > low else low + 1.0
+        self._begin, self._scale = begin, (end - begin) / (self._high - self._low)
+
+    def __call__(self, value: float) -> float:
+        return round(self._begin + (value - self._low) * self._scale, 1)
+
+    def ticks(self, count: int) -> tuple[Tick, ...]:
+        """About so many round values."""
+        raw = (self._high - self._low) / count
+        power = 10.0 ** math.floor(math.log10(raw))
+        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+        first = math.ceil(self._low / step - 1e-9)
+        numbers = [n * step for n in range(first, math.floor(self._high / step + 1e-9) + 1)]
+        return tuple(Tick(self(each), f"{each:.4g}") for each in numbers)
+
+
+class _LogAxis:
+    """Logarithmic, from values to coordinates."""
+
+    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
+        self._low, self._high = low, high
+        self._begin, self._scale = begin, (end - begin) / (math.log(high) - math.log(low))
+
+    def __call__(self, value: float) -> float:
+        return round(self._begin + (math.log(value) - math.log(self._low)) * self._scale, 1)
+
+    def ticks(self) -> tuple[Tick, ...]:
+        """Powers of ten; where there are under two, values of 1, 2 and 5."""
+        for factors in ((1.0,), (1.0, 2.0, 5.0)):
+            found = [f * 10.0**p for p in range(-6, 8) for f in factors if self._low <= f * 10.0**p <= self._high]
+            if len(found) > 1:
+                break
+        return tuple(Tick(self(each), f"{each:g}") for each in found)
+
+
+def _box(values: Sequence[float], x: Callable[[float], float], y: float, color: str, name: str) -> Box:
+    q1, median, q3 = (float(each) for each in np.quantile(values, (0.25, 0.5, 0.75)))
+    reach = WHISKER * (q3 - q1)
+    inside = [each for each in values if q1 - reach <= each <= q3 + reach]
+    outliers = tuple(x(each) for each in values if not q1 - reach <= each <= q3 + reach)
+    title = f"{name}: median {median:.4f}, quartiles {q1:.4f} and {q3:.4f}, {len(values)} series"
+    return Box(color, y, x(min(inside)), x(q1), x(median), x(q3), x(max(inside)), outliers, title)
+
+
+def _weight(each: VolumeAgreement) -> tuple[int, float]:
+    """Series, then volume."""
+    return len(each.pairs), sum(expert for expert, _ in each.pairs)
+
+
+def _bland_altman(name: str, models: Iterable[VolumeAgreement], colors: dict[str, str]) -> Panel:
+    kept = tuple(models)
+    means = [(a + b) / 2 for each in kept for a, b in each.pairs]
+    differences = [b - a for each in kept for a, b in each.pairs]
+    levels = [level for each in kept if each.limits for level in (each.limits.lower, each.limits.upper)]
+    reach = 1.15 * max(abs(value) for value in (*differences, *levels, 1e-6))
+    x, y = _Axis(0.0, max(means) * 1.08, MARGIN, SIDE), _Axis(-reach, reach, SIDE - MARGIN, 8.0)
+    dots = tuple(
+        Dot(x((a + b) / 2), y(b - a), colors[each.model], f"{each.model}: {a:.4g} and {b:.4g} mL")
+        for each in kept
+        for a, b in each.pairs
+    )
+    lines = tuple(
+        line for each in kept if each.limits for line in _levels(each.limits, y, colors[each.model], each.model)
+    )
+    return Panel(name, "mean of both, mL", "model less expert, mL", dots, lines, x.ticks(4), y.ticks(5))
+
+
+def _levels(limits: BlandAltman, y: Callable[[float], float], color: str, model: str) -> Iterable[Line]:
+    for level, name in ((limits.lower, "lower limit"), (limits.bias, "bias"), (limits.upper, "upper limit")):
+        yield Line(y(level), y(level), color, name != "bias", f"{model}, {name} {level:.4g} mL")
