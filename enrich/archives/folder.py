@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 import pydicom
@@ -22,10 +21,10 @@ from .archive import (
     StoreRefused,
 )
 from .folder_index import FolderIndex, FoundFile
-from .folder_scan import refresh, refusal, shown
+from .folder_scan import refresh, shown
 from .folder_store import checked_uids, probe_folder, store_file
+from .found_series import by_instance, found_series, one_each, uids_of
 from .header import DAMAGE
-from .uids import ObjectUids
 
 
 class FolderArchive:
@@ -60,22 +59,7 @@ class FolderArchive:
         SourceNotThere, AccessDenied, SearchError
             If the folder is not there or cannot be listed.
         """
-        passing = refresh(self._root, self.uri, self._index)
-        conflicts = [group for group in self._index.doubled() if not self._equal(group)]
-        left_out = {_uids(each).series_instance_uid for group in conflicts for each in group}
-        mixed = []
-        for series_instance_uid in self._index.series():
-            if series_instance_uid in left_out:
-                continue
-            entry = _entry(series_instance_uid, self._index.files_of(series_instance_uid))
-            if isinstance(entry, SeriesEntry):
-                yield entry
-            else:
-                mixed.append(entry)
-        yield from mixed
-        yield from (each for group in conflicts for each in _duplicates(group))
-        yield from (refusal(each) for each in self._index.refused() if each.header.code != "DICOMDIR")
-        yield from passing
+        yield from found_series(self._index, self._equal, refresh(self._root, self.uri, self._index))
 
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Give the series where it lies; nothing is copied and `into` is not used.
@@ -130,16 +114,16 @@ class FolderArchive:
     def _files(self, entry: SeriesEntry) -> list[FoundFile]:
         """Files of the series, one for each instance; the tree is walked only if the index is behind."""
         files = self._index.files_of(entry.series_instance_uid)
-        if len(_one_each(files)) != entry.instances or not all(self._unchanged(each) for each in files):
+        if len(one_each(files)) != entry.instances or not all(self._unchanged(each) for each in files):
             try:
                 refresh(self._root, self.uri, self._index)
             except SearchError as exc:
                 raise RetrieveError(self.uri, entry.series_instance_uid, exc.args[2]) from exc
             files = self._index.files_of(entry.series_instance_uid)
-        for instance, group in _by_instance(files):
+        for instance, group in by_instance(files):
             if not self._equal(group):
                 raise RetrieveError(self.uri, entry.series_instance_uid, f"two files differ and are both {instance}")
-        return _one_each(files)
+        return one_each(files)
 
     def _unchanged(self, file: FoundFile) -> bool:
         try:
@@ -149,7 +133,7 @@ class FolderArchive:
         return (status.st_size, status.st_mtime_ns) == (file.bytes, file.mtime_ns)
 
     def _instance(self, file: FoundFile) -> Instance:
-        uids, path = _uids(file), self._root / file.path
+        uids, path = uids_of(file), self._root / file.path
         try:
             digest = file_sha256(path)
         except PermissionError as exc:
@@ -170,44 +154,3 @@ class FolderArchive:
             )
         except (OSError, *DAMAGE):
             return False
-
-
-def _entry(series_instance_uid: str, files: list[FoundFile]) -> SeriesEntry | RefusedObject:
-    """Series that files make; refused if they do not agree on its study and modality."""
-    files = _one_each(files)
-    studies = sorted({_uids(each).study_instance_uid for each in files})
-    modalities = sorted({each.header.modality for each in files})
-    if len(studies) > 1 or len(modalities) > 1:
-        told = f"studies {', '.join(studies)}" if len(studies) > 1 else f"modalities {', '.join(modalities)}"
-        reason = f"its files name several {told} (one each by PS3.3 A.1.2)"
-        return RefusedObject(series_instance_uid, "MIXED_SERIES", reason)
-    size = sum(each.bytes for each in files)
-    return SeriesEntry(studies[0], series_instance_uid, modalities[0], len(files), size)
-
-
-def _duplicates(group: list[FoundFile]) -> Iterator[RefusedObject]:
-    for file in group:
-        other = next(each for each in group if each is not file)
-        uids = _uids(file)
-        reason = (
-            f"differs from {shown(other.path)} and both are {uids.sop_instance_uid}; "
-            f"series {uids.series_instance_uid} is left out (PS3.5 9: a UID names one object)"
-        )
-        yield RefusedObject(shown(file.path), "DUPLICATE_UID", reason)
-
-
-def _by_instance(files: list[FoundFile]) -> Iterator[tuple[str, list[FoundFile]]]:
-    for instance, group in groupby(files, key=lambda each: _uids(each).sop_instance_uid):
-        yield instance, list(group)
-
-
-def _one_each(files: list[FoundFile]) -> list[FoundFile]:
-    """First file of each instance."""
-    return [group[0] for _, group in _by_instance(files)]
-
-
-def _uids(file: FoundFile) -> ObjectUids:
-    """UIDs of a file that is not refused: the index gives no others here."""
-    if file.header.uids is None:
-        raise ValueError(file.path)
-    return file.header.uids

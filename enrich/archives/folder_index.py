@@ -1,4 +1,4 @@
-"""What a folder archive holds, remembered on this machine so that no file's header is read twice.
+"""What a folder archive or a bucket holds, remembered on this machine so that no file's header is read twice.
 
 The index is a cache and nothing more: one SQLite file for each folder under
 ``$VOXFLEET_CACHE/folders`` (else ``$XDG_CACHE_HOME/voxfleet/folders``, ``~/.cache/voxfleet/folders``),
@@ -38,7 +38,10 @@ _SCHEMA: Final = (
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One file of the tree and what its header said; `path` is relative to the archive's folder."""
+    """One file of the tree and what its header said; `path` is relative to the archive's folder.
+
+    For objects of a bucket, `mtime_ns` is a number made of the ETag: another content has another.
+    """
 
     path: str
     bytes: int

@@ -67,14 +67,26 @@ def read_header(path: Path) -> Header:
     """
     try:
         with path.open("rb") as file:
-            if file.read(_PREAMBLE_BYTES + len(_PREFIX))[_PREAMBLE_BYTES:] != _PREFIX:
-                return Header(None, code="NOT_DICOM", reason="lacks the prefix DICM after 128 bytes (PS3.10 7.1)")
-            file.seek(0)
-            return _filed(file)
+            return header_of(file)
     except PermissionError as exc:
         return Header(None, code="ACCESS_DENIED", reason=exc.strerror or "permission denied")
     except OSError as exc:
         return Header(None, code="UNREADABLE", reason=exc.strerror or type(exc).__name__)
+
+
+def header_of(file: BinaryIO) -> Header:
+    """UIDs and modality of a file, or of the first bytes of one, from its beginning.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read; for what it holds, it never raises.
+    """
+    try:
+        if file.read(_PREAMBLE_BYTES + len(_PREFIX))[_PREAMBLE_BYTES:] != _PREFIX:
+            return Header(None, code="NOT_DICOM", reason="lacks the prefix DICM after 128 bytes (PS3.10 7.1)")
+        file.seek(0)
+        return _filed(file)
     except DAMAGE as exc:
         return Header(None, code="UNREADABLE", reason=f"is damaged before its UIDs ({type(exc).__name__})")
 
