@@ -74,6 +74,14 @@ class Orthanc:
     url: str
     user: str = ""
     password: str = ""
+    dimse_port: int = 0
+    callback_port: int = 0
+    """Where it thinks that the application entity ``VOXFLEET`` listens."""
+
+    @property
+    def dimse_uri(self) -> str:
+        """For `open_archive`, by DIMSE."""
+        return f"dimse://ORTHANC@127.0.0.1:{self.dimse_port}"
 
     @property
     def uri(self) -> str:
@@ -89,9 +97,7 @@ def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """
     if not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()):
         pytest.skip("Orthanc is not there: apt-get install orthanc orthanc-dicomweb")
-    outside = [name for name, status in psutil.net_if_stats().items() if status.isup and name != "lo"]
-    if outside:
-        pytest.skip(f"Orthanc would listen on {', '.join(outside)}: run under 'unshare -n' as 'make test' does")
+    _alone()
     with ExitStack() as stack:
         yield lambda user="", password="": stack.enter_context(
             _running_orthanc(tmp_path_factory.mktemp("orthanc"), user, password)
@@ -104,15 +110,81 @@ def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
     return start_orthanc()
 
 
+@dataclass(frozen=True)
+class DicomNode:
+    """A running dcmqrscp with nothing in it, that knows the application entity ``VOXFLEET`` at `callback_port`."""
+
+    port: int
+    callback_port: int
+
+    @property
+    def uri(self) -> str:
+        """For `open_archive`."""
+        return f"dimse://NODE@127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomNode]:
+    """Start dcmtk's archive, which takes uncompressed objects only and has no storage commitment."""
+    program = shutil.which("dcmqrscp", path="/usr/bin")
+    if program is None:
+        pytest.skip("dcmqrscp is not there: apt-get install dcmtk")
+    _alone()
+    folder = tmp_path_factory.mktemp("dcmqrscp")
+    (folder / "node").mkdir()
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        port, callback_port = (each.getsockname()[1] for each in free)
+    (folder / "cfg").write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nus = (VOXFLEET, localhost, {callback_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nNODE {folder / 'node'} RW (1000, 1024mb) ANY\nAETable END\n"
+    )
+    with (folder / "log").open("wb") as log:
+        command = [program, "--config", str(folder / "cfg"), "--single-process"]
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"})
+        try:
+            _wait_for_port(port, process, folder / "log")
+            yield DicomNode(port, callback_port)
+        finally:
+            process.kill()
+            process.wait(START_S)
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
+
+
+def _alone() -> None:
+    """Skip unless this network namespace has no interface but loopback."""
+    outside = [name for name, status in psutil.net_if_stats().items() if status.isup and name != "lo"]
+    if outside:
+        pytest.skip(f"it would listen on {', '.join(outside)}: run under 'unshare -n' as 'make test' does")
+
+
 @contextmanager
 def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with ExitStack() as stack:
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        port, dimse_port, callback_port = (each.getsockname()[1] for each in free)
     configuration = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
         "HttpPort": port,
-        "DicomServerEnabled": False,
+        "DicomServerEnabled": True,
+        "DicomPort": dimse_port,
+        "DicomAet": "ORTHANC",
+        "DicomModalities": {"us": {"AET": "VOXFLEET", "Host": "127.0.0.1", "Port": callback_port}},
+        "UnknownSopClassAccepted": True,
         "RemoteAccessAllowed": True,
         "AuthenticationEnabled": bool(user),
         "RegisteredUsers": {user: password} if user else {},
@@ -127,7 +199,7 @@ def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc
         )
         try:
             _wait_for(f"http://127.0.0.1:{port}/system", process, folder / "log")
-            yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", user, password)
+            yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", user, password, dimse_port, callback_port)
         finally:
             process.kill()  # a polite stop takes Orthanc 2.5 s, and nothing it holds is wanted
             process.wait(START_S)

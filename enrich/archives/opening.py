@@ -39,6 +39,19 @@ class BadArchiveUri(Error):
         super().__init__(reason)
 
 
+class ArchiveNeedsPackage(Error):
+    """A kind of archive whose library is not installed."""
+
+    code = "ARCHIVE_NEEDS_PACKAGE"
+
+    def __init__(self, scheme: str, package: str, extra: str) -> None:
+        super().__init__(scheme, package, extra)
+
+    def __str__(self) -> str:
+        scheme, package, extra = self.args
+        return f"{scheme}: needs {package}, which is not installed: pip install 'voxfleet[{extra}]'"
+
+
 def open_archive(uri: str) -> Archive:
     """Open the archive at a URI; nothing is asked of it yet.
 
@@ -46,8 +59,9 @@ def open_archive(uri: str) -> Archive:
     ----------
     uri : str
         ``dir:PATH`` or a path: a folder. ``dicomweb+https://HOST/PATH``, ``dicomweb+http://``,
-        ``https://`` or ``http://``: a DICOMweb service. Else a scheme that another package offers as
-        an entry point of the group ``voxfleet.archives``. Never user or password: see `credentials`.
+        ``https://`` or ``http://``: a DICOMweb service. ``dimse://AET@HOST:PORT``: a DICOM node. Else
+        a scheme that another package offers as an entry point of the group ``voxfleet.archives``.
+        Never user or password: see `credentials`.
 
     Raises
     ------
@@ -57,6 +71,8 @@ def open_archive(uri: str) -> Archive:
         If the address holds credentials or is none.
     BadCredentials
         If the environment holds half of them, or two kinds.
+    ArchiveNeedsPackage
+        If the library for this kind is not installed.
     """
     match = _SCHEME.match(uri)
     if match is None:
@@ -101,10 +117,21 @@ def _dicomweb(uri: str) -> Archive:
     return DicomwebArchive(parts.geturl())
 
 
+def _dimse(uri: str) -> Archive:
+    try:
+        from .dimse import DimseArchive
+    except ModuleNotFoundError as exc:
+        if exc.name != "pynetdicom":
+            raise
+        raise ArchiveNeedsPackage("dimse", "pynetdicom", "dimse") from exc
+    return DimseArchive(uri)
+
+
 _BUILT_IN: Final[dict[str, Callable[[str], Archive]]] = {
     "dir": _folder,
     "dicomweb+http": _dicomweb,
     "dicomweb+https": _dicomweb,
+    "dimse": _dimse,
     "http": _dicomweb,
     "https": _dicomweb,
 }
