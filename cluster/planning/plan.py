@@ -172,8 +172,9 @@ def fleet_sizes(price: Price, number: int, most_nodes: int | None) -> tuple[int,
     """Numbers of nodes worth a look for so many series; one for this machine."""
     if price.machine == LOCAL:
         return (1,)
-    least, most = number / MOST_PER_NODE, min(number / LEAST_PER_NODE, most_nodes or number)
-    return tuple(nodes for nodes in FLEETS if least <= nodes <= most) or (1,)
+    most = min(number / LEAST_PER_NODE, most_nodes or number)
+    least = min(number / MOST_PER_NODE, most)
+    return tuple(nodes for nodes in sorted({*FLEETS, most_nodes or 1}) if least <= nodes <= most) or (1,)
 
 
 def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> Forecast:

@@ -166,6 +166,13 @@ def test_fleets_fit_the_collection() -> None:
     assert max(fleet_sizes(SPOT, 100_000, 500)) == 500
 
 
+def test_the_most_nodes_that_are_allowed_are_planned() -> None:
+    """Whoever has eight nodes sees what eight do, of however many series; four series have no use for eight."""
+    assert fleet_sizes(SPOT, 200_000, 8) == (8,)
+    assert fleet_sizes(SPOT, 100, 8) == (1, 2, 5, 8)
+    assert fleet_sizes(SPOT, 4, 8) == (1,)
+
+
 def test_the_deadline_is_the_pipelines_own() -> None:
     """What hangs in a plan is stopped when the pipeline would stop it."""
     assert dict(PipelineSettings(StageSettings(Path("s"), Path("r"), "n")).deadlines_s)["segment"] == DEADLINE_S
