@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, running_postgres
 
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -207,57 +207,15 @@ def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+def postgres() -> Iterator[Postgres]:
     """Start an empty PostgreSQL on a socket of its own: nothing listens on any network."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
-    if not programs:
-        pytest.skip("PostgreSQL is not there: apt-get install postgresql")
-    # A socket's path has at most 107 bytes, and the server must not run as root.
-    folder = Path(tempfile.mkdtemp(prefix="pg"))
-    server = Postgres(folder, programs[-1].parent)
-    try:
-        server.make()
-        server.start()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("VOXFLEET_TEST_POSTGRES", server.url)
-            yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Postgres:
-    """A PostgreSQL in `folder`, started and stopped by hand."""
-
-    folder: Path
-    programs: Path
-
-    @property
-    def url(self) -> str:
-        """For `PostgresLedger`."""
-        return f"postgresql://postgres@/postgres?host={self.folder}"
-
-    def make(self) -> None:
-        """Make the server's files."""
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        self._run("pg_ctl", "start", "--wait", f"--log={self.folder}/log", f"--options=-k {self.folder} -h ''")
-
-    def stop(self, mode: str = "immediate") -> None:
-        """Stop it: ``immediate`` is as if it had been killed."""
-        self._run("pg_ctl", "stop", f"--mode={mode}", check=False)
-
-    def _run(self, program: str, *options: str, check: bool = True) -> None:
-        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-        command = [*become, str(self.programs / program), f"--pgdata={self.folder}/data", *options]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
-        if check and done.returncode:
-            pytest.fail(f"{program}: {done.stdout}{done.stderr}")
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(running_postgres())
+        except NoPostgres as exc:
+            pytest.skip(str(exc))
+        stack.enter_context(pytest.MonkeyPatch.context()).setenv("VOXFLEET_TEST_POSTGRES", server.url)
+        yield server
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:

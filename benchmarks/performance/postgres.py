@@ -1,0 +1,79 @@
+"""A PostgreSQL of its own on a socket in a folder: nothing listens on any network, nothing stays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ... import Error
+
+INSTALLED = Path("/usr/lib/postgresql")
+"""Where Debian and its kin put the programs of each version."""
+
+
+class NoPostgres(Error):
+    """PostgreSQL is not installed, or one of its programs fails."""
+
+    code = "NO_POSTGRES"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Postgres:
+    """A PostgreSQL in `folder`, started and stopped by hand."""
+
+    folder: Path
+    programs: Path
+
+    @property
+    def url(self) -> str:
+        """For `PostgresLedger`."""
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def make(self) -> None:
+        """Make the server's files."""
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, "postgres")
+        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync")
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._run("pg_ctl", "start", "--wait", f"--log={self.folder}/log", f"--options=-k {self.folder} -h ''")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: ``immediate`` is as if it had been killed."""
+        self._run("pg_ctl", "stop", f"--mode={mode}", check=False)
+
+    def _run(self, program: str, *options: str, check: bool = True) -> None:
+        # The server must not run as root.
+        become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        command = [*become, str(self.programs / program), f"--pgdata={self.folder}/data", *options]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+        if check and done.returncode:
+            raise NoPostgres(f"{program}: {done.stdout}{done.stderr}")
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """An empty server while the block runs; raises NoPostgres."""
+    programs = sorted(INSTALLED.glob("*/bin/pg_ctl"))
+    if not programs:
+        raise NoPostgres("PostgreSQL is not there: apt-get install postgresql")
+    # A socket's path has at most 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="pg"))
+    server = Postgres(folder, programs[-1].parent)
+    try:
+        server.make()
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
