@@ -17,6 +17,9 @@ from .ledger import LEASE_S, Lease, Ledger
 BEATS = 6
 """Heartbeats sent in the time for which leases hold."""
 
+LOOK_S = 2.0
+"""How often the ledger is asked for drivers that fell silent, also while there is no room for what they held."""
+
 WAIT_S = 0.5
 """How long the loop sleeps at most before it looks at stop and heartbeat again."""
 
@@ -90,7 +93,7 @@ class _Loop:
         self._refused = False
 
     def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
-        beat = monotonic()
+        beat = looked = monotonic()
         idle_until = give_up = math.inf
         while True:
             self._fill(may_lease)
@@ -106,6 +109,9 @@ class _Loop:
             if now - beat > self._cell.lease_s / BEATS:
                 self._ledger.heartbeat(self._cell.owner, self._cell.lease_s)
                 beat = now
+            if now - looked > LOOK_S:
+                self._ledger.expire()
+                looked = now
             if self._stop.is_set():
                 give_up = min(give_up, now + self._cell.drain_s)
             if now >= give_up:

@@ -28,6 +28,8 @@ class StubFleet:
 
     def __init__(self, ledger: str, folder: Path, items: Iterable[Mapping[str, str]]) -> None:
         self.where, self.folder = ledger, folder
+        for name in ("segmented", "stored"):
+            (folder / name).mkdir()
         shared = ledger.startswith("postgresql:")
         self.ledger: Ledger = PostgresLedger(ledger, folder.name) if shared else SqliteLedger(Path(ledger))
         self.ledger.create_run(Run("stub", "dir:/in", "dir:/out", ("stub 1",), {}, "0", "toy", datetime.now(UTC)))

@@ -81,8 +81,6 @@ def main() -> None:
     parser.add_argument("--silence-s", type=float, default=900.0)
     parser.add_argument("--budget", type=Decimal)
     options = parser.parse_args()
-    for name in ("segmented", "stored"):
-        (options.folder / name).mkdir(parents=True, exist_ok=True)
     shared = options.ledger.startswith("postgresql:")
     opened: Ledger = open_shared_ledger(options.ledger, options.run) if shared else SqliteLedger(Path(options.ledger))
     ledger = patient(opened)
