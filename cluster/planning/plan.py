@@ -234,7 +234,8 @@ def _simulations(sizes: SeriesSizes, timing: Timing, fleet: Fleet, seed: int) ->
 
 
 def _option(price: Price, nodes: int, found: Sequence[tuple[float, float, Simulated]]) -> Option:
-    done = found[len(QUANTILES) // 2][2]
+    # The shares are those of the simulation whose dollars are the middle ones: another one may hold a hang more.
+    _, _, done = sorted(found, key=lambda each: each[1])[len(found) // 2]
     return Option(
         price=price,
         nodes=nodes,
