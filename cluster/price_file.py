@@ -65,9 +65,13 @@ def read_table(text: str, name: str) -> PriceTable:
     unknown = sorted(set(document) - {"price", "charge", "owned"})
     if unknown:
         raise BadPrice(name, f"{unknown[0]} is not known; there are [[price]], [[charge]] and [[owned]]")
-    prices = [*(_price(row, name) for row in _rows(document, "price", name))]
-    prices += [_owned(row, name) for row in _rows(document, "owned", name)]
-    return PriceTable(tuple(prices), tuple(_charge(row, name) for row in _rows(document, "charge", name)))
+    try:
+        prices = [*(_price(row, name) for row in _rows(document, "price", name))]
+        prices += [_owned(row, name) for row in _rows(document, "owned", name)]
+        return PriceTable(tuple(prices), tuple(_charge(row, name) for row in _rows(document, "charge", name)))
+    except BadPrice as exc:
+        # Price and Charge know their figures, and not the file that these stand in.
+        raise exc if exc.args[0] == name else BadPrice(name, str(exc)) from exc
 
 
 def to_toml(prices: Iterable[Price], heading: str) -> str:

@@ -165,8 +165,8 @@ CHARGE = '[[charge]]\nkind = "{kind}"\nprovider = "aws"\nusd = {usd}\nsource = "
     ],
 )
 def test_bad_charges_are_refused(text: str, match: str) -> None:
-    """Of a kind that nobody charges, negative, absurd, of another currency, without source."""
-    with pytest.raises(BadPrice, match=match):
+    """Of a kind that nobody charges, negative, absurd, of another currency, without source; with the file's name."""
+    with pytest.raises(BadPrice, match=rf"^p\.toml: .*{match}"):
         read_table(text, "p.toml")
 
 
@@ -278,7 +278,7 @@ def test_given_file_must_be_there(tmp_path: Path) -> None:
 )
 def test_bad_prices_are_refused(text: str, match: str) -> None:
     """Negative, absurd, of another currency, without source or day: refused, with the file's name."""
-    with pytest.raises(BadPrice, match=match):
+    with pytest.raises(BadPrice, match=rf"^p\.toml: .*{match}"):
         read_prices(text, "p.toml")
 
 
