@@ -168,6 +168,7 @@ class DimseArchive:
         with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
             received = Received(Path(folder))
             with querying(self._address, self._patience, [uids.sop_class_uid], received) as query:
+                query.check_gives(uids.sop_class_uid)
                 keys = {
                     "StudyInstanceUID": uids.study_instance_uid,
                     "SeriesInstanceUID": uids.series_instance_uid,

@@ -6,6 +6,7 @@ import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from socketserver import TCPServer
 from threading import Thread
 from typing import Any, Final
 
@@ -129,7 +130,8 @@ def listen(
     try:
         yield
     finally:
-        server.shutdown()
+        TCPServer.shutdown(server)  # its own wants to have been started by pynetdicom
+        server.server_close()
         serving.join()
 
 

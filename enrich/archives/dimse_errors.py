@@ -121,7 +121,8 @@ def check_status(status: Dataset, verb: str, silence: str) -> None:
     if code == SUCCESS or code in PENDING or code in _WARNINGS:
         return
     meaning = "out of resources" if code in _OUT_OF_RESOURCES else _MEANINGS.get(code, "failure")
-    raise DimseFault(_kind(code), f"{verb}: the node says {meaning} ({code:04X}H)")
+    kind = FaultKind.PASSING if code in _OUT_OF_RESOURCES and verb != "C-STORE" else _kind(code)
+    raise DimseFault(kind, f"{verb}: the node says {meaning} ({code:04X}H)")
 
 
 def _kind(code: int) -> FaultKind:

@@ -68,6 +68,7 @@ TRANSFER_SYNTAXES: Final = (
 _FIND: Final = UID(StudyRootQueryRetrieveInformationModelFind)
 _GET: Final = UID(StudyRootQueryRetrieveInformationModelGet)
 _MOVE: Final = UID(StudyRootQueryRetrieveInformationModelMove)
+_MOVE_ADVICE: Final = "for C-MOVE tell it our title and port, and put ?move=PORT into the address"
 _CANNOT_UNDERSTAND, _OUT_OF_RESOURCES = 0xC000, 0xA700
 
 
@@ -123,6 +124,22 @@ class Query:
                 raise DimseFault(FaultKind.LASTING, "C-FIND: a match cannot be understood")
             matches.append(match)
         return matches
+
+    def check_gives(self, sop_class_uid: str) -> None:
+        """Check that objects of a class can be had back, before one is sent.
+
+        Raises
+        ------
+        DimseFault
+            If the node has no C-GET, or none for this class: Orthanc with dcmtk 3.6.7 has none for LABELMAP.
+        """
+        if self._address.move_to is not None:
+            return
+        given = {each.abstract_syntax for each in self._association.accepted_contexts if each.as_scp}
+        if sop_class_uid not in given:
+            name = UID(sop_class_uid).name
+            reason = f"the node does not give {name} by C-GET, so nothing could be read back; {_MOVE_ADVICE}"
+            raise DimseFault(FaultKind.LASTING, reason)
 
     def fetch(self, received: Received, level: str, **keys: str) -> None:
         """Let the node send what the keys name to `received`, by C-GET, or by C-MOVE if we listen.
