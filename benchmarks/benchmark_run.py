@@ -142,7 +142,17 @@ def run_benchmark(study: Study, plan: Plan, stop: Event, console: Console) -> Be
     files = write_score_tables(result, figures)
     write_text(study.out / PAGE, benchmark_page(result, figures, drawn, files))
     left = loop.left + (ran.open if ran else 0)
+    if not left:
+        _remove_old_reports(study, result)
     return Benchmark(study, result, figures, left, files)
+
+
+def _remove_old_reports(study: Study, result: StudyResult) -> None:
+    """SR of an earlier command with other references or models."""
+    kept = {Path(each) for case in result.cases for each in case.reports}
+    for path in study.reports.glob("*/*.dcm"):
+        if path not in kept:
+            path.unlink()
 
 
 def _places(study: Study, places: Sequence[str], kind: str) -> tuple[tuple[Place, ...], tuple[Unread, ...]]:

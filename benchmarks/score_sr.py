@@ -27,7 +27,7 @@ from ..enrich.encoding.content_items import (
     uid_item,
 )
 from ..enrich.encoding.encoded import keep_encoding
-from ..enrich.encoding.equipment import Producer, ascii_text, code_of
+from ..enrich.encoding.equipment import LONG_STRING, Producer, ascii_text, code_of
 from ..enrich.features.feature_codes import MILLIMETER, NO_UNITS, PERCENT, PRIVATE_SCHEME
 from ..enrich.series import SourceImage
 from ..enrich.sr import (
@@ -62,6 +62,8 @@ REFERENCE_BY = Code("reference", PRIVATE_SCHEME, "Reference Standard")
 COMMENT = Code("121106", "DCM", "Comment")
 UNITS = {"1": NO_UNITS, "mm": MILLIMETER, "mL": Code("mL", "UCUM", "milliliter"), "%": PERCENT}
 BACKGROUND = ("DCM", "125040")
+SHORT_STRING = 16
+"""Longest Code Value, an SH (PS3.5 table 6.2-1), in characters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ def encode_score_sr(image: SourceImage, case: Case, pairs: Sequence[ScoredPair],
 
 def metric_code(name: str) -> Code:
     """Concept of a metric: ours, since neither DICOM nor SNOMED CT has any of them."""
-    return Code(name.replace("_", "-").replace(".", "-")[:16], PRIVATE_SCHEME, metric_named(name).title[:64])
+    short = name.replace("surface_dice_", "nsd-").replace("_", "-")[:SHORT_STRING].rstrip("-")
+    return Code(short, PRIVATE_SCHEME, metric_named(name).title[:LONG_STRING])
 
 
 def _is_background(item: Dataset) -> bool:
