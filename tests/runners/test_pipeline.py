@@ -23,7 +23,7 @@ def pipeline(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     settings = PipelineSettings(
         StageSettings(tmp_path / "run" / "scratch", tmp_path / "run" / "series", "node-1"),
-        deadlines_s=(("prepare", 4.0), ("segment", 4.0), ("deliver", 4.0)),
+        deadlines_s=(("prepare", 8.0), ("segment", 8.0), ("deliver", 8.0)),
         perform="faulty:lane",
     )
     node = NodePipeline(settings)
