@@ -2,7 +2,7 @@
 
 Shape and first-order features, CPU seconds, both in this process, turn about. pyradiomics gets
 the box of each structure, cropped beforehand, which is its fastest way; and, as it is used by
-others, image and mask as files for each structure. Structures over ``--largest`` voxels are
+others, image and mask as files for each structure. Structures over ``--largest`` ml are
 left out for both: three of tissue would take it hours. Every value must be equal (1e-6 relative
 or 1e-9 absolute), else the run fails.
 
@@ -42,7 +42,8 @@ from .realistic_case import EXAMPLE, SIZES, RealisticCase, make_case, structures
 
 CROPPED_TARGET = 250.0
 FILES_TARGET = 600.0
-LARGEST = 2_000_000
+LARGEST_ML = 1000.0
+MM3_PER_ML = 1000
 LONG_S = 6.0
 FROM_FILES = 5
 """Structures that are also read from files, spread evenly over the middle of the sizes."""
@@ -161,7 +162,7 @@ def options_of(arguments: list[str] | None) -> argparse.Namespace:
     """What is run, and how often."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", choices=SIZES, default="full")
-    parser.add_argument("--largest", type=int, default=LARGEST, help="voxels of the largest structure that is run")
+    parser.add_argument("--largest", type=float, default=LARGEST_ML, help="ml of the largest structure that is run")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--long", type=float, default=LONG_S, help="CPU seconds above which a structure runs once")
     parser.add_argument("--all", action="store_true", help="every structure, in every round, from files too")
@@ -174,11 +175,12 @@ def main(arguments: list[str] | None = None) -> int:
     loading = took(Kernel)
     case = make_case(SIZES[options.size], EXAMPLE, CACHE)
     counts = np.bincount(case.segmentation.labelmap.array.ravel(), minlength=len(case.segmentation.segments) + 1)
-    kept = only(case, counts <= options.largest)
+    small = counts * math.prod(case.volume.spacing) <= options.largest * MM3_PER_ML
+    kept = only(case, small)
     ours, whole, body = (Timed(partial(measure, c.volume, c.segmentation)) for c in (kept, case, body_of(case)))
     boxes = on_boxes(kept)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = list(boxes) if options.all else middling(np.where(counts <= options.largest, counts, 0), FROM_FILES)
+        chosen = list(boxes) if options.all else middling(np.where(small, counts, 0), FROM_FILES)
         files = from_files(kept, chosen, Path(folder))
         for each in (ours, boxes[chosen[0]]):
             each.call()
@@ -190,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     more = {
         "rounds": options.rounds,
         "cpu_s_of_structures_run_once": once,
-        "structures_left_out": [n for n in range(1, len(counts)) if counts[n] > options.largest],
+        "structures_left_out": [n for n in range(1, len(counts)) if not small[n]],
         "ours_all_104_structures_cpu_s": round(whole.median.cpu_s, 3),
         f"ours_whole_body_in_{BODY_SLICES}_slices_cpu_s": round(body.median.cpu_s, 3),
         "loading_the_compiled_loops_cpu_s": round(loading.cpu_s, 4),
