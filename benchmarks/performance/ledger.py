@@ -1,7 +1,8 @@
-"""Items per second through the ledger: ``python -m voxfleet.benchmarks.performance.ledger``.
+"""Items per second through the ledgers: ``python -m voxfleet.benchmarks.performance.ledger``.
 
-Targets: 126,068 workitems (all of NLST's) taken in within 5 s; 1,000 items/s leased, started
-and finished one at a time; `counts` within 0.2 s on the full ledger.
+Targets: 126,068 workitems (all of NLST's) taken in within 5 s; leased, started and finished one at
+a time, 1,000 items/s in SQLite and 500 items/s in PostgreSQL, whose server shares the machine;
+what `voxfleet status` reads, within 0.2 s on the full ledger.
 """
 
 from __future__ import annotations
@@ -10,17 +11,34 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
 from statistics import median
 
-from ...cluster.ledger import Lease
+from ...cluster.ledger import Lease, Ledger, Run
+from ...cluster.ledgers.postgres import PostgresLedger
 from ...cluster.ledgers.sqlite import SqliteLedger
+from ...cluster.price import Price
+from ...cluster.summary import progress
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Outcome, State, Workitem
+from .figures import Figure, at_least, publish_figures
+from .harness import ROUNDS, took
+from .postgres import running_postgres
 
 NLST_SERIES = 126_068
 STAGES = ("retrieve", "read", "segment", "measure", "encode", "store")
+DRIVERS = 8
+"""That work on one PostgreSQL at the same time."""
+
+RATES = {"SQLite": 1000.0, "PostgreSQL": 500.0}
+"""Items per second that are aimed at."""
+
+TOY = Price("toy", "", "", "on-demand", Decimal(1), 2, "", 0, "a toy", date(2026, 11, 1))
 
 
 def workitems(number: int) -> Iterator[Workitem]:
@@ -49,10 +67,10 @@ def outcome_of(lease: Lease) -> Outcome:
     return Outcome(key, State.COMPLETED, used, stored, node="n1")
 
 
-def work(ledger: SqliteLedger, number: int, batch: int) -> int:
-    """Lease `batch` at a time, start and finish one at a time, until `number` are done."""
+def work(ledger: Ledger, number: int, owner: str = "benchmark") -> int:
+    """Lease, start and finish one at a time, until `number` are done."""
     done = 0
-    while done < number and (leases := ledger.lease("benchmark", min(batch, number - done))):
+    while done < number and (leases := ledger.lease(owner, 1)):
         for lease in leases:
             ledger.start(lease, "n1")
             ledger.finish(lease, outcome_of(lease))
@@ -67,32 +85,63 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+@contextmanager
+def databases() -> Iterator[dict[str, Callable[[str], Ledger]]]:
+    """Openers of an empty ledger of each kind, by the name of a run."""
+    with tempfile.TemporaryDirectory() as folder, running_postgres() as server:
+        yield {
+            "SQLite": lambda name: SqliteLedger(Path(folder) / f"{name}.sqlite"),
+            "PostgreSQL": lambda name: PostgresLedger(server.url, name),
+        }
+
+
+def of_one(kind: str, ledger: Ledger, items: list[Workitem], finish: int) -> list[Figure]:
+    """Figures of one kind of ledger with one driver."""
+    ledger.create_run(Run("nlst", "dir:/a", "dir:/b", ("m 1",), {}, "0", "toy", datetime.now(UTC)))
+    load = seconds(lambda: ledger.add(items))
+    ledger.node_up("n1", "toy", "benchmark")
+    runs = [took(lambda: work(ledger, finish)) for _ in range(ROUNDS)]
+    rate = finish / median(run.wall_s for run in runs)
+    cpu_ms = median(run.cpu_s for run in runs) / finish * 1e3
+    look = median(seconds(lambda: progress(ledger, TOY)) for _ in range(5))
+    full = f"{len(items)} items, {ROUNDS * finish} of them done"
+    return [
+        Figure(f"{kind}: load", load, "s", 5.0, note=f"{len(items)} items"),
+        at_least(f"{kind}: lease, start, finish", rate, "items/s", RATES[kind], f"one driver, {finish} items"),
+        Figure(f"{kind}: CPU of the driver", cpu_ms, "ms/item"),
+        Figure(f"{kind}: what status reads", look * 1e3, "ms", 200.0, note=full),
+    ]
+
+
+def of_many(open_ledger: Callable[[str], Ledger], finish: int) -> Figure:
+    """Items per second of several drivers on one PostgreSQL, each with a connection of its own."""
+    drivers = [open_ledger("nlst") for _ in range(DRIVERS)]
+    with ThreadPoolExecutor(DRIVERS) as threads:
+        took_s = seconds(
+            lambda: list(threads.map(lambda n: work(drivers[n], finish // DRIVERS, f"driver-{n}"), range(DRIVERS)))
+        )
+    for driver in drivers:
+        driver.close()
+    return at_least(
+        "PostgreSQL: several drivers together", finish / took_s, "items/s", RATES["PostgreSQL"], f"{DRIVERS} drivers"
+    )
+
+
 def main() -> None:
-    """Print one line for each figure."""
+    """Measure and publish."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--items", type=int, default=NLST_SERIES)
     parser.add_argument("--finish", type=int, default=3000)
-    parser.add_argument("--folder", type=Path, default=None)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        ledger = SqliteLedger(Path(folder) / "ledger.sqlite")
-        items = list(workitems(options.items))
-        load = seconds(lambda: ledger.add(items))
-        print(f"add            {options.items:7d} items  {load:6.2f} s   (target 5 s)")
-        print(f"add again      {options.items:7d} items  {seconds(lambda: ledger.add(items)):6.2f} s")
-        commit = median(seconds(lambda: ledger.node_up("n1", "local", "benchmark")) for _ in range(20))
-        print(f"durable commit          {commit * 1e3:8.2f} ms   (the disk's share of each finish)")
-        for batch in (1, 16):
-            before = time.process_time()
-            took = seconds(lambda batch=batch: work(ledger, options.finish, batch))  # type: ignore[misc]
-            cpu_ms = (time.process_time() - before) / options.finish * 1e3
-            rate = f"{options.finish / took:8.0f} items/s"
-            print(f"lease {batch:2d}, finish 1       {rate}   (target 1000), {cpu_ms:.2f} ms CPU each")
-        counting = median(seconds(ledger.counts) for _ in range(5))
-        print(f"counts                  {counting * 1e3:8.1f} ms   (target 200)")
-        print(f"usage                   {median(seconds(ledger.usage) for _ in range(3)) * 1e3:8.1f} ms")
-        print(f"recent                  {median(seconds(lambda: ledger.recent(300)) for _ in range(3)) * 1e3:8.1f} ms")
-        ledger.close()
+    figures: list[Figure] = []
+    items = list(workitems(options.items))
+    with databases() as openers:
+        for kind, opened in openers.items():
+            ledger = opened("nlst")
+            figures += of_one(kind, ledger, items, options.finish)
+            ledger.close()
+        figures.append(of_many(openers["PostgreSQL"], options.finish))
+    publish_figures("ledger", "The ledger", figures)
 
 
 if __name__ == "__main__":

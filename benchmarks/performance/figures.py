@@ -1,0 +1,61 @@
+"""Figures against targets that are numbers and not peers: a table, and a file of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from .harness import RESULTS, machine
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the results.
+
+    Attributes
+    ----------
+    target : float or None
+        What is aimed at.
+    least : bool
+        Whether the target is the least that will do, and not the most.
+    note : str
+        What was run, where the name does not say it.
+    """
+
+    name: str
+    value: float
+    unit: str
+    target: float | None = None
+    least: bool = False
+    note: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the target is reached; None without one."""
+        if self.target is None:
+            return None
+        return self.value >= self.target if self.least else self.value <= self.target
+
+
+def at_least(name: str, value: float, unit: str, target: float, note: str = "") -> Figure:
+    """A figure that should be as large as its target."""
+    return Figure(name, value, unit, target, least=True, note=note)
+
+
+def publish_figures(name: str, title: str, figures: Sequence[Figure]) -> None:
+    """Print the figures as a table and write them to ``benchmarks/results``."""
+    table = Table(title=title)
+    for heading in ("what", "figure", "unit", "target", "met", "note"):
+        table.add_column(heading, justify="right" if heading in ("figure", "target", "met") else "left")
+    for each in figures:
+        target = "-" if each.target is None else f"{'>=' if each.least else '<='} {each.target:g}"
+        met = {None: "-", True: "yes", False: "no"}[each.met]
+        table.add_row(each.name, f"{each.value:.3g}", each.unit, target, met, each.note)
+    Console().print(table)
+    RESULTS.mkdir(exist_ok=True)
+    rows = [{**asdict(each), "met": each.met} for each in figures]
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "figures": rows}, indent=2) + "\n")

@@ -1,0 +1,117 @@
+"""How soon what a dead machine held is at work elsewhere: ``python -m voxfleet.benchmarks.performance.recovery``.
+
+Targets: five seconds after the death of an agent on Ray; after that of a whole cell, the time of its
+leases and five seconds.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from threading import Event
+
+from ...cluster.agent import CellEvent, CellSettings
+from ...cluster.ledger import Ledger
+from ...cluster.ledgers.sqlite import SqliteLedger
+from ...cluster.local_cell import LocalCell, run_locally
+from ...cluster.ray_cell import run_on_ray
+from ...runners.pipeline import PipelineSettings
+from ...runners.request import StageSettings
+from .figures import Figure, publish_figures
+from .harness import ROUNDS
+from .stubs import stub_run, stub_workitems
+
+LEASE_S = 10.0
+MOST_S = 5.0
+ITEMS = 60
+ITEM_S = 0.5
+DEPTH = 2
+
+
+def _ledger(folder: Path) -> SqliteLedger:
+    ledger = SqliteLedger(folder / "ledger.sqlite")
+    ledger.create_run(stub_run())
+    ledger.add(stub_workitems(ITEMS, {"segment": (ITEM_S, ITEM_S)}))
+    return ledger
+
+
+def _again_after_s(ledger: Ledger, killed: float, owner: str = "") -> float:
+    """Seconds from a death until all that was lost by it, of `owner` or of anybody, was leased again."""
+    attempts = ledger.attempts()
+    dead = {each.key: each.fence for each in attempts if each.outcome == "lost" and owner in ("", each.owner)}
+    again = [each.started.timestamp() for each in attempts if each.key in dead and each.fence == dead[each.key] + 1]
+    if not again:
+        raise LookupError("nothing was lost, or nothing of it leased again")
+    return max(again) - killed
+
+
+def agent_death() -> float:
+    """Seconds until the workitems of an agent that was killed are with another."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "pids").mkdir()
+        ledger, killed = _ledger(folder), 0.0
+
+        def on_event(event: CellEvent) -> None:
+            nonlocal killed
+            pids = list((folder / "pids").iterdir())
+            if event.kind == "finished" and not killed and len(pids) == DEPTH:
+                killed = time.time()
+                os.kill(int(pids[0].name), signal.SIGKILL)
+
+        settings = CellSettings(
+            2, DEPTH, str(folder / "pids"), f"{__package__}.stubs:Waiting", cpus=0.5, lease_s=LEASE_S
+        )
+        run_on_ray(ledger, settings, may_lease=lambda _: True, on_event=on_event, stop=Event())
+        seconds = _again_after_s(ledger, killed)
+        ledger.close()
+        return seconds
+
+
+def _cell(folder: str, owner: str) -> None:
+    """One cell: a driver with its children, until nothing is left."""
+    place = Path(folder)
+    stages = StageSettings(place / owner / "scratch", place / "series", owner)
+    pipeline = PipelineSettings(stages, perform=f"{__package__}.stubs:lane")
+    ledger = SqliteLedger(place / "ledger.sqlite")
+    cell = LocalCell(pipeline, "toy", owner, lease_s=LEASE_S)
+    run_locally(ledger, cell, may_lease=lambda _: True, observe=lambda: None, stop=Event())
+
+
+def cell_death() -> float:
+    """Seconds until the workitems of a cell that was killed are with another."""
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = _ledger(Path(folder))
+        cells = [context.Process(target=_cell, args=(folder, owner)) for owner in ("first", "second")]
+        for cell in cells:
+            cell.start()
+        while len({each.node for each in ledger.attempts() if each.ended}) < len(cells):
+            time.sleep(0.05)
+        killed = time.time()
+        cells[0].kill()
+        cells[1].join()
+        seconds = _again_after_s(ledger, killed, "first")
+        ledger.close()
+        return seconds
+
+
+def main() -> None:
+    """Measure and publish."""
+    agent = median(agent_death() for _ in range(ROUNDS))
+    cell = median(cell_death() for _ in range(ROUNDS))
+    leases = f"leases of {LEASE_S:.0f} s, workitems of {ITEM_S} s"
+    figures = [
+        Figure("agent killed: leased again", agent, "s", MOST_S, note="one of two on Ray"),
+        Figure("cell killed: leased again", cell, "s", LEASE_S + MOST_S, note=leases),
+    ]
+    publish_figures("recovery", "What a dead machine held is at work elsewhere", figures)
+
+
+if __name__ == "__main__":
+    main()
