@@ -208,7 +208,8 @@ def predict_slabs(
         for where in row.tiles:
             weight[where[1:]] += gaussian
         inside = slice(max(k_kept.start - row.start, 0), min(k_kept.stop, end) - row.start)
-        done = [_taken(fold_sums, weight[: end - row.start], name) for fold_sums in sums]
+        take = _ended if row is rows[-1] else _taken
+        done = [_normalised(take(fold_sums, end - row.start), weight, name) for fold_sums in sums]
         _advance(weight, end - row.start)
         if inside.start < inside.stop:
             yield _mean([logits[(slice(None), inside, *in_plane)] for logits in done])
@@ -250,13 +251,23 @@ def _add_row(
         _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
 
 
-def _taken(sums: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
-    """Logits of the first planes, which are taken out of the sums; the other planes move up."""
-    planes = len(weight)
-    logits = sums[:, :planes].clone()
-    for channel, sum_ in zip(logits, sums, strict=True):
-        _advance(sum_, planes)
-        channel.div_(weight)
+def _ended(sums: torch.Tensor, planes: int) -> torch.Tensor:
+    """The first planes, where nothing more is to be added."""
+    return sums[:, :planes]
+
+
+def _taken(sums: torch.Tensor, planes: int) -> torch.Tensor:
+    """The first planes, taken out of the sums; the other planes move up."""
+    taken = sums[:, :planes].clone()
+    for channel in sums:
+        _advance(channel, planes)
+    return taken
+
+
+def _normalised(logits: torch.Tensor, weight: torch.Tensor, name: str) -> torch.Tensor:
+    """The sums of some planes divided, in place, by the weight of as many."""
+    for channel in logits:
+        channel.div_(weight[: logits.shape[1]])
         # In single precision a sum of float16 overflows never, so that it is finite if all of them are.
         if not bool(torch.isfinite(channel.sum(dtype=torch.float32))):
             raise InvalidLogits(name, "the network gave values that are not finite")
