@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -39,9 +39,9 @@ class BoardRow:
     model: str
     reference: str
     series: int
-    patients: int
     failed: int
-    summaries: tuple[Summary, ...]
+    structures: int
+    by_metric: dict[str, Summary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
         at=datetime.now(UTC),
         titles={name: metric_named(name).title for name in metrics},
         units={name: metric_named(name).unit for name in metrics},
-        board=board(figures.leaderboard),
+        board=_board(figures),
         ceiling=BETWEEN_READERS,
         colors=model_colors(figures),
         boxes=[plot for plot in plots if plot],
@@ -95,15 +95,20 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
     )
 
 
-def board(summaries: Iterable[Summary]) -> tuple[BoardRow, ...]:
-    """Summaries with a row for each model under each reference, in their order."""
-    rows: dict[tuple[str, str], list[Summary]] = {}
-    for each in summaries:
-        rows.setdefault((each.model, each.reference), []).append(each)
-    return tuple(
-        BoardRow(model, reference, of[0].series, of[0].patients, of[0].failed, tuple(of))
-        for (model, reference), of in rows.items()
-    )
+def _board(figures: Figures) -> tuple[BoardRow, ...]:
+    """The leaderboard with a row for each model under each reference, in its order."""
+    structures: dict[tuple[str, str], set[str]] = {}
+    for each in (*figures.structures, *figures.readers):
+        structures.setdefault((each.model, each.reference), set()).add(each.segment)
+    rows: dict[tuple[str, str], dict[str, Summary]] = {}
+    for each in figures.leaderboard:
+        rows.setdefault((each.model, each.reference), {})[each.metric] = each
+    return tuple(_board_row(of, len(structures[key])) for key, of in rows.items())
+
+
+def _board_row(of: dict[str, Summary], structures: int) -> BoardRow:
+    any_of = next(iter(of.values()))
+    return BoardRow(any_of.model, any_of.reference, any_of.series, any_of.failed, structures, of)
 
 
 def value(number: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def score_case(request: CaseRequest) -> CaseResult:
     return replace(
         result,
         scores=scores,
-        agreement=_agreement(case) if request.rules.consensus else (),
+        agreement=_agreement(case, metrics_of(request)) if request.rules.consensus else (),
         volumes=volumes,
         marks=marks,
         involvement=involvement,
@@ -114,13 +114,14 @@ def _volumes(masks: StructureMasks, case: PairedCase, of: Case) -> Volumes:
     return Volumes(of.model, of.reference, masks.segment, expert, model)
 
 
-def _agreement(case: PairedCase) -> tuple[Score, ...]:
+def _agreement(case: PairedCase, metrics: Sequence[SegmentMetric]) -> tuple[Score, ...]:
     """How the readers agree, a score for each structure and metric: the ceiling for a model."""
     readers = {each.name: case.readings[each.name] for each in case.experts}
     if len(readers) < LEAST_READERS:
         return ()
     series = case.image.series.series_instance_uid
-    return tuple(inter_observer(score_readers(ReadSeries(patient_of(case.image), series, case.grid, readers))))
+    read = ReadSeries(patient_of(case.image), series, case.grid, readers)
+    return tuple(inter_observer(score_readers(read, [metric for metric in metrics if metric.symmetric])))
 
 
 def _marks(case: PairedCase) -> tuple[tuple[Mark, ...], tuple[Problem, ...]]:

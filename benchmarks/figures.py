@@ -125,7 +125,7 @@ def figures_of(result: StudyResult) -> Figures:
     return Figures(
         scores=scores,
         reference=reference,
-        leaderboard=_ranked((*summarise(pooled), *summarise(pool_structures(agreement)))),
+        leaderboard=_ranked((*summarise(pooled), *summarise(pool_structures(agreement))), reference),
         structures=summarise(scores),
         readers=summarise(agreement),
         comparisons=compare_models([*_comparable(pooled)[0], *comparable]) if len(result.study.models) > 1 else (),
@@ -151,13 +151,14 @@ def _main_reference(scores: Sequence[Score]) -> str:
     return max(series, key=lambda name: len(series[name]), default="")
 
 
-def _ranked(summaries: Sequence[Summary]) -> tuple[Summary, ...]:
-    """By reference, then model, the model with the best Dice first; the readers' ceiling last."""
+def _ranked(summaries: Sequence[Summary], main: str) -> tuple[Summary, ...]:
+    """The main reference first, under each the model with the best Dice first; the readers' ceiling last."""
     dice = {(each.reference, each.model): each.mean for each in summaries if each.metric == DICE}
 
-    def place(each: Summary) -> tuple[bool, str, float, str]:
+    def place(each: Summary) -> tuple[bool, bool, str, float, str]:
         mean = dice.get((each.reference, each.model), math.nan)
-        return each.reference == BETWEEN_READERS, each.reference, -mean if not math.isnan(mean) else 1.0, each.model
+        rank = 1.0 if math.isnan(mean) else -mean
+        return each.reference == BETWEEN_READERS, each.reference != main, each.reference, rank, each.model
 
     return tuple(sorted(summaries, key=place))
 

@@ -213,7 +213,8 @@ class _LogAxis:
             found = [f * 10.0**p for p in range(-6, 8) for f in factors if self._low <= f * 10.0**p <= self._high]
             if len(found) > 1:
                 break
-        return tuple(Tick(self(each), f"{each:g}") for each in found)
+        found = found if len(found) > 1 else [self._low, self._high]
+        return tuple(Tick(self(each), f"{each:.3g}") for each in found)
 
 
 def _box(values: Sequence[float], x: Callable[[float], float], y: float, color: str, name: str) -> Box:

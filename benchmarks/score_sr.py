@@ -56,7 +56,7 @@ from .metrics.catalogue import metric_named
 from .score import Case, Score
 
 ROLE = SeriesRole("scores", EnhancedSRStorage, "SR", 0, "Scores of series")
-REFERENCE_SEGMENT = Code("reference-segment", PRIVATE_SCHEME, "Reference Segment")
+REFERENCE_SEGMENT = Code("ref-segment", PRIVATE_SCHEME, "Reference Segment")
 EVALUATED_BY = Code("evaluated", PRIVATE_SCHEME, "Evaluated Segmentation")
 REFERENCE_BY = Code("reference", PRIVATE_SCHEME, "Reference Standard")
 COMMENT = Code("121106", "DCM", "Comment")
