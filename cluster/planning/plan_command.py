@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
@@ -32,6 +33,9 @@ from .timing import NotMeasured, Timing, timing_of, timing_of_card, told
 
 MOST_LISTED = 12
 """Options up to which a terminal shows all."""
+
+MACHINE_WIDTH, MARK_WIDTH = 16, 9
+"""Least columns of a machine's name, and of what marks an option."""
 
 PIPE_WIDTH = 120
 """Columns of a table that no terminal shows."""
@@ -141,10 +145,7 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
         f"[bold]{sizes.source}[/bold]  {sizes.number:,} series, {sizes.slices.sum():,.0f} slices, "
         f"{sizes.bytes.sum() / 1e9:,.1f} GB, for {found.model}"
     )
-    columns = [Column("machine"), *(Column(title, no_wrap=True) for title in ("nodes", "time", "US$", ""))]
-    table = Table(*columns)
-    for option in _listed(found):
-        table.add_row(*_cells(found, option))
+    table = options_table(found)
     console.print(table)
     if table.row_count < len(found.options):
         console.print(f"{table.row_count} of {len(found.options)} options; all of them with --json and --html")
@@ -161,6 +162,15 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
         console.print(f"- {text}")
     if html is not None:
         console.print(f"page: {html}")
+
+
+def options_table(found: Forecast) -> Table:
+    """The options that a terminal shows; on 80 columns figures break, so that the machine keeps its place."""
+    columns = [Column("machine", min_width=MACHINE_WIDTH, overflow="fold"), Column("nodes", no_wrap=True)]
+    table = Table(*columns, "time", "US$", Column("", min_width=MARK_WIDTH), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for option in _listed(found):
+        table.add_row(*_cells(found, option))
+    return table
 
 
 def _data_text(option: Option) -> str:

@@ -8,17 +8,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 from voxfleet.cluster.duration import hours_of
 from voxfleet.cluster.planning.fleet import Fleet, draw_seconds
 from voxfleet.cluster.planning.plan import DEADLINE_S, HANG_SHARE, Wanted, fleet_sizes, forecast, node_kind
-from voxfleet.cluster.planning.plan_command import plan
+from voxfleet.cluster.planning.plan_command import options_table, plan
 from voxfleet.cluster.planning.plan_page import plan_page
 from voxfleet.cluster.planning.series_sizes import NoSizes, SeriesSizes, _of_entries, _sizes, sizes_of
 from voxfleet.cluster.planning.simulate import simulate_pull
@@ -261,6 +263,19 @@ def test_the_page_has_every_option_and_fetches_nothing() -> None:
     assert "m &lt;1&gt;" in page
     assert "The results" not in page
     assert not re.search(r"(src|href)=.https?:", page)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_every_machine(width: int) -> None:
+    """Name, number of nodes and what marks an option stand on 80 columns too, however many dollars it takes."""
+    price = replace(SPOT, machine="n1-standard-4+t4", region="northamerica-east1", usd_per_hour=Decimal(300))
+    found = forecast("m", sizes([150] * 2000), told(900, np.full(1, 150.0), 1.0), Wanted((price,), most_nodes=100))
+    shown = StringIO()
+    console = Console(width=width, file=shown)
+    console.print(options_table(found))
+    words = shown.getvalue().split()
+    assert words.count("n1-standard-4+t4") == len(found.options)
+    assert {"100", "fastest"} <= set(words)
 
 
 @pytest.fixture
