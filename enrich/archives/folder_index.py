@@ -74,6 +74,10 @@ class FolderIndex:
         gone = [row for row in known if os.fsdecode(row[0]) not in folders]
         self._change("DELETE FROM files WHERE folder = ?", gone)
 
+    def times_ns(self) -> set[int]:
+        """Modification times of all files."""
+        return {row[0] for row in self._connection.execute("SELECT DISTINCT mtime_ns FROM files")}
+
     def refused(self) -> Iterator[FoundFile]:
         """Files that are no usable instance, by path."""
         rows = self._connection.execute("SELECT * FROM files WHERE code <> '' ORDER BY folder, name")

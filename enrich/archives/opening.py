@@ -14,6 +14,7 @@ from .archive import Archive
 
 ENTRY_POINTS = "voxfleet.archives"
 """Group in which other packages offer archives: scheme = function from URI to `Archive`."""
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):")
 
 
@@ -39,17 +40,17 @@ class BadArchiveUri(Error):
         super().__init__(reason)
 
 
-class ArchiveNeedsPackage(Error):
-    """A kind of archive whose library is not installed."""
+class MissingExtra(Error):
+    """An archive whose library is not installed."""
 
-    code = "ARCHIVE_NEEDS_PACKAGE"
+    code = "MISSING_EXTRA"
 
-    def __init__(self, scheme: str, package: str, extra: str) -> None:
-        super().__init__(scheme, package, extra)
+    def __init__(self, scheme: str, extra: str) -> None:
+        super().__init__(scheme, extra)
 
     def __str__(self) -> str:
-        scheme, package, extra = self.args
-        return f"{scheme}: needs {package}, which is not installed: pip install 'voxfleet[{extra}]'"
+        scheme, extra = self.args
+        return f"archives {scheme}: need a library that is not installed: pip install 'voxfleet[{extra}]'"
 
 
 def open_archive(uri: str) -> Archive:
@@ -58,7 +59,7 @@ def open_archive(uri: str) -> Archive:
     Parameters
     ----------
     uri : str
-        ``dir:PATH`` or a path: a folder. ``dicomweb+https://HOST/PATH``, ``dicomweb+http://``,
+        ``dir:PATH`` or a path: a folder, or a zip or tar file (only read). ``dicomweb+https://HOST/PATH``, ``dicomweb+http://``,
         ``https://`` or ``http://``: a DICOMweb service. ``dimse://AET@HOST:PORT``: a DICOM node. Else
         a scheme that another package offers as an entry point of the group ``voxfleet.archives``.
         Never user or password: see `credentials`.
@@ -71,7 +72,7 @@ def open_archive(uri: str) -> Archive:
         If the address holds credentials or is none.
     BadCredentials
         If the environment holds half of them, or two kinds.
-    ArchiveNeedsPackage
+    MissingExtra
         If the library for this kind is not installed.
     """
     match = _SCHEME.match(uri)
@@ -99,8 +100,17 @@ def _folder(uri: str) -> Archive:
         raise BadArchiveUri("dir: needs a path, e.g. dir:/data/ct")
     folder = Path(path).expanduser()
     if folder.exists() and not folder.is_dir():
-        raise BadArchiveUri(f"{folder} is a file; an archive is the folder that holds it")
+        return _packed(folder)
     return FolderArchive(folder)
+
+
+def _packed(path: Path) -> Archive:
+    from .pack import SUFFIXES
+    from .packed import PackedArchive
+
+    if not path.name.lower().endswith(SUFFIXES):
+        raise BadArchiveUri(f"{path} is a file; an archive is the folder that holds it, or {', '.join(SUFFIXES)}")
+    return PackedArchive(path)
 
 
 def _dicomweb(uri: str) -> Archive:
@@ -123,12 +133,36 @@ def _dimse(uri: str) -> Archive:
     except ModuleNotFoundError as exc:
         if exc.name != "pynetdicom":
             raise
-        raise ArchiveNeedsPackage("dimse", "pynetdicom", "dimse") from exc
+        raise MissingExtra("dimse", "dimse") from exc
     return DimseArchive(uri)
+
+
+def _bucket(uri: str) -> Archive:
+    parts = urlsplit(uri)
+    if "@" in parts.netloc:
+        advice = "they come from the environment or the vendor's files"
+        raise BadArchiveUri(f"{parts.scheme}://{parts.hostname}: credentials do not belong into a URI; {advice}")
+    prefix = parts.path.strip("/")
+    if parts.query or parts.fragment or {"", ".", ".."} & set(prefix.split("/") if prefix else ()):
+        raise BadArchiveUri(
+            f"{parts.scheme}://{parts.netloc}: the prefix of a bucket has no query, no '//' and no '..'"
+        )
+    if not _BUCKET.fullmatch(parts.netloc):
+        raise BadArchiveUri(f"{parts.scheme}://{parts.netloc}: no name of a bucket (3 to 222 of a-z, 0-9, . _ -)")
+    try:
+        from .bucket_store import BucketAddress
+        from .s3 import S3Archive
+    except ModuleNotFoundError as exc:
+        if exc.name != "obstore":
+            raise
+        raise MissingExtra(parts.scheme.lower(), "cloud") from exc
+    return S3Archive(BucketAddress(parts.scheme.lower(), parts.netloc, prefix))
 
 
 _BUILT_IN: Final[dict[str, Callable[[str], Archive]]] = {
     "dir": _folder,
+    "gs": _bucket,
+    "s3": _bucket,
     "dicomweb+http": _dicomweb,
     "dicomweb+https": _dicomweb,
     "dimse": _dimse,
