@@ -84,6 +84,7 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
         partners=_without_partner(result)[:MOST_ROWS],
         provenance=[(case.series_instance_uid, row) for case in result.scored for row in case.provenance][:MOST_ROWS],
         structures=[each for each in figures.structures if each.metric == "dice"][:MOST_ROWS],
+        scored=len({score.segment for score in figures.scores if score.defined}),
         comparisons=[each for each in figures.comparisons if each.metric in ("dice", surface)][:MOST_ROWS],
         patients=len({case.patient for case in result.scored}),
         failed=sum(any(score.failure for score in case.scores) for case in result.scored),
@@ -99,11 +100,12 @@ def _board(figures: Figures) -> tuple[BoardRow, ...]:
     """The leaderboard with a row for each model under each reference, in its order."""
     structures: dict[tuple[str, str], set[str]] = {}
     for each in (*figures.structures, *figures.readers):
-        structures.setdefault((each.model, each.reference), set()).add(each.segment)
+        if each.series > each.undefined:
+            structures.setdefault((each.model, each.reference), set()).add(each.segment)
     rows: dict[tuple[str, str], dict[str, Summary]] = {}
     for each in figures.leaderboard:
         rows.setdefault((each.model, each.reference), {})[each.metric] = each
-    return tuple(_board_row(of, len(structures[key])) for key, of in rows.items())
+    return tuple(_board_row(of, len(structures.get(key, ()))) for key, of in rows.items())
 
 
 def _board_row(of: dict[str, Summary], structures: int) -> BoardRow:

@@ -28,7 +28,7 @@ METRIC = SegmentMetric(
     best=1.0,
     higher_is_better=True,
     symmetric=True,
-    empty="In neither: undefined. In one only: 0 (panoptica's recognition quality is the same).",
+    empty="In neither: undefined. In one only: 0.",
     value=detection_f1,
     worst=zero,
 )
