@@ -92,7 +92,8 @@ class CellEvent:
     Attributes
     ----------
     kind : str
-        ``agent_up``, ``agent_down``, ``begun``, ``finished``, ``fenced`` or ``draining``.
+        ``agent_up``, ``agent_down``, ``begun``, ``finished``, ``fenced``, ``draining``, or ``tick``
+        every two seconds.
     """
 
     kind: str

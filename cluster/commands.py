@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from types import FrameType
 from typing import Annotated
 
@@ -47,6 +48,9 @@ from .summary import summarise
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+OBSERVE_FACTOR = 20.0
+"""The ledger is looked at again after so many times as long as the last look took."""
+
 PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before the bundled ones.")]
 
 
@@ -235,9 +239,17 @@ def until_stopped(console: Console) -> Iterator[Event]:
 
 
 def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:
-    """What the driver calls while it works: the bar's figures, from the ledger."""
+    """What the driver calls while it works: the bar's figures, from the ledger.
+
+    However often it is called, it takes a twentieth of the time at most.
+    """
+    due = 0.0
 
     def observe() -> None:
+        nonlocal due
+        began = monotonic()
+        if began < due:
+            return
         governor.check()
         counts = ledger.counts()
         text = f"{counts.completed} done, {counts.failed} failed, {counts.refused} refused"
@@ -246,6 +258,8 @@ def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> C
             total=counts.total,
             counts=f"{text}, ${governor.spent_usd:.4f}",
         )
+        now = monotonic()
+        due = now + OBSERVE_FACTOR * (now - began)
 
     observe()
     return observe

@@ -209,6 +209,7 @@ class _Cell:
             if now - tick > TICK_S:
                 self._ledger.expire()
                 self._feed(Tick(self._ledger.counts().open))
+                self._tell("tick", "")
                 tick = now
             self._collect(stop)
         if self._failure:

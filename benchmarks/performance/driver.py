@@ -95,7 +95,8 @@ def drive(finish: int, folder: Path) -> list[Figure]:
                 stop.set()
 
     settings = CellSettings(agents=AGENTS, depth=1, settings="", machine="toy")
-    with mock.patch.object(ray_cell._Cell, "_start_agent", _sharing(shared)):  # noqa: SLF001
+    started_here = mock.patch.object(ray_cell._Cell, "_start_agent", _sharing(shared))  # noqa: SLF001
+    with started_here, mock.patch.object(ray, "kill"):
         ray_cell.run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=on_event, stop=stop)
     ray.shutdown()
     ledger.close()

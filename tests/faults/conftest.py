@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,8 @@ from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.runners.workitem import Workitem
 
+ORTHANC = Path("/usr/sbin/Orthanc")
+DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 STUB_NODE = Path(__file__).parent / "stub_node.py"
 
 
@@ -138,6 +141,31 @@ class Wire:
     def on_node(self) -> list[str]:
         """Put before a command: it runs in the node's network, under a host name of its own."""
         return [*self._enter(self._holders[1].pid), "--uts"]
+
+    def orthanc(self, folder: Path) -> str:
+        """URI of an empty Orthanc that is begun in the server's network, and reached from the node's."""
+        if not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()):
+            pytest.skip("apt-get install orthanc orthanc-dicomweb")
+        configuration = {
+            "StorageDirectory": str(folder / "storage"),
+            "IndexDirectory": str(folder / "storage"),
+            "HttpPort": 8042,
+            "DicomServerEnabled": False,
+            "RemoteAccessAllowed": True,
+            "AuthenticationEnabled": False,
+            "Plugins": [str(DICOMWEB_PLUGIN)],
+            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        }
+        (folder / "orthanc.json").write_text(json.dumps(configuration))
+        said = folder / "orthanc.log"
+        with said.open("wb") as log:
+            command = [*self.on_server, ORTHANC, folder / "orthanc.json"]
+            self._holders.append(subprocess.Popen(command, stdout=log, stderr=log))
+        deadline = time.monotonic() + 60
+        while b"Orthanc has started" not in said.read_bytes():
+            assert time.monotonic() < deadline, said.read_text()[-2000:]
+            time.sleep(0.05)
+        return f"dicomweb+http://{self.SERVER}:8042/dicom-web"
 
     def cut(self) -> None:
         """Take the wire away: packets are lost, and nobody is told."""

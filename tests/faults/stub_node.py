@@ -32,6 +32,11 @@ from voxfleet.runners.pipeline import PipelineSettings
 from voxfleet.runners.request import Answer, Delivery, Request, StageSettings
 from voxfleet.runners.workitem import Failure
 
+if skew_s := float(os.environ.get("STUB_SKEW_S", "0")):
+    # A machine whose clock is wrong, in this process and in its children.
+    _right_time = time.time
+    time.time = lambda: _right_time() + skew_s
+
 TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "ten cents a second", date(2026, 11, 1))
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 

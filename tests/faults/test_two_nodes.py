@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
 
 pytest.importorskip("ray")
 
-ORTHANC = Path("/usr/sbin/Orthanc")
-DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 SERIES = 12
 DEPTH = 3
 """Workitems that a node has in flight at most."""
@@ -38,7 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 class Cluster:
-    """A head and a second node, each of one core and in a network of its own, and an Orthanc beside the head."""
+    """A head and a second node, each of one core and in a network of its own."""
 
     def __init__(self, wire: Wire, folder: Path) -> None:
         self.wire, self.folder = wire, folder
@@ -64,25 +61,6 @@ class Cluster:
         second = [f"--address={wire.SERVER}:6379", f"--node-ip-address={wire.NODE}"]
         self.second = self.begin(wire.on_node, "ray", "start", *second, *common)
         self.until(lambda: self.log().count(b"Ray runtime started") == 2)
-
-    def orthanc(self) -> str:
-        """URI of an Orthanc that is begun in the head's network."""
-        storage = str(self.folder / "storage")
-        configuration = {
-            "StorageDirectory": storage,
-            "IndexDirectory": storage,
-            "HttpPort": 8042,
-            "DicomServerEnabled": False,
-            "RemoteAccessAllowed": True,
-            "AuthenticationEnabled": False,
-            "Plugins": [str(DICOMWEB_PLUGIN)],
-            "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-        }
-        (self.folder / "orthanc.json").write_text(json.dumps(configuration))
-        self.environment["TCP_NODELAY"] = "1"
-        self.begin(self.wire.on_server, ORTHANC, self.folder / "orthanc.json")
-        self.until(lambda: b"Orthanc has started" in self.log())
-        return f"dicomweb+http://{self.wire.SERVER}:8042/dicom-web"
 
     def begin(self, where: list[str], *words: object) -> subprocess.Popen[bytes]:
         """Start a program in one of the networks."""
@@ -161,10 +139,9 @@ def _collection(shared_data: Path, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif(not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()), reason="apt-get install orthanc-dicomweb")
 def test_one_of_two_nodes_is_removed(cluster: Cluster, shared_data: Path, tmp_path: Path) -> None:
     """Real CTs into a real Orthanc, one node gone in the midst: each SEG and SR is there once, lost is what flew."""
-    source, target = _collection(shared_data, tmp_path / "in"), cluster.orthanc()
+    source, target = _collection(shared_data, tmp_path / "in"), cluster.wire.orthanc(tmp_path)
     run = tmp_path / "run"
     words = ("enrich", source, "-m", "ct-threshold", "--to", target, "--run", run, "--on", "ray", "--workers", 2)
     driver = cluster.begin(cluster.wire.on_server, sys.executable, "-m", "voxfleet", *words)

@@ -1,0 +1,196 @@
+"""Drivers stopped, warned, cut off, poor, poisoned, or with a wrong clock: real processes, stub stages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+from voxfleet.cluster.ledger import AttemptClass
+
+if TYPE_CHECKING:
+    from conftest import Postgres, StubFleet, Wire
+
+MakeFleet = Callable[..., "StubFleet"]
+TTL_S = 2.0
+SLACK_S = 5.0
+"""After the end of a dead driver's lease its workitems are leased again within this time."""
+
+pytestmark = pytest.mark.slow
+
+
+def test_driver_stopped_and_resumed_past_its_lease(stub_fleet: MakeFleet) -> None:
+    """SIGSTOP until another has done its items, then SIGCONT: it finishes nothing twice, each output is one."""
+    fleet = stub_fleet([{"seconds": "0.3"}] * 12)
+    zombie = fleet.start("zombie", "--lease-s", TTL_S)
+    fleet.until(lambda: fleet.ledger.counts().completed >= 2)
+    zombie.send_signal(signal.SIGSTOP)
+    other = fleet.start("other", "--lease-s", TTL_S)
+    assert other.wait(60) == 0
+    assert fleet.ledger.counts().completed == 12
+    zombie.send_signal(signal.SIGCONT)
+    assert zombie.wait(30) == 0
+    ended = fleet.check()
+    assert ended[AttemptClass.COMPLETED] == 12
+    assert 0 < ended[AttemptClass.LOST] <= 3
+    assert fleet.segmented().total() <= 12 + 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_what_a_dead_driver_held_is_leased_again_in_time(stub_fleet: MakeFleet, how: signal.Signals) -> None:
+    """Its workitems are with another driver within the time of a lease and five seconds."""
+    fleet = stub_fleet([{"seconds": "0.2"}] * 8 + [{"seconds": "1"}] * 40)
+    first = fleet.start("first", "--lease-s", TTL_S)
+    fleet.start("second", "--lease-s", TTL_S)
+    fleet.until(lambda: {each.node for each in fleet.ledger.attempts()} == {"first", "second"})
+    first.send_signal(how)
+    held = {each.key for each in fleet.ledger.attempts() if each.node == "first" and each.ended is None}
+    lost = fleet.until(lambda: not any(a.ended is None and a.owner == "first" for a in fleet.ledger.attempts()))
+    assert held
+    assert lost < TTL_S + SLACK_S
+    fleet.until(lambda: held <= {a.key for a in fleet.ledger.attempts() if a.owner == "second"})
+
+
+def test_preemption_notice(stub_fleet: MakeFleet) -> None:
+    """SIGTERM with three long workitems in flight: gone in time, all free at once, at most one GPU item redone."""
+    fleet = stub_fleet([{"seconds": "0.1"}] * 3 + [{"seconds": "8"}] * 4)
+    driver = fleet.start("spot", "--drain", 2)
+    fleet.until(lambda: len(fleet.segmented()) == 4)
+    children = fleet.children("spot")
+    begun = time.monotonic()
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(20) == 0
+    assert time.monotonic() - begun < 2 + SLACK_S
+    assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    counts = fleet.ledger.counts()
+    assert (counts.completed, counts.in_progress, counts.scheduled) == (3, 0, 4)
+    assert fleet.start("next").wait(60) == 0
+    fleet.check()
+    assert fleet.segmented().total() == 7 + 1
+
+
+def test_a_notice_with_time_enough_redoes_nothing(stub_fleet: MakeFleet) -> None:
+    """SIGTERM with short workitems in flight: they are finished, nothing more is begun, nothing done is lost."""
+    fleet = stub_fleet([{"seconds": "0.3"}] * 12)
+    driver = fleet.start("spot")
+    fleet.until(lambda: fleet.ledger.counts().completed >= 2)
+    driver.send_signal(signal.SIGTERM)
+    assert driver.wait(20) == 0
+    counts = fleet.ledger.counts()
+    assert (counts.in_progress, counts.completed < 12) == (0, True)
+    assert fleet.start("next").wait(60) == 0
+    assert fleet.check() == {AttemptClass.COMPLETED: 12}
+    assert fleet.segmented().total() == 12
+
+
+def test_poison_storm(stub_fleet: MakeFleet) -> None:
+    """Every workitem fails: the run pauses within two hundred of them, and says why."""
+    fleet = stub_fleet([{"fault": "raise"}] * 300)
+    driver = fleet.start("a")
+    told, _ = driver.communicate(timeout=60)
+    assert "series failed" in told
+    assert 0 < fleet.ledger.counts().failed <= 200
+    assert any(event.kind == "limit" for event in fleet.ledger.events())
+
+
+def test_workers_keep_one_budget_together(stub_fleet: MakeFleet, postgres: Postgres) -> None:
+    """Three drivers at ten cents a second on one ledger: all stop, something is done, and the budget is not passed."""
+    fleet = stub_fleet([{"seconds": "0.5"}] * 200, postgres.url)
+    for node in ("a", "b", "c"):
+        fleet.start(node, "--budget", 6)
+    for driver in fleet.drivers.values():
+        assert driver.wait(120) == 0
+    spent = sum(0.1 * (node.down - node.up).total_seconds() for node in fleet.ledger.nodes() if node.down is not None)
+    assert 0 < spent <= 6
+    counts = fleet.ledger.counts()
+    assert counts.in_progress == 0
+    assert 0 < counts.completed < 200
+    assert all(node.down is not None for node in fleet.ledger.nodes())
+
+
+@pytest.mark.parametrize("skew_s", [3600, -3600])
+def test_clock_of_a_driver_is_wrong(stub_fleet: MakeFleet, postgres: Postgres, skew_s: int) -> None:
+    """An hour off: leases, attempts and nodes go by the database's clock, so nothing is lost, doubled or dear."""
+    fleet = stub_fleet([{"seconds": "0.2"}] * 20, postgres.url)
+    wrong = fleet.start("wrong", "--lease-s", 10, before=["env", f"STUB_SKEW_S={skew_s}"])
+    right = fleet.start("right", "--lease-s", 10)
+    assert (wrong.wait(60), right.wait(60)) == (0, 0)
+    assert fleet.check() == {AttemptClass.COMPLETED: 20}
+    attempts, nodes = fleet.ledger.attempts(), fleet.ledger.nodes()
+    off = {each.node: each.consumption[0].started - each.started.timestamp() for each in attempts}
+    assert abs(off["wrong"] - skew_s) < 60
+    assert all(each.ended is not None and 0 <= (each.ended - each.started).total_seconds() < 60 for each in attempts)
+    assert all(node.down is not None and 0 < (node.down - node.up).total_seconds() < 60 for node in nodes)
+
+
+RELAY = """
+import asyncio, sys
+
+async def copy(reader, writer):
+    try:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    writer.close()
+
+async def serve(reader, writer):
+    there, back = await asyncio.open_unix_connection(sys.argv[2])
+    await asyncio.gather(copy(reader, back), copy(there, writer))
+
+async def main():
+    server = await asyncio.start_server(serve, sys.argv[1], 5432)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def test_network_cut_between_worker_and_ledger(stub_fleet: MakeFleet, postgres: Postgres, wire: Wire) -> None:
+    """The wire to PostgreSQL is taken away past the lease: another does its items; mended, it doubles nothing."""
+    socket = f"{postgres.folder}/.s.PGSQL.5432"
+    relay = subprocess.Popen(
+        [*wire.on_server, sys.executable, "-c", RELAY, wire.SERVER, socket], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert relay.stdout is not None
+        assert relay.stdout.readline() == "ready\n"
+        fleet = stub_fleet([{"seconds": "0.3"}] * 40, postgres.url)
+        # Ten seconds and not half a minute until a connection without answer is given up.
+        url = f"postgresql://postgres@{wire.SERVER}/postgres?tcp_user_timeout=3000"
+        far = fleet.start("far", "--lease-s", TTL_S, before=wire.on_node, ledger=url)
+        fleet.until(lambda: fleet.ledger.counts().completed >= 3)
+        wire.cut()
+        near = fleet.start("near", "--lease-s", TTL_S)
+        fleet.until(lambda: any(event.kind == "owner_silent" for event in fleet.ledger.events()), TTL_S + 20)
+        wire.mend()
+        assert near.wait(90) == 0
+        assert far.wait(90) == 0
+        ended = fleet.check()
+        assert ended[AttemptClass.COMPLETED] == 40
+        assert 0 < ended[AttemptClass.LOST] <= 3
+        assert ended[AttemptClass.FAILED] == 0
+    finally:
+        relay.kill()
+        relay.communicate()
+
+
+def test_children_die_with_a_killed_driver(stub_fleet: MakeFleet) -> None:
+    """SIGKILL of a driver with busy children: no orphan is left after two seconds."""
+    fleet = stub_fleet([{"seconds": "30"}] * 3)
+    driver = fleet.start("a")
+    fleet.until(lambda: bool(fleet.segmented()))
+    children = fleet.children("a")
+    assert children
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(children, timeout=2)
+    assert not alive
