@@ -38,7 +38,6 @@ FEWEST_PIXELS = 64
 
 FILL_ALPHA = 88
 OUTLINE_ALPHA = 235
-OUTLINE_PIXELS = 1
 CONTAINER_OUTLINE_PIXELS = 2
 SAMPLES = 1_000_000
 
@@ -192,13 +191,25 @@ def _overlay(labels: NDArray[np.unsignedinteger], segmentation: Segmentation) ->
         table[segment.number] = (*segment.color, 0 if segment.contains else FILL_ALPHA)
     rgba = table[labels]
     # The most inclusive first, so that the outlines of what lies within are drawn over it.
-    for segment in sorted(segmentation.segments, key=lambda each: -len(each.contains)):
+    containers = (segment for segment in segmentation.segments if segment.contains)
+    for segment in sorted(containers, key=lambda each: -len(each.contains)):
         mask = np.isin(labels, (segment.number, *segment.contains))
         if mask.any():
-            width = CONTAINER_OUTLINE_PIXELS if segment.contains else OUTLINE_PIXELS
-            rim = mask & ~ndimage.binary_erosion(mask, iterations=width)
+            rim = mask & ~ndimage.binary_erosion(mask, iterations=CONTAINER_OUTLINE_PIXELS)
             rgba[rim] = (*segment.color, OUTLINE_ALPHA)
+    # All others share no pixel, so that a hundred of them are outlined at once.
+    rim = _edges(labels) & (table[labels, 3] > 0)
+    rgba[rim] = table[labels[rim]]
+    rgba[rim, 3] = OUTLINE_ALPHA
     return Image.fromarray(rgba)
+
+
+def _edges(labels: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
+    """Pixels at the picture's edge, or beside one of another number."""
+    around = np.pad(labels, 1)
+    beside = (around[:-2, 1:-1], around[2:, 1:-1], around[1:-1, :-2], around[1:-1, 2:])
+    edges: NDArray[np.bool_] = np.logical_or.reduce([labels != other for other in beside])
+    return edges
 
 
 def _seen(labels: NDArray[np.unsignedinteger], segmentation: Segmentation) -> tuple[int, ...]:

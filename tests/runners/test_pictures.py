@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from voxfleet.enrich.phantom import Phantom
 from voxfleet.models import codes
 from voxfleet.models.segmentation import Segment, Segmentation
@@ -184,6 +185,18 @@ def test_what_contains_others_is_an_outline(phantom: Phantom, opacities: Segment
     filled = {tuple(color) for color in rgba[rgba[..., 3] == module.FILL_ALPHA][:, :3].tolist()}
     assert inside
     assert filled == {s.color for s in inside}
+
+
+def test_every_segment_has_an_outline_of_one_pixel() -> None:
+    """Touching one another and the picture's edge, each keeps what SciPy's erosion takes from it as its outline."""
+    _, segmentation = placed()
+    labels = np.random.default_rng(3).integers(0, 4, (9, 12)).repeat(5, 0).repeat(5, 1).astype(np.uint8)
+    rgba = np.asarray(module._overlay(labels, segmentation))
+    for each in segmentation.segments:
+        mask = labels == each.number
+        assert (rgba[mask][:, :3] == each.color).all()
+        assert (((rgba[..., 3] == module.OUTLINE_ALPHA) & mask) == mask & ~ndimage.binary_erosion(mask)).all()
+    assert not rgba[labels == 0].any()
 
 
 def test_pictures_shrink_until_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
