@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -32,7 +32,6 @@ from ..runners.commands import (
 from ..runners.devices import checked, devices_of
 from ..runners.pipeline import LANES
 from ..runners.worklist import Wish, check_licence, wish
-from .accounts.planned import read_plan
 from .alarm import alarms_to
 from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
@@ -103,7 +102,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     3: done, with refusals or failures; 4: stopped by the budget, by a limit or by Ctrl-C; 1: error.
     """
     measuring = features_of(features)
-    forecast = read_plan(planned) if planned else None
+    forecast = _read(planned) if planned else None
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
     plan = Plan(
@@ -196,6 +195,13 @@ def wishes_of(names: list[str], params: list[str], segmentation_type: str, *, re
         if _model_of(text) and _model_of(text) not in names:
             raise typer.BadParameter(f"--param {text}: no such --model")
     return tuple(wishes)
+
+
+def _read(planned: Path) -> Mapping[str, Any]:
+    """A forecast; what reads it imports scipy.stats, half a second that a run without one does not have."""
+    from .accounts.planned import read_plan
+
+    return read_plan(planned)
 
 
 def _model_of(param: str) -> str:
