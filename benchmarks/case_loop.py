@@ -121,7 +121,7 @@ def score_all(study: Study, pool: CasePool, sides: Sides, stopped: Callable[[], 
     cases = [found[each.series_instance_uid] for each in mine if each.series_instance_uid in found]
     cases += [CaseResult(each.series_instance_uid, modality=each.modality) for each in others]
     last = {each.entry.series_instance_uid: each for each in (*requests, *again)}
-    return Loop(tuple(_unshared(cases)), last, unread, len(requests) - len(found))
+    return Loop(unshared(cases), last, unread, len(requests) - len(found))
 
 
 def _entries(source: str) -> tuple[list[SeriesEntry], tuple[Unread, ...]]:
@@ -178,7 +178,7 @@ def _knowing(candidate: Candidate, case: CaseResult, words: Mapping[str, tuple[S
     return replace(candidate, vocabulary=words[candidate.model]) if more else candidate
 
 
-def _unshared(cases: Sequence[CaseResult]) -> list[CaseResult]:
+def unshared(cases: Sequence[CaseResult]) -> tuple[CaseResult, ...]:
     """Cases without the scores of those whose reference names nobody and fits several patients."""
     patients: dict[str, set[str]] = {}
     for case in cases:
@@ -186,7 +186,7 @@ def _unshared(cases: Sequence[CaseResult]) -> list[CaseResult]:
             if each.by_grid:
                 patients.setdefault(each.path, set()).add(case.patient)
     shared = {path for path, of in patients.items() if len(of) > 1}
-    return [_without_scores(case, shared) for case in cases]
+    return tuple(_without_scores(case, shared) for case in cases)
 
 
 def _without_scores(case: CaseResult, shared: set[str]) -> CaseResult:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 from .. import Error
 from ..runners.pictures import Picture
@@ -23,10 +25,19 @@ def perform(request: object) -> Answer:
             return score_case(request)
         if isinstance(request, PictureRequest):
             return draw_case(request)
+        return Failure("score", "BAD_REQUEST", f"not a request: {type(request).__name__}")
     except Error as exc:
         _LOG.warning("%s: %s", exc.code, exc)
         return Failure.from_error("score", exc)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - one bad series never stops a benchmark
         _LOG.exception("a case")
         return Failure.from_error("score", exc)
-    return Failure("score", "BAD_REQUEST", f"not a request: {type(request).__name__}")
+    finally:
+        _clear(request)
+
+
+def _clear(request: object) -> None:
+    """Remove what was copied of the series, if its archive is not a folder."""
+    case = request.case if isinstance(request, PictureRequest) else request
+    if isinstance(case, CaseRequest):
+        shutil.rmtree(Path(case.scratch) / case.entry.series_instance_uid, ignore_errors=True)

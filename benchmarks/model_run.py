@@ -19,6 +19,7 @@ from ..cluster.outputs import write_outputs
 from ..cluster.summary import summarise
 from ..models.model import ModelCard
 from ..runners.commands import progress_bar
+from ..runners.stages import ModalityRefused
 from ..runners.workitem import State
 from .case import Candidate
 from .references.dicom_seg import SOP_CLASSES
@@ -78,7 +79,10 @@ def vocabulary_of(card: ModelCard) -> tuple[Structure, ...]:
 
 
 def _candidates(plan: Plan, ledger: Ledger, results: Path) -> dict[str, tuple[Candidate, ...]]:
-    """Each model's SEG of each series, or why there is none; nothing for series that are still to do."""
+    """Each model's SEG of each series, or why there is none; nothing for series that are still to do.
+
+    A series of another modality than the model takes is nothing that the model failed at.
+    """
     cards = {each.card.name: each.card for each in plan.wishes}
     segs = {each.key: each.object for each in ledger.stored() if each.object.sop_class_uid in SOP_CLASSES}
     found: dict[str, list[Candidate]] = {}
@@ -89,7 +93,7 @@ def _candidates(plan: Plan, ledger: Ledger, results: Path) -> dict[str, tuple[Ca
         if item.state is State.COMPLETED and seg is not None:
             folder = results / work.study_instance_uid / seg.series_instance_uid
             made = Candidate(work.model, seg=str(folder / f"{seg.sop_instance_uid}.dcm"), vocabulary=words)
-        elif item.state is State.CANCELED and item.failure is not None:
+        elif item.state is State.CANCELED and item.failure is not None and item.failure.code != ModalityRefused.code:
             made = Candidate(work.model, failure=f"{item.failure.code}: {item.failure.message}", vocabulary=words)
         else:
             continue

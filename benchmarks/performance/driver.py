@@ -104,9 +104,10 @@ def drive(finish: int, folder: Path) -> list[Figure]:
 
 
 def _figures(readings: list[tuple[int, float, float, int]]) -> list[Figure]:
-    (first, began_s, cpu_s, rss), (last, ended_s, used_s, held) = readings[0], readings[-1]
+    (first, began_s, cpu_s, _), (last, ended_s, used_s, held) = readings[0], readings[-1]
     items, wall_s = last - first, ended_s - began_s
-    per_item = max(0.0, (held - rss) / items)
+    midway, _, _, rss = readings[len(readings) // 2]
+    per_item = max(0.0, (held - rss) / (last - midway))
     whole = held + per_item * (NLST_SERIES - last)
     note = f"{AGENTS} agents in {PROCESSES} processes, {items} items"
     return [
