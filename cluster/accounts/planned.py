@@ -11,6 +11,9 @@ from typing import Any
 from ... import Error
 from .bill import Bill
 
+MOST_NAMED = 4
+"""Machines of a plan that an error names."""
+
 
 class BadPlan(Error):
     """A file that is no plan, or a plan that says nothing of a run's machine; names the file."""
@@ -96,7 +99,8 @@ def check_plan(plan: Mapping[str, Any], bill: Bill, name: str) -> PlanCheck:
         here = [each for each in plan["options"] if (each["machine"], each["region"], each["market"]) == wanted]
         if not here:
             planned = sorted({f"{each['machine']} {each['region']} {each['market']}" for each in plan["options"]})
-            raise BadPlan(name, f"says nothing of {price.where}, only of {', '.join(planned)}")
+            more = f" and {len(planned) - MOST_NAMED} more" if len(planned) > MOST_NAMED else ""
+            raise BadPlan(name, f"says nothing of {price.where}, only of {', '.join(planned[:MOST_NAMED])}{more}")
         option = min(here, key=lambda each: (abs(each["nodes"] - bill.most_nodes), each["nodes"]))
         series, usd, hours = int(plan["series"]), option["usd"], option["hours"]
         cents = {end: usd[end] / series * 100 for end in ("low", "middle", "high")}
