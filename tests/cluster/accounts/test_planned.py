@@ -44,7 +44,7 @@ def test_a_plan_of_other_machines_says_nothing() -> None:
     """The error names what the plan is of."""
     with pytest.raises(BadPlan, match="g4dn"):
         check_plan(plan(option(1, "g4dn.xlarge")), BILL, "p.json")
-    with pytest.raises(BadPlan, match="m0 here on-demand, .* and 26 more$"):
+    with pytest.raises(BadPlan, match=r"m0 here on-demand, .* and 26 more$"):
         check_plan(plan(*(option(1, f"m{number}") for number in range(30))), BILL, "p.json")
 
 
