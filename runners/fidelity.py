@@ -1,6 +1,6 @@
 """Whether a faster way of computing leaves a model's result as it is: Dice on a made-up volume.
 
-A precision or a compilation (`models.speed`) is a parameter like any other, and goes into provenance. Before a
+A precision, a compilation or a batch (`models.speed`) is a parameter like any other, and goes into provenance. Before a
 worker uses one, it segments the volume below in the usual way and in the asked one; if a structure differs by more
 than a thousandth, every series that asks for it fails with NOT_FAITHFUL. ``voxfleet models check`` shows the figures.
 """
@@ -32,7 +32,7 @@ class NotFaithful(Error):
         super().__init__(model, reason)
 
     def __str__(self) -> str:
-        return f"{self.args[0]}: {self.args[1]}; leave out precision and compile"
+        return f"{self.args[0]}: {self.args[1]}; leave out precision, compile and batch"
 
 
 @dataclass(frozen=True, slots=True)

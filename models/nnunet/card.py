@@ -23,7 +23,7 @@ A segment's ``name`` is the name that ``dataset.json`` gives to a label or regio
 ``network: trainer``
     The network is the one that nnU-Net's trainer class builds; ``plans`` for a trainer that nnU-Net does not ship
     and that takes the network of the plans.
-``precision: default``, ``compile: no``
+``precision: default``, ``compile: no``, ``batch: 1``
     See `speed`.
 """
 

@@ -142,7 +142,7 @@ class TrainedNetwork:
         axes = self._mirroring_axes if inference.mirroring else ()
         tile = tuple(self.configuration.patch_size)
         outputs, speed = self.label_manager.num_segmentation_heads, inference.speed
-        window = Window(tile, inference.step_size, axes, outputs, speed.precision)
+        window = Window(tile, inference.step_size, axes, outputs, speed.precision, speed.batch)
         network = self._compiled if speed.compiled else self._network
         strides = np.prod(self.configuration.pool_op_kernel_sizes, axis=0).tolist() if inference.smaller_tiles else None
         rungs = ladder(window, self._device, strides)

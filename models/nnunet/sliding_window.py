@@ -54,6 +54,8 @@ class Window:
     precision : str
         Of its convolutions: ``default`` for nnU-Net's, which is float16 on a GPU and float32 on the CPU; or
         ``float32``, ``bfloat16``, ``float16``.
+    batch : int
+        Tiles of a row that go through the network together.
     """
 
     tile: tuple[int, ...]
@@ -61,6 +63,7 @@ class Window:
     mirroring_axes: tuple[int, ...]
     outputs: int
     precision: str = "default"
+    batch: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Row:
 def ladder(window: Window, device: str, strides: Sequence[int] | None = None) -> tuple[Rung, ...]:
     """Ways of predicting, in the order in which they are tried.
 
-    The first two give one result: with sums on the device, then with sums in host memory.
+    With tiles one by one where they were to go together; then, with the same result, with sums in host memory.
     Smaller tiles give a slightly different one (the network sees less, and normalises by what it
     sees), so that they follow only where the caller asks for them by giving `strides`.
 
@@ -105,6 +108,9 @@ def ladder(window: Window, device: str, strides: Sequence[int] | None = None) ->
         Along each axis, what the size of a tile must be a multiple of.
     """
     rungs = [Rung(window, device)]
+    if window.batch > 1:
+        window = replace(window, batch=1)
+        rungs.append(Rung(window, device))
     if device != "cpu":
         rungs.append(Rung(window, "cpu"))
     while strides is not None and (tile := _smaller(window.tile, strides)) is not None:
@@ -243,12 +249,14 @@ def _add_row(
 ) -> None:
     """Add the predictions of a row of tiles; `image` and `sums` begin where the row begins."""
     device = next(network.parameters()).device
-    for where in row.tiles:
-        tile = torch.clone(image[where][None], memory_format=torch.contiguous_format).to(device)
-        prediction = _mirrored_mean(network, tile, window.mirroring_axes)[0].to(sums.device)
-        if prediction.dtype == torch.bfloat16:
-            prediction = prediction.float()  # eight bits are too few to be weighed and summed
-        _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
+    for first in range(0, len(row.tiles), window.batch):
+        places = row.tiles[first : first + window.batch]
+        tiles = torch.stack([image[where] for where in places]).to(device)
+        predictions = _mirrored_mean(network, tiles, window.mirroring_axes).to(sums.device)
+        if predictions.dtype == torch.bfloat16:
+            predictions = predictions.float()  # eight bits are too few to be weighed and summed
+        for where, prediction in zip(places, predictions, strict=True):
+            _add(sums[where], prediction.mul_(gaussian.to(prediction.dtype)))
 
 
 def _ended(sums: torch.Tensor, planes: int) -> torch.Tensor:

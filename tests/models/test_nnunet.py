@@ -204,6 +204,8 @@ def test_orientation_of_training(folder):
         ({"network": "plans"}, "network is the card's"),
         ({"precision": "half"}, "precision: 'half' is none of default, float32, bfloat16, float16"),
         ({"compile": "true"}, "compile: 'true' is neither yes nor no"),
+        ({"batch": "0"}, "batch: '0' is not 1 to 64"),
+        ({"batch": "two"}, "batch: 'two' is not 1 to 64"),
     ],
 )
 def test_wrong_parameters(folder, parameters, message):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from contextlib import redirect_stdout
+from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 
@@ -79,6 +80,25 @@ def test_ladder_on_a_gpu():
 def test_ladder_on_the_cpu():
     """Sums are in host memory from the start."""
     assert ladder(WINDOW, "cpu") == (Rung(WINDOW, "cpu"),)
+
+
+def test_batches_are_given_up_first():
+    """Where memory ends, tiles go through the network one by one before anything else is changed."""
+    together = replace(WINDOW, batch=4)
+    assert ladder(together, "cuda") == (Rung(together, "cuda"), Rung(WINDOW, "cuda"), Rung(WINDOW, "cpu"))
+
+
+@pytest.mark.parametrize("axes", [(), (0, 2)])
+def test_a_batch_gives_nearly_the_same_logits(axes):
+    """Four tiles of a row at once, and what is left over: each lands in its place, to rounding."""
+    one, four = replace(WINDOW, mirroring_axes=axes), replace(WINDOW, mirroring_axes=axes, batch=4)
+    net = network()
+    expected = predict(net, (Rung(one, "cpu"),), IMAGE)
+    alone = len(net.tiles)
+    net.tiles.clear()
+    found = predict(net, (Rung(four, "cpu"),), IMAGE)
+    assert len(net.tiles) < alone
+    torch.testing.assert_close(found.float(), expected.float(), rtol=2e-3, atol=2e-3)
 
 
 def test_smaller_tiles_fit_the_network():
