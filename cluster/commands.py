@@ -43,6 +43,7 @@ from .outputs import show_summary, write_outputs
 from .patience import patient
 from .price import Price, price_of
 from .run_folder import RunFolder
+from .sources import citations
 from .summary import summarise
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
@@ -54,7 +55,7 @@ PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of p
 
 
 def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
-    source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
+    source: Annotated[str, typer.Argument(help="Folder of DICOM files, dicomweb+https://..., s3://, gs://, idc:...")],
     model: Annotated[list[str], typer.Option("--model", "-m", help="May be repeated; see `voxfleet models`.")],
     to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
     run: Annotated[str, typer.Option("--run", help="Name of the run, or path of its folder.")],
@@ -73,6 +74,9 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     features: Features = None,
+    licence: Annotated[
+        list[str] | None, typer.Option(help="Use only source series under it, e.g. CC-BY; may be repeated.")
+    ] = None,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
     budget: Annotated[str | None, typer.Option(help="Most that the run may cost, in US$.")] = None,
     max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
@@ -122,6 +126,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         devices=(devices_of if on == "local" else checked)(device or ["cpu"]),
         nifti=nifti,
         deadlines_s=named_seconds(stage_deadline or [], LANES),
+        licences=tuple(licence or ()),
     )
     limits = Limits(
         usd_per_series=dollars_of(max_cost_per_series),
@@ -141,6 +146,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         ledger = patient(open_ledger(plan.folder))
         with console.status("searching the source ...") as status:
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
+        for line in citations(plan.folder):
+            console.print(line)
         if retry_failed:
             ledger.retry_failed()
         governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits, alarm)

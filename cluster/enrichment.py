@@ -13,6 +13,7 @@ from itertools import chain, islice
 
 from .. import Error, __version__
 from ..enrich.archives.archive import RefusedObject
+from ..enrich.archives.licensed import LicensedArchive
 from ..enrich.archives.opening import open_archive
 from ..enrich.features.feature_parameters import content_sha256
 from ..runners.environment import node_name
@@ -26,6 +27,7 @@ from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import LocalCell, run_locally
 from .price import Price
 from .run_folder import RunFolder
+from .sources import keep_sources
 
 BATCH = 1000
 """Workitems that go into the ledger in one transaction."""
@@ -77,6 +79,7 @@ class Plan:
     devices: tuple[str, ...] = ("cpu",)
     nifti: bool = False
     deadlines_s: tuple[tuple[str, float], ...] = ()
+    licences: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         references(self.wishes)
@@ -93,6 +96,8 @@ class Plan:
                 *((("features_sha256", content_sha256(each.features)),) if each.features else ()),
             )
         }
+        if self.licences:
+            parameters["licences"] = ", ".join(self.licences)
         return Run(
             name=self.folder.name,
             source=self.source,
@@ -149,7 +154,7 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
     target = open_archive(plan.target)
     target.probe()
     target.close()
-    archive = open_archive(plan.source)
+    archive = LicensedArchive(open_archive(plan.source), plan.licences)
     found_there = worklist(archive, plan.wishes, plan.target)
     # A source that cannot be listed must leave no run behind: its name would be taken by work that cannot be done.
     first = list(islice(found_there, 1))
@@ -169,6 +174,7 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
             batch.clear()
     ledger.add(batch)
     found(number)
+    keep_sources(plan.folder, archive.uri, archive.told, plan.licences)
     archive.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import secrets
@@ -16,6 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 from urllib.error import HTTPError, URLError
 
 import psutil
@@ -49,6 +52,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("VOXFLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
             patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
+            patch.delenv(f"VOXFLEET_XNAT_{name}", raising=False)
         for name in [each for each in os.environ if each.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR"))]:
             patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -114,6 +118,27 @@ def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def orthanc(start_orthanc: Callable[..., Orthanc]) -> Orthanc:
     """Start an empty Orthanc without password."""
     return start_orthanc()
+
+
+@pytest.fixture
+def xnat(xnat_double: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Run a double of an XNAT with an empty project, whose user we are."""
+    monkeypatch.setenv("VOXFLEET_XNAT_USER", xnat_double.USER)
+    monkeypatch.setenv("VOXFLEET_XNAT_PASSWORD", xnat_double.PASSWORD)
+    with xnat_double.running_xnat() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def xnat_double() -> ModuleType:
+    """The double's own module."""
+    path = Path(__file__).parent / "enrich" / "archives" / "xnat_double.py"
+    spec = importlib.util.spec_from_file_location("xnat_double", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Its records look for it there.
+    spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)
@@ -240,12 +265,17 @@ def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def public_rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
-    """Start an S3 service over a folder that everybody may read."""
-    server = BucketServer(_free_url(), tmp_path_factory.mktemp("public"))
-    with _running_rclone(server):
-        yield server
+@pytest.fixture
+def serve_public() -> Iterator[Callable[[Path], BucketServer]]:
+    """Start an S3 service over a folder of buckets, from which everybody may read without signing."""
+    with ExitStack() as stack:
+
+        def serve(folder: Path) -> BucketServer:
+            server = BucketServer(_free_url(), folder)
+            stack.enter_context(_running_rclone(server))
+            return server
+
+        yield serve
 
 
 @pytest.fixture(scope="session")

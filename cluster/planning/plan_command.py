@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from ...enrich.archives.idc_index import SCHEME
 from ...enrich.atomic import write_text
 from ...models import catalogue
 from ...models.model import ModelCard
@@ -28,7 +29,7 @@ from ..run_folder import RunFolder
 from .pilot import run_pilot
 from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
 from .plan_page import plan_page
-from .series_sizes import IDC, sizes_of
+from .series_sizes import sizes_of
 from .timing import NotMeasured, Timing, timing_of, timing_of_card, told
 
 MOST_LISTED = 12
@@ -118,7 +119,7 @@ def _timing(card: ModelCard, source: str, from_run: str, pilot: int, console: Co
         return timing_of(open_ledger(folder), card.name, f"run {folder.path}")
     if not pilot:
         return timing_of_card(card)
-    if source.startswith(IDC):
+    if source.startswith(SCHEME):
         raise NotMeasured(card.name, "a pilot needs series that can be retrieved; give --from-run of a pilot elsewhere")
     folder = RunFolder(f"pilot-{card.name}")
     with console.status("pilot ...") as status:

@@ -10,13 +10,8 @@ import numpy.typing as npt
 
 from ... import Error
 from ...enrich.archives.archive import RefusedObject, SeriesEntry
+from ...enrich.archives.idc_index import MEGABYTE, SCHEME, IdcError, selection_of
 from ...enrich.archives.opening import open_archive
-
-IDC = "idc:"
-"""Before the name of a collection of the NCI Imaging Data Commons."""
-
-MEGABYTE = 1_000_000
-"""The index gives sizes in decimal megabytes."""
 
 
 class NoSizes(Error):
@@ -65,7 +60,7 @@ def sizes_of(source: str, modalities: Collection[str], least_instances: int = 1)
     Parameters
     ----------
     source : str
-        URI of an archive; or ``idc:COLLECTION``, which is looked up in the index that the package
+        URI of an archive; ``idc:COLLECTION`` and ``idc:?SQL`` are looked up in the index that the package
         ``idc-index-data`` holds, without a network.
     least_instances : int
         Series of fewer instances are left out.
@@ -77,8 +72,8 @@ def sizes_of(source: str, modalities: Collection[str], least_instances: int = 1)
     SearchError, AccessDenied
         If the archive cannot be listed.
     """
-    if source.startswith(IDC):
-        slices, size, origin = _of_idc(source.removeprefix(IDC), modalities)
+    if source.startswith(SCHEME):
+        slices, size, origin = _of_idc(source, modalities)
     else:
         archive = open_archive(source)
         entries = (entry for entry in archive.search() if not isinstance(entry, RefusedObject))
@@ -95,23 +90,15 @@ def _of_entries(entries: Iterable[SeriesEntry]) -> tuple[npt.NDArray[np.float64]
     return table[:, 0], table[:, 1]
 
 
-def _of_idc(
-    collection: str, modalities: Collection[str]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], str]:
-    # 74 MB of index, which most users do without.
+def _of_idc(source: str, modalities: Collection[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], str]:
     try:
-        import idc_index_data
-    except ImportError as exc:
-        raise NoSizes(f"{IDC}{collection}", "needs the index of the IDC: pip install 'voxfleet[idc]'") from exc
-    from pyarrow import dataset
-
-    field = dataset.field
-    table = dataset.dataset(idc_index_data.IDC_INDEX_PARQUET_FILEPATH).to_table(
-        columns=["instanceCount", "series_size_MB"],
-        filter=(field("collection_id") == collection) & field("Modality").isin(list(modalities)),
-    )
-    slices = table["instanceCount"].to_numpy().astype(np.float64)
-    return slices, table["series_size_MB"].to_numpy() * MEGABYTE, f"idc-index-data {idc_index_data.__version__}"
+        selection = selection_of(source)
+        table = selection.table(("instanceCount", "series_size_MB", "Modality"))
+    except IdcError as exc:
+        raise NoSizes(source, exc.args[1]) from exc
+    kept = np.isin(table["Modality"].to_numpy(), list(modalities))
+    slices = table["instanceCount"].to_numpy().astype(np.float64)[kept]
+    return slices, table["series_size_MB"].to_numpy()[kept] * MEGABYTE, f"idc-index-data {selection.version}"
 
 
 def _sizes(

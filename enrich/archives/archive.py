@@ -109,6 +109,10 @@ class SeriesEntry:
     instances: int
     bytes: int | None = None
     """Size of all instances, or None where the archive does not say."""
+    licence: str = ""
+    """Under which the series may be used, as the archive names it; empty where it does not say."""
+    doi: str = ""
+    """Of the data set to cite, without ``https://doi.org/``; empty where the archive does not say."""
 
 
 @dataclass(frozen=True, slots=True)

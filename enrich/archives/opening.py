@@ -59,8 +59,11 @@ def open_archive(uri: str) -> Archive:
     Parameters
     ----------
     uri : str
-        ``dir:PATH`` or a path: a folder, or a zip or tar file (only read). ``dicomweb+https://HOST/PATH``, ``dicomweb+http://``,
-        ``https://`` or ``http://``: a DICOMweb service. ``dimse://AET@HOST:PORT``: a DICOM node. Else
+        ``dir:PATH`` or a path: a folder, or a zip or tar file (only read). ``dicomweb+https://HOST/PATH``,
+        ``dicomweb+http://``, ``https://`` or ``http://``: a DICOMweb service. ``dimse://AET@HOST:PORT``: a
+        DICOM node. ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``: a bucket. ``idc:COLLECTION``,
+        ``idc:?SQL``: series of the Imaging Data Commons (only read). ``xnat+https://HOST/PROJECT``: a
+        project of an XNAT. Else
         a scheme that another package offers as an entry point of the group ``voxfleet.archives``.
         Never user or password: see `credentials`.
 
@@ -137,6 +140,19 @@ def _dimse(uri: str) -> Archive:
     return DimseArchive(uri)
 
 
+def _xnat(uri: str) -> Archive:
+    from .xnat_address import parse_address
+
+    address = parse_address(uri)
+    try:
+        from .xnat import XnatArchive
+    except ModuleNotFoundError as exc:
+        if exc.name != "xnat":
+            raise
+        raise MissingExtra("xnat", "xnat") from exc
+    return XnatArchive(address)
+
+
 def _bucket(uri: str) -> Archive:
     parts = urlsplit(uri)
     if "@" in parts.netloc:
@@ -159,13 +175,27 @@ def _bucket(uri: str) -> Archive:
     return S3Archive(BucketAddress(parts.scheme.lower(), parts.netloc, prefix))
 
 
+def _idc(uri: str) -> Archive:
+    try:
+        from .idc import IdcArchive
+        from .idc_index import selection_of
+    except ModuleNotFoundError as exc:
+        if exc.name != "obstore":
+            raise
+        raise MissingExtra("idc", "idc") from exc
+    return IdcArchive(selection_of(f"idc:{uri.partition(':')[2]}"))
+
+
 _BUILT_IN: Final[dict[str, Callable[[str], Archive]]] = {
     "dir": _folder,
     "gs": _bucket,
+    "idc": _idc,
     "s3": _bucket,
     "dicomweb+http": _dicomweb,
     "dicomweb+https": _dicomweb,
     "dimse": _dimse,
     "http": _dicomweb,
     "https": _dicomweb,
+    "xnat+http": _xnat,
+    "xnat+https": _xnat,
 }

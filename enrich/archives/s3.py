@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
 
 import pydicom
 from pydicom import Dataset
 
-from ..digest import dataset_digest, file_sha256
-from ..series import Instance, Series
+from ..digest import dataset_digest
+from ..series import Series
 from .archive import (
-    NotThere,
     ReadBackDiffers,
     RefusedObject,
     RetrieveError,
@@ -26,16 +23,14 @@ from .archive import (
 from .bucket import Bucket, BucketObject
 from .bucket_errors import ObjectChanged, retrieve_errors, search_errors, store_errors
 from .bucket_search import index_of, refresh
+from .bucket_series import fetch_series
 from .bucket_store import BucketAddress, BucketPatience
 from .folder_index import FoundFile
 from .folder_store import checked_uids
 from .found_series import by_instance, found_series, one_each
-from .header import DAMAGE, read_header
+from .header import DAMAGE
 from .stow import encode
 from .uids import is_uid
-
-READERS: Final = 8
-"""Objects fetched at once."""
 
 
 class S3Archive:
@@ -87,20 +82,16 @@ class S3Archive:
             If the service does not answer, an object changed since it was listed, or instances are
             not as many as the search said.
         """
-        into.mkdir(parents=True, exist_ok=True)
         with retrieve_errors(self.uri, entry.series_instance_uid):
             objects = self._objects(entry)
-            if not objects:
-                raise NotThere(self.uri, entry.series_instance_uid, "the bucket holds no object of this series")
-            if len(objects) != entry.instances:
-                reason = f"the bucket holds {len(objects)} instances and not {entry.instances} as the search said"
-                raise RetrieveError(self.uri, entry.series_instance_uid, reason)
-            with ThreadPoolExecutor(READERS) as readers:
-                fetched = readers.map(lambda item: self._instance(entry, item[1], into / f"{item[0]}.dcm"), objects)
-                instances = tuple(sorted(fetched, key=lambda each: each.sop_instance_uid))
-        if len({each.sop_instance_uid for each in instances}) != len(instances):
-            raise RetrieveError(self.uri, entry.series_instance_uid, "two objects are the same instance")
-        return Series(entry.study_instance_uid, entry.series_instance_uid, entry.modality, instances)
+            try:
+                return fetch_series(self._bucket, self.uri, entry, objects, into)
+            except (ObjectChanged, FileNotFoundError):
+                # Forgotten, so that the next try looks anew.
+                for each in objects:
+                    folder, _, name = each.key.rpartition("/")
+                    self._index.replace(folder, [name], [])
+                raise
 
     def store(self, dataset: Dataset) -> StoredObject:
         """Write one object to ``STUDY/SERIES/INSTANCE.dcm`` if that key is free, read it back, compare.
@@ -151,8 +142,8 @@ class S3Archive:
         """Close the index; connections go with the archive."""
         self._index.close()
 
-    def _objects(self, entry: SeriesEntry) -> list[tuple[str, BucketObject]]:
-        """SOP Instance UID and object of each instance; the bucket is listed only if nothing else tells."""
+    def _objects(self, entry: SeriesEntry) -> list[BucketObject]:
+        """Object of each instance; the bucket is listed only if nothing else tells."""
         laid = self._laid_out(entry)
         if len(laid) == entry.instances:
             return laid
@@ -164,9 +155,9 @@ class S3Archive:
         for instance, group in by_instance(files):
             if not self._equal(group):
                 raise RetrieveError(self.uri, entry.series_instance_uid, f"two objects differ and are both {instance}")
-        return [(instance, _object(group[0])) for instance, group in by_instance(files)]
+        return [BucketObject(each.path, each.bytes, each.mtime_ns) for each in one_each(files)]
 
-    def _laid_out(self, entry: SeriesEntry) -> list[tuple[str, BucketObject]]:
+    def _laid_out(self, entry: SeriesEntry) -> list[BucketObject]:
         """Objects of a series that lie where `store` lays them."""
         if not (is_uid(entry.study_instance_uid) and is_uid(entry.series_instance_uid)):
             return []
@@ -174,25 +165,8 @@ class S3Archive:
         for each in self._bucket.list(f"{entry.study_instance_uid}/{entry.series_instance_uid}/"):
             instance, _, ending = each.key.rpartition("/")[2].rpartition(".")
             if ending == "dcm" and is_uid(instance):
-                found.append((instance, each))
+                found.append(each)
         return found
-
-    def _instance(self, entry: SeriesEntry, found: BucketObject, path: Path) -> Instance:
-        """One object on the local disk, checked."""
-        try:
-            self._bucket.fetch(found, path)
-        except (ObjectChanged, FileNotFoundError):
-            # Forgotten, so that the next try looks anew.
-            folder, _, name = found.key.rpartition("/")
-            self._index.replace(folder, [name], [])
-            raise
-        header = read_header(path)
-        if header.uids is None:
-            raise RetrieveError(self.uri, entry.series_instance_uid, f"{found.key} {header.reason}")
-        if header.uids.series_instance_uid != entry.series_instance_uid:
-            reason = f"{found.key} is of series {header.uids.series_instance_uid}"
-            raise RetrieveError(self.uri, entry.series_instance_uid, reason)
-        return Instance(header.uids.sop_class_uid, header.uids.sop_instance_uid, file_sha256(path), found.bytes, path)
 
     def _digest(self, key: str) -> str | None:
         """Digest of the data set under a key; None if none is there, empty if it is no object."""
@@ -212,7 +186,3 @@ class S3Archive:
         if len({(each.bytes, each.mtime_ns) for each in group}) == 1:
             return True
         return len({self._digest(each.path) for each in group}) == 1
-
-
-def _object(file: FoundFile) -> BucketObject:
-    return BucketObject(file.path, file.bytes, file.mtime_ns)
