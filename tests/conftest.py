@@ -134,7 +134,8 @@ def xnat_double() -> ModuleType:
     """The double's own module."""
     path = Path(__file__).parent / "enrich" / "archives" / "xnat_double.py"
     spec = importlib.util.spec_from_file_location("xnat_double", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # Its records look for it there.
     spec.loader.exec_module(module)

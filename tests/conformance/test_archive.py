@@ -30,6 +30,7 @@ KINDS = [
     "folder",
     "s3-moto",
     "s3-rclone",
+    "xnat",
     pytest.param("dicomweb", marks=pytest.mark.orthanc),
     pytest.param("dimse", marks=pytest.mark.orthanc),
     pytest.param("dimse-move", marks=pytest.mark.orthanc),
@@ -47,6 +48,8 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]
         opened = open_archive(f"dir:{tmp_path / 'archive'}")
     elif request.param.startswith("s3"):
         opened = open_archive(request.getfixturevalue("make_prefix")(request.param.removeprefix("s3-")))
+    elif request.param == "xnat":
+        opened = open_archive(request.getfixturevalue("xnat").uri)
     elif request.param == "dimse-dcmqrscp":
         opened = open_archive(request.getfixturevalue("dcmqrscp").uri)
     else:
