@@ -12,11 +12,13 @@ from .figures import Figures, VolumeAgreement
 from .repeatability import BlandAltman
 
 COLORS = ("#5b8def", "#e0913a", "#4caf7a", "#d96a8b", "#8b6fe8", "#2bb3c0", "#a58a3c", "#8a8f98")
-WIDTH, LABELS, RIGHT = 1000.0, 230.0, 20.0
+WIDTH, LABELS, RIGHT = 1000.0, 280.0, 20.0
 ROW, BOX = 26.0, 9.0
 """Height of a structure without models, and of each model's box, in the picture's coordinates."""
 MOST_STRUCTURES = 120
 MOST_PANELS = 6
+MOST_PLAIN = 1000.0
+"""Ticks from here on are round, and written with all their digits."""
 SIDE, MARGIN = 300.0, 46.0
 """Of a square panel."""
 WHISKER = 1.5
@@ -155,7 +157,7 @@ def bland_altman_panels(figures: Figures) -> tuple[Panel, ...]:
     """Difference of volumes over their mean, a panel for each of the structures that most series have."""
     of_segment: dict[str, list[VolumeAgreement]] = {}
     for each in figures.volumes:
-        if each.limits is not None:
+        if each.limits is not None and any(expert or model for expert, model in each.pairs):
             of_segment.setdefault(each.segment, []).append(each)
     order = sorted(of_segment, key=lambda name: max(_weight(each) for each in of_segment[name]), reverse=True)
     colors = model_colors(figures)
@@ -214,7 +216,7 @@ class _LogAxis:
             if len(found) > 1:
                 break
         found = found if len(found) > 1 else [self._low, self._high]
-        return tuple(Tick(self(each), f"{each:.3g}") for each in found)
+        return tuple(Tick(self(each), f"{each:.3g}" if each < MOST_PLAIN else f"{each:g}") for each in found)
 
 
 def _box(values: Sequence[float], x: Callable[[float], float], y: float, color: str, name: str) -> Box:

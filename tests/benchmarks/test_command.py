@@ -18,7 +18,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 from pyarrow import parquet
+from voxfleet.benchmarks.involvement import severity_of
 from voxfleet.enrich.phantom import CtIdentity, Fault, Phantom, chest_phantom, write_ct_series
+from voxfleet.enrich.phantom_anatomy import GROUND_GLASS_HU, Opacity
 from voxfleet.models import catalogue
 from voxfleet.models.segmentation import Segment
 
@@ -157,6 +159,42 @@ def test_involvement_is_that_of_the_phantom(finished):
         (row,) = [each for each in rows if each["series"] == identity.series_instance_uid]
         assert float(row["expert_percent"]) == pytest.approx(100 * opaque / lungs)
         assert float(row["model_percent"]) == pytest.approx(100 * opaque / lungs, abs=1.0)
+
+
+def test_severity_of_opacities_without_lungs(tmp_path: Path):
+    """RICORD's way, opacity drawn and no lung: none, mild, moderate and severe are told as such."""
+    of_side = {"right": -80.0, "left": 80.0}
+    balls = {
+        "none": (),
+        "mild": (Opacity((20.0, 15.0, of_side["right"]), 25.0, GROUND_GLASS_HU),),
+        "moderate": (Opacity((10.0, 15.0, of_side["right"]), 65.0, GROUND_GLASS_HU),),
+        "severe": tuple(Opacity((0.0, 15.0, x), 80.0, GROUND_GLASS_HU) for x in of_side.values()),
+    }
+    truth = {}
+    for severity, opacities in balls.items():
+        phantom = chest_phantom(SHAPE, SPACING_MM, seed=1, opacities=opacities)
+        identity = CtIdentity.named(f"benchmark-{severity}")
+        write_ct_series(phantom.volume, tmp_path / "ct" / severity, identity=identity)
+        labels = phantom.truth.labelmap.array
+        save_mask(tmp_path / "ref" / identity.series_instance_uid / "Infectious opacity.nii.gz", phantom, labels >= 6)
+        lungs = np.count_nonzero(np.isin(labels, (2, 3, 6, 7, 8, 9)))
+        truth[identity.series_instance_uid] = (severity, 100 * np.count_nonzero(labels >= 6) / lungs)
+    opacity = {"type": ["112001", "DCM", "Opacity"], "anatomic_region": ["39607008", "SCT", "Lung"]}
+    table = tmp_path / "labels.yaml"
+    table.write_text(yaml.safe_dump({"labels": 1, "codes": {"Infectious opacity": opacity}}))
+    done = voxfleet(
+        "benchmark", tmp_path / "ct", "-r", tmp_path / "ref", "-m", "covid-opacity-hu", "--labels", table,
+        "-o", tmp_path / "out", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = rows_of(tmp_path / "out" / "involvement.csv")
+    assert {row["lungs"] for row in rows} == {"model"}
+    for row in rows:
+        severity, percent = truth[row["series"]]
+        for side in ("expert_percent", "model_percent"):
+            assert float(row[side]) == pytest.approx(percent, abs=1.0)
+            assert severity_of(float(row[side])) == severity
+    assert len(rows) == len(truth)
 
 
 def test_same_command_goes_on(finished):
