@@ -171,3 +171,6 @@ def _check_possible(file: Path, found: Mapping[str, Any]) -> None:
         raise RadiomicsMissing("scikit-image (for imageType LBP2D)", EXTRA)
     if "shape2D" in (found.get("featureClass") or {}) and not settings.get("force2D"):
         raise InvalidFeatureParameters(str(file), "featureClass shape2D needs setting force2D: true")
+    for name in ("label", "label_channel"):
+        if name in settings:
+            raise InvalidFeatureParameters(str(file), f"setting {name} chooses one segment; all of them are measured")

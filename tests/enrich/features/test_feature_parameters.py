@@ -60,6 +60,7 @@ setting: {geometryTolerance: 0.001, binWidth: 25}
         ("imageType: {LoG: {}}", "needs sigma"),
         ("imageType: {LBP3D: {}}", "SciPy"),
         ("featureClass: {shape2D: []}", "force2D"),
+        ("setting: {label: 3}", "setting label chooses one segment"),
         ("featureClass: {glcm: [", "line 1, column"),
         ("- glcm", "no mapping"),
     ],
