@@ -25,16 +25,16 @@ from .archive import (
     StoreRefused,
 )
 from .attaching import Attachment
-from .dicomweb_errors import NOT_FOUND, check_whole
+from .dicomweb_errors import check_whole
 from .folder_store import checked_uids
 from .http_session import Patience
 from .stow import encode
 from .uids import ObjectUids, is_uid, object_uids
 from .xnat_address import XnatAddress
-from .xnat_errors import CONFLICT, FAULTS, retrieve_errors, search_errors, status_of, store_errors
+from .xnat_errors import retrieve_errors, search_errors, store_errors
+from .xnat_resource import files_of, make_resource, send_new, unpack
 from .xnat_session import XnatSession
 from .xnat_tree import DICOM, XnatScan, label, scan_type, scans_of, session_type, subject_label
-from .xnat_zip import XnatFile, unpack
 
 _SESSION_UID = "xnat:imageSessionData/UID"
 
@@ -139,7 +139,7 @@ class XnatArchive:
             if held is None:
                 scan = scan or self._make_scan(dataset, uids)
                 path = (*scan.path, "resources", DICOM)
-                already_there = not self._sent(path, f"{uids.sop_instance_uid}.dcm", bytes(encoded))
+                already_there = not send_new(self._session, path, f"{uids.sop_instance_uid}.dcm", bytes(encoded))
                 held = self._held(scan, uids)
             if scan is None or held is None:
                 raise StoreError(self.uri, uids.sop_instance_uid, "the archive took the object and does not hold it")
@@ -174,10 +174,10 @@ class XnatArchive:
                 reason = f"the project holds no session of study {attachment.study_instance_uid}"
                 raise StoreRefused(self.uri, name, reason)
             path = ("experiments", experiment, "resources", attachment.folder)
-            already_there = any(each.name == attachment.name for each in self._files(path))
+            already_there = any(each.name == attachment.name for each in files_of(self._session, path))
             if not already_there:
-                self._made(path)
-                already_there = not self._sent(path, attachment.name, attachment.path)
+                make_resource(self._session, path)
+                already_there = not send_new(self._session, path, attachment.name, attachment.path)
             with TemporaryDirectory() as folder:
                 back = Path(folder) / "back"
                 with back.open("wb") as file:
@@ -213,22 +213,13 @@ class XnatArchive:
         scans = [] if experiment is None else self._scans(experiment)
         return next((each for each in scans if each.series_instance_uid == series_instance_uid), None)
 
-    def _files(self, resource: tuple[str, ...]) -> list[XnatFile]:
-        """Files of a resource; none where there is no such resource."""
-        try:
-            return [XnatFile.of(row) for row in self._session.results(*resource, "files")]
-        except FAULTS as exc:
-            if status_of(exc) in NOT_FOUND:
-                return []
-            raise
-
     def _count(self, scan: XnatScan) -> int:
         """Files that XNAT has counted, or that it lists where it has not counted."""
-        return len(self._files((*scan.path, "resources", DICOM))) if scan.files is None else scan.files
+        return len(files_of(self._session, (*scan.path, "resources", DICOM))) if scan.files is None else scan.files
 
     def _fetched(self, scan: XnatScan, into: Path) -> Iterator[Instance]:
         resource = (*scan.path, "resources", DICOM, "files")
-        listed = self._files(resource[:-1])
+        listed = files_of(self._session, resource[:-1])
         with TemporaryFile(dir=into) as file:
             self._session.download(file, *resource, format="zip")
             for part in unpack(file, listed, into, (self.uri, scan.series_instance_uid)):
@@ -253,7 +244,7 @@ class XnatArchive:
         resource = (*scan.path, "resources", DICOM)
         own = f"{uids.sop_instance_uid}.dcm"
         # XNAT names files that it receives by DICOM after other attributes: only their content tells.
-        names = [each.name for each in self._files(resource)]
+        names = [each.name for each in files_of(self._session, resource)]
         foreign = [each for each in names if not is_uid(each.removesuffix(".dcm"))]
         for name in [own] if own in names else foreign:
             with TemporaryFile() as file:
@@ -286,24 +277,6 @@ class XnatArchive:
         told = {"UID": uids.series_instance_uid, "type": modality or "unknown", "modality": modality}
         path = ("experiments", experiment, "scans", scan)
         self._session.put(*path, xsiType=kind, **{f"{kind}/{key}": value for key, value in told.items() if value})
-        self._made((*path, "resources", DICOM), format=DICOM, content="RAW")
+        make_resource(self._session, (*path, "resources", DICOM))
         study, series = uids.study_instance_uid, uids.series_instance_uid
         return XnatScan(experiment, scan, study, series, modality, 0, 0, has_dicom=True)
-
-    def _made(self, resource: tuple[str, ...], **query: str) -> None:
-        """Make a resource; that it is there already is no fault."""
-        try:
-            self._session.put(*resource, **query)
-        except FAULTS as exc:
-            if status_of(exc) != CONFLICT:
-                raise
-
-    def _sent(self, resource: tuple[str, ...], name: str, data: bytes | Path) -> bool:
-        """Send a file without leave to replace one; False if XNAT says that the name is taken."""
-        try:
-            self._session.send(data, *resource, "files", name, inbody="true")
-        except FAULTS as exc:
-            if status_of(exc) != CONFLICT:
-                raise
-            return False
-        return True

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from http.client import responses
 from typing import Final
 
 import requests
-from xnat.exceptions import XNATAuthError, XNATConnectionError, XNATError
+from xnat.exceptions import XNATAuthError, XNATConnectionError, XNATError, XNATResponseError
 
 from .archive import (
     AccessDenied,
@@ -44,6 +45,8 @@ class UnsafeAnswer(RetrieveError):
 
 def status_of(error: Exception) -> int | None:
     """HTTP status code behind an error of requests or of xnatpy, or None if there was no answer."""
+    if isinstance(error, XNATResponseError):
+        return int(error.status_code)
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
 
@@ -126,9 +129,9 @@ def _may_pass(error: Exception) -> bool:
 
 def _reason(error: Exception, patience: Patience) -> str:
     """One sentence without a URL; xnatpy's own messages quote whole answers."""
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"answered {response.status_code} {response.reason or ''}".strip()
+    status = status_of(error)
+    if status is not None:
+        return f"answered {status} {responses.get(status, '')}".strip()
     if isinstance(error, XNATAuthError):
         return "the login was refused"
     if isinstance(error, XNATConnectionError):

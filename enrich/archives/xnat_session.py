@@ -123,7 +123,7 @@ class XnatSession:
         try:
             return request(self._connected())
         except XNATResponseError as exc:
-            if not known or exc.response is None or exc.response.status_code != EXPIRED:
+            if not known or exc.status_code != EXPIRED:
                 raise
             self.close()
         return request(self._connected())

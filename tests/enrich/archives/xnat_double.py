@@ -36,7 +36,11 @@ class Node:
 
 @dataclass
 class Fault:
-    """What happens to requests of a method and path, so many times; None lets it pass to the next fault."""
+    """What happens to requests of a method and path, so many times.
+
+    `act` gives an answer, or None for the usual one, or status 0 after it has written what it wants and
+    the connection is to be closed.
+    """
 
     method: str
     path: str
@@ -75,7 +79,8 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.asked.append((self.command, self.path, dict(self.headers), self.body))
             status, body = self.server.faulty(self) or self.server.answer(self)
-        if self.wfile.closed:
+        if not status:
+            self.close_connection = True
             return
         self.send_response(status)
         if status == 200 and self.parts[:3] == ["data", "services", "auth"]:
