@@ -63,8 +63,8 @@ def open_archive(uri: str) -> Archive:
         ``dicomweb+http://``, ``https://`` or ``http://``: a DICOMweb service. ``dimse://AET@HOST:PORT``: a
         DICOM node. ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``: a bucket. ``idc:COLLECTION``,
         ``idc:?SQL``: series of the Imaging Data Commons (only read). ``xnat+https://HOST/PROJECT``: a
-        project of an XNAT. Else
-        a scheme that another package offers as an entry point of the group ``voxfleet.archives``.
+        project of an XNAT. ``nbia+https://HOST/COLLECTION``: a collection of an NBIA (only read). Else a
+        scheme that another package offers as an entry point of the group ``voxfleet.archives``.
         Never user or password: see `credentials`.
 
     Raises
@@ -128,6 +128,13 @@ def _dicomweb(uri: str) -> Archive:
     if not parts.hostname:
         raise BadArchiveUri(f"{uri}: has no host")
     return DicomwebArchive(parts.geturl())
+
+
+def _nbia(uri: str) -> Archive:
+    from .nbia import NbiaArchive
+    from .nbia_session import parse_address
+
+    return NbiaArchive(parse_address(uri))
 
 
 def _dimse(uri: str) -> Archive:
@@ -194,6 +201,8 @@ _BUILT_IN: Final[dict[str, Callable[[str], Archive]]] = {
     "dicomweb+http": _dicomweb,
     "dicomweb+https": _dicomweb,
     "dimse": _dimse,
+    "nbia+http": _nbia,
+    "nbia+https": _nbia,
     "http": _dicomweb,
     "https": _dicomweb,
     "xnat+http": _xnat,
