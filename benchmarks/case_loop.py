@@ -96,8 +96,9 @@ def localised(place: str, reading: Reading, scratch: Path) -> Place:
     SearchError, RetrieveError, AccessDenied
         If an archive cannot be listed, or an object not be had.
     """
-    found = open_references(place, reading, scratch)
-    return Place(place, place if Path(place).exists() else str(scratch), found)
+    local = place.removeprefix("dir:")
+    found = open_references(local, reading, scratch)
+    return Place(local, local if Path(local).exists() else str(scratch), found)
 
 
 def score_all(study: Study, pool: CasePool, sides: Sides, stopped: Callable[[], bool], console: Console) -> Loop:
