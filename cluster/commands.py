@@ -147,7 +147,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         with console.status("searching the source ...") as status:
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
         for line in citations(plan.folder):
-            console.print(line)
+            console.print(line, soft_wrap=True)
         if retry_failed:
             ledger.retry_failed()
         governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits, alarm)

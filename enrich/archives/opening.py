@@ -176,7 +176,7 @@ def _bucket(uri: str) -> Archive:
         from .bucket_store import BucketAddress
         from .s3 import S3Archive
     except ModuleNotFoundError as exc:
-        if exc.name != "obstore":
+        if (exc.name or "").partition(".")[0] != "obstore":
             raise
         raise MissingExtra(parts.scheme.lower(), "cloud") from exc
     return S3Archive(BucketAddress(parts.scheme.lower(), parts.netloc, prefix))
@@ -187,7 +187,7 @@ def _idc(uri: str) -> Archive:
         from .idc import IdcArchive
         from .idc_index import selection_of
     except ModuleNotFoundError as exc:
-        if exc.name != "obstore":
+        if (exc.name or "").partition(".")[0] != "obstore":
             raise
         raise MissingExtra("idc", "idc") from exc
     return IdcArchive(selection_of(f"idc:{uri.partition(':')[2]}"))
