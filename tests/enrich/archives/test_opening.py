@@ -37,7 +37,7 @@ def test_dicomweb(uri: str) -> None:
     assert open_archive(archive.uri).uri == archive.uri
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket", "ftp://host/x", "dicomweb:host"])
+@pytest.mark.parametrize("uri", ["azure://bucket", "ftp://host/x", "dicomweb:host"])
 def test_unknown_kinds(uri: str) -> None:
     """An unknown scheme is an error that names it and lists what there is."""
     with pytest.raises(UnknownArchive, match=r"dicomweb\+https.*dir") as caught:
