@@ -55,7 +55,8 @@ class Grouped:
 
 def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked], files: Sequence[str]) -> str:
     """One self-contained HTML document."""
-    metrics = list(dict.fromkeys(score.metric for score in figures.scores))
+    metrics = list(dict.fromkeys(each.metric for each in (*figures.structures, *figures.readers)))
+    by_structure = [each for each in (*figures.structures, *figures.readers) if each.metric == "dice"]
     surface = next((name for name in metrics if name.startswith("surface_dice_2")), "") or next(
         (name for name in metrics if name.startswith("surface_dice")), ""
     )
@@ -83,8 +84,8 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
         problems=_problems(result)[:MOST_ROWS],
         partners=_without_partner(result)[:MOST_ROWS],
         provenance=[(case.series_instance_uid, row) for case in result.scored for row in case.provenance][:MOST_ROWS],
-        structures=[each for each in figures.structures if each.metric == "dice"][:MOST_ROWS],
-        scored=len({score.segment for score in figures.scores if score.defined}),
+        structures=by_structure[:MOST_ROWS],
+        scored=len({each.segment for each in by_structure if each.series > each.undefined}),
         comparisons=[each for each in figures.comparisons if each.metric in ("dice", surface)][:MOST_ROWS],
         patients=len({case.patient for case in result.scored}),
         failed=sum(any(score.failure for score in case.scores) for case in result.scored),

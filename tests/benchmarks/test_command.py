@@ -243,6 +243,20 @@ def _segs_of(out: Path, model: str, folder: Path) -> Path:
     return folder
 
 
+def test_readers_alone(collection: tuple[Path, Path], labels: Path, tmp_path: Path):
+    """Without a model the page has how the readers agree, by every symmetric metric and structure."""
+    done = voxfleet(
+        "benchmark", collection[0], "-r", f"dir:{collection[1]}", "--labels", labels, "--readers", "-o", tmp_path,
+        "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (dice,) = [row for row in json.loads(done.stdout)["leaderboard"] if row["metric"] == "dice"]
+    page = (tmp_path / "report.html").read_text()
+    assert 0.5 < dice["mean"] < 1.0
+    assert f"{dice['mean']:.4f}" in page
+    assert {row["segment"] for row in rows_of(tmp_path / "readers.csv")} >= {"Right Lung", "Left Lung"}
+
+
 def test_missing_prediction_is_a_failure(finished, collection: tuple[Path, Path], tmp_path: Path):
     """A model without a SEG for one of two series has Dice 0 there, in every structure it describes elsewhere."""
     out, _, _ = finished
