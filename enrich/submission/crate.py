@@ -56,7 +56,7 @@ def write_crate(
 
 
 def _crate(root: Path, files: tuple[Submitted, ...], about: About, methods: Methods, day: date) -> ROCrate:
-    crate = ROCrate()
+    crate = ROCrate(version="1.1")
     crate.name = about.title or "Results of imaging models"
     crate.description = about.abstract or crate.name
     crate.datePublished = day
@@ -65,7 +65,7 @@ def _crate(root: Path, files: tuple[Submitted, ...], about: About, methods: Meth
         crate.license = crate.add(ContextEntity(crate, f"https://spdx.org/licenses/{about.licence}", properties=link))
     crate.creator = [crate.add(_person(crate, each)) for each in about.authors]
     if about.source.doi:
-        facts = {"@type": "Dataset", "name": about.source.collection, "license": about.source.licence}
+        facts = {"@type": "CreativeWork", "name": about.source.collection, "license": about.source.licence}
         crate.root_dataset["isBasedOn"] = crate.add(
             ContextEntity(crate, f"https://doi.org/{about.source.doi}", properties=facts)
         )
