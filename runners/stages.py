@@ -26,6 +26,7 @@ from ..enrich.sr import encode_sr
 from ..enrich.validate import validate_pair
 from ..models import catalogue
 from ..models.segmentation import Segmentation
+from .attachments import attach_results
 from .consumption import Meter
 from .handover import has_image, load_image, load_segmentation, save_image, save_segmentation
 from .request import Delivery, StageSettings, file_name
@@ -94,6 +95,8 @@ def deliver(workitem: Workitem, settings: StageSettings, meter: Meter) -> Delive
     with meter.measure("report"):
         result = Result(workitem, card, image, segmentation, measured, stored)
         publish(result, settings, tuple(meter.consumption))
+        if workitem.target:
+            meter.bytes_out += attach_results(result, settings, _archive(workitem.target))
     return Delivery(stored, image.repairs, result.failed_features)
 
 
