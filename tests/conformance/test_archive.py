@@ -28,6 +28,7 @@ from voxfleet.enrich.digest import dataset_digest
 
 KINDS = [
     "folder",
+    "s3-gcs",
     "s3-moto",
     "s3-rclone",
     "xnat",
@@ -41,11 +42,14 @@ MakeSlices = Callable[..., list[Dataset]]
 
 
 @pytest.fixture(params=KINDS)
-def archive(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Archive]:
+def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     """Open an archive with nothing in it."""
     if request.param == "folder":
         (tmp_path / "archive").mkdir()
         opened = open_archive(f"dir:{tmp_path / 'archive'}")
+    elif request.param == "s3-gcs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs"))
+        opened = open_archive(f"gs://test-bucket/{tmp_path.name}")
     elif request.param.startswith("s3"):
         opened = open_archive(request.getfixturevalue("make_prefix")(request.param.removeprefix("s3-")))
     elif request.param == "xnat":

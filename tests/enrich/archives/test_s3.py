@@ -209,11 +209,19 @@ def test_an_object_that_changed_since_it_was_listed(
     assert pydicom.dcmread(instance.path).PatientComments == "changed"
 
 
+@pytest.mark.parametrize("server", ["moto", "gcs"])
 def test_of_two_writers_at_once_the_first_wins(
-    make_prefix: MakePrefix, ct_slices: MakeSlices, monkeypatch: pytest.MonkeyPatch
+    server: str,
+    request: pytest.FixtureRequest,
+    make_prefix: MakePrefix,
+    ct_slices: MakeSlices,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The service itself refuses the second write: another object is a conflict, an equal one is there already."""
-    archive, (dataset,) = open_archive(make_prefix("moto")), ct_slices(1)
+    if server == "gcs":
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", request.getfixturevalue("gcs"))
+    archive = open_archive("gs://test-bucket/two-writers" if server == "gcs" else make_prefix(server))
+    (dataset,) = ct_slices(1)
     archive.store(dataset)
     other = copy.deepcopy(dataset)
     other.PatientComments = "other"
