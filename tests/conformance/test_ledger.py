@@ -400,7 +400,6 @@ class TestSilence:
         assert not ledger.finish(old, completed(old))
         assert ledger.finish(new, completed(new))
 
-
     def test_what_others_hold(self, ledger: Ledger) -> None:
         """Counted for each owner is what all the others have IN PROGRESS, and nothing that has ended."""
         ledger.add(workitem(n) for n in range(6))
@@ -538,6 +537,15 @@ while leases := ledger.lease("victim", 3, 0.05):
 """
 
 
+def _done(ledger: Ledger) -> tuple[list[str], list[str], list[str]]:
+    """Keys of what is COMPLETED by its state, by its objects, and by its attempts."""
+    return (
+        [item.workitem.key for item in ledger.items() if item.state is State.COMPLETED],
+        [stored.key for stored in ledger.stored()],
+        [a.key for a in ledger.attempts() if a.outcome is AttemptClass.COMPLETED],
+    )
+
+
 @pytest.mark.slow
 def test_killed_at_any_moment(kind: str, ledger: Ledger, tmp_path: Path) -> None:
     """Kill -9 of a process in the midst of leasing and finishing, ten times: nothing is lost or half written.
@@ -556,11 +564,13 @@ def test_killed_at_any_moment(kind: str, ledger: Ledger, tmp_path: Path) -> None
         os.kill(victim.pid, signal.SIGKILL)
         told += victim.stdout.read().split()
         victim.wait()
-        done = {item.workitem.key for item in ledger.items() if item.state is State.COMPLETED}
-        assert {key for key in told if len(key) == 64} <= done
-        assert {stored.key for stored in ledger.stored()} == done
-        ended = [a.key for a in ledger.attempts() if a.outcome is AttemptClass.COMPLETED]
-        assert sorted(ended) == sorted(done)
+        deadline = time.monotonic() + 20
+        while len(set(map(frozenset, (done := _done(ledger))))) > 1:
+            # A server may still be at work on the last of what it was sent.
+            assert time.monotonic() < deadline, "half of it is written"
+            time.sleep(0.05)
+        assert {key for key in told if len(key) == 64} <= set(done[0])
+        assert len(done[2]) == len(set(done[2]))
     assert 0 < ledger.counts().completed < 3000
     time.sleep(0.06)
     while leases := ledger.lease(OWNER, 100):
