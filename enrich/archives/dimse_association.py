@@ -15,7 +15,15 @@ from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import ThreadedAssociationServer
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_fixed,
+)
 
 from .dimse_address import DimseAddress, Listener
 from .dimse_errors import DimseFault, FaultKind
@@ -27,6 +35,7 @@ MAX_CONTEXTS: Final = 128
 """Presentation contexts of one association: odd numbers of one byte (PS3.8 9.3.2.2)."""
 LONGEST_WAIT_S: Final = 120.0
 _POLL_S = 0.02
+_PORT_POLL_S = 0.1
 _REJECTED_FOR_A_WHILE = 2
 _UNKNOWN_TITLES: Final = {(1, 3), (1, 7)}
 """Source and diagnostic of a rejection for the calling or the called title (PS3.8 9.3.4)."""
@@ -97,6 +106,8 @@ def listen(
 ) -> Iterator[None]:
     """Take associations from the node, and from nobody who calls itself otherwise, while the block runs.
 
+    Processes of one machine share the port: each waits for it, as long as for an answer.
+
     Raises
     ------
     DimseFault
@@ -107,9 +118,9 @@ def listen(
     entity.require_called_aet = True
     entity.require_calling_aet = [address.called_aet]
     retrying = Retrying(
-        stop=stop_after_attempt(patience.retries + 1),
-        wait=wait_exponential(patience.backoff_s, max=LONGEST_WAIT_S),
-        retry=retry_if_exception(lambda exc: isinstance(exc, OSError)),
+        stop=stop_after_delay(patience.read_s),
+        wait=wait_fixed(_PORT_POLL_S),
+        retry=retry_if_exception_type(OSError),
         reraise=True,
     )
     connected = [(evt.EVT_CONN_OPEN, _send_at_once), *handlers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pynetdicom.sop_class import (
     CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
 from voxfleet.enrich.archives.archive import (
@@ -42,6 +44,7 @@ CLASSES = (
     Verification,
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     CTImageStorage,
 )
 
@@ -209,6 +212,34 @@ def test_a_node_that_gives_another_object(ct_slices: MakeSlices, tmp_path: Path,
     with node(found, gives(dataset)) as uri, pytest.raises(RetrieveError):
         DimseArchive(uri, SHORT).retrieve(entry, tmp_path / "a" / "into")
     assert list(tmp_path.rglob("*escape*")) == []
+
+
+def test_a_port_that_another_program_has(ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """Where our port for C-MOVE stays taken, waiting ends with an error that names it."""
+    (dataset,) = ct_slices(1)
+    entry = SeriesEntry(dataset.StudyInstanceUID, dataset.SeriesInstanceUID, "CT", 1)
+    found = finds({"SOPInstanceUID": dataset.SOPInstanceUID, "SOPClassUID": dataset.SOPClassUID})
+    with socket.create_server(("127.0.0.1", 0)) as taken, node(found) as uri:
+        port = taken.getsockname()[1]
+        with pytest.raises(RetrieveError, match=f"cannot listen on 127.0.0.1:{port}") as caught:
+            DimseArchive(f"{uri}?move={port}", SHORT).retrieve(entry, tmp_path)
+    assert caught.value.retryable
+
+
+@pytest.mark.orthanc
+def test_two_readers_share_a_port(orthanc, ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """Two that read by C-MOVE to one port at the same time wait for each other, and both get their series."""
+    uri = f"{orthanc.dimse_uri}?move={orthanc.callback_port}"
+    made = [ct_slices(2), ct_slices(2)]
+    for each in (dataset for slices in made for dataset in slices):
+        open_archive(orthanc.dimse_uri).store(each)
+    entries = [each for each in open_archive(uri).search() if isinstance(each, SeriesEntry)]
+
+    def read(entry: SeriesEntry) -> int:
+        return len(open_archive(uri).retrieve(entry, tmp_path / entry.series_instance_uid).instances)
+
+    with ThreadPoolExecutor(2) as readers:
+        assert list(readers.map(read, entries)) == [2, 2]
 
 
 @pytest.mark.orthanc
