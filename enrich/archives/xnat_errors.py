@@ -8,7 +8,14 @@ from http.client import responses
 from typing import Final
 
 import requests
-from xnat.exceptions import XNATAuthError, XNATConnectionError, XNATError, XNATResponseError
+from xnat.exceptions import (
+    XNATAuthError,
+    XNATConnectionError,
+    XNATError,
+    XNATExpiredCredentialsError,
+    XNATLoginFailedError,
+    XNATResponseError,
+)
 
 from .archive import (
     AccessDenied,
@@ -116,7 +123,7 @@ def store_errors(uri: str, identifier: str, patience: Patience) -> Iterator[None
 
 
 def _denied(error: Exception) -> bool:
-    return isinstance(error, XNATAuthError) or status_of(error) in DENIED
+    return isinstance(error, XNATLoginFailedError | XNATExpiredCredentialsError) or status_of(error) in DENIED
 
 
 def _may_pass(error: Exception) -> bool:
@@ -132,8 +139,10 @@ def _reason(error: Exception, patience: Patience) -> str:
     status = status_of(error)
     if status is not None:
         return f"answered {status} {responses.get(status, '')}".strip()
+    if isinstance(error, XNATLoginFailedError | XNATExpiredCredentialsError):
+        return "the login was refused, or the password has expired"
     if isinstance(error, XNATAuthError):
-        return "the login was refused"
+        return "it does not say whether we are logged in"
     if isinstance(error, XNATConnectionError):
         return "no connection, or it broke before an answer"
     return str(error) if isinstance(error, NotUnderstood) else told(error, patience)

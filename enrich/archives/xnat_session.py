@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -27,6 +28,7 @@ EXPIRED: Final = 401
 BROKEN: Final = (500, *BUSY)
 """Status codes after which the same request is made again; XNAT's own faults pass, they are often locks."""
 _READ_BYTES: Final = 1 << 20
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._-]{8,200}", re.ASCII)
 _XNATPY_USERS: Final = ("XNATPY_USER", "XNAT_USER")
 _T = TypeVar("_T")
 
@@ -38,7 +40,7 @@ class NotUnderstood(ValueError):
 class XnatSession:
     """REST requests of one process to one XNAT.
 
-    xnatpy logs in and keeps the cookie. Its object model is not built: for that it fetches the
+    xnatpy keeps the session and makes the requests. Its object model is not built: for that it fetches the
     server's XML schemas and runs Python that it makes of them, some seconds in each process, and lets
     a server choose what is run. So nothing that a server sends is parsed but JSON, zip and DICOM.
     """
@@ -142,8 +144,8 @@ def _joined(path: tuple[str, ...]) -> str:
 
 
 def _connect(server: str, patience: Patience) -> BaseXNATSession:
-    user, password = credentials_for(server) or (None, None)
-    if user is None and any(os.environ.get(name) for name in _XNATPY_USERS):
+    credentials = credentials_for(server)
+    if credentials is None and any(os.environ.get(name) for name in _XNATPY_USERS):
         # xnatpy would take that user and, without a password, ask for one on the terminal.
         raise BadCredentials(f"XNAT_USER is not read: set {USER} and {PASSWORD}, or use .netrc")
     logger = logging.getLogger("voxfleet.xnatpy")
@@ -152,8 +154,7 @@ def _connect(server: str, patience: Patience) -> BaseXNATSession:
     timeout = (patience.connect_s, patience.read_s)
     session: BaseXNATSession = xnat.connect(
         server,
-        user=user,
-        password=password,
+        jsession=_login(server, credentials, patience) if credentials else None,
         no_parse_model=True,
         detect_redirect=False,
         logger=logger,
@@ -161,6 +162,29 @@ def _connect(server: str, patience: Patience) -> BaseXNATSession:
         pilot_timeout=timeout,
     )
     session.keepalive = False
+    _retrying(session.interface, patience)
+    return session
+
+
+def _login(server: str, credentials: tuple[str, str], patience: Patience) -> str:
+    """Session ID for a user; not by xnatpy, to which a server that is busy is a login that is refused."""
+    user, password = credentials
+    with requests.Session() as session:
+        _retrying(session, patience)
+        response = session.put(
+            f"{server}/data/services/auth",
+            data={"username": user, "password": password},
+            timeout=(patience.connect_s, patience.read_s),
+            allow_redirects=False,
+        )
+        response.raise_for_status()
+    token = response.text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise NotUnderstood("the login gave no session ID")
+    return token
+
+
+def _retrying(session: requests.Session, patience: Patience) -> None:
     retry = Retry(
         total=None,
         connect=patience.retries,
@@ -174,5 +198,4 @@ def _connect(server: str, patience: Patience) -> BaseXNATSession:
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
-        session.interface.mount(scheme, HTTPAdapter(max_retries=retry))
-    return session
+        session.mount(scheme, HTTPAdapter(max_retries=retry))

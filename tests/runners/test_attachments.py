@@ -1,4 +1,4 @@
-"""``voxfleet enrich`` from an XNAT to the same XNAT: what lies beside the SEG and SR, and what another run does to it."""
+"""``voxfleet enrich`` from an XNAT into it: what lies beside the SEG and SR, and what another run does to it."""
 
 from __future__ import annotations
 

@@ -33,7 +33,10 @@ from voxfleet.enrich.archives.archive import (
 )
 from voxfleet.enrich.archives.attaching import Attachment, InvalidAttachment, TakesFiles
 from voxfleet.enrich.archives.credentials import BadCredentials
+from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.opening import BadArchiveUri, MissingExtra, open_archive
+from voxfleet.enrich.archives.xnat import XnatArchive
+from voxfleet.enrich.archives.xnat_address import parse_address
 from voxfleet.enrich.archives.xnat_errors import UnsafeAnswer
 
 MakeSlices = Callable[..., list[Dataset]]
@@ -75,6 +78,11 @@ def _encoded(dataset: Dataset) -> bytes:
     buffer = BytesIO()
     pydicom.dcmwrite(buffer, dataset)
     return buffer.getvalue()
+
+
+def _impatient(archive: Archive) -> XnatArchive:
+    """The same project, asked once."""
+    return XnatArchive(parse_address(archive.uri), Patience(retries=0))
 
 
 @pytest.mark.parametrize(
@@ -143,6 +151,22 @@ def test_a_wrong_password(
     assert "wr0ng-secret" not in str(caught.value) + caplog.text + printed.out + printed.err + repr(archive)
 
 
+@pytest.mark.parametrize("path", ["/data/services/auth", "/data/auth"])
+def test_a_login_to_a_busy_server(archive: Archive, fault: Callable[..., None], path: str) -> None:
+    """A server that is busy while we log in has not refused us: a fleet may try again, and is told so."""
+    fault("PUT" if "services" in path else "GET", path, 503, times=4)
+    with pytest.raises(SearchUnanswered) as caught:
+        _impatient(archive).probe()
+    assert caught.value.retryable
+
+
+def test_a_password_that_expired(archive: Archive, fault: Callable[..., None]) -> None:
+    """XNAT's page that says so is a denial, which no retry mends."""
+    fault("GET", "/data/auth", (200, b"Your password has expired"))
+    with pytest.raises(AccessDenied, match="expired"):
+        archive.probe()
+
+
 def test_a_session_that_expired(archive: Archive, xnat: Any, ct_slices: MakeSlices, tmp_path: Path) -> None:
     """A session that the server forgot is replaced by a new login, within search, retrieve and store."""
     slices = ct_slices(2)
@@ -166,10 +190,9 @@ def test_a_listing_that_fails(
     archive: Archive, fault: Callable[..., None], status: int, error: type[Exception], retryable: bool
 ) -> None:
     """403, 404, 500 that stays and 400 are four errors, and only the third may be tried again."""
-    archive._session._patience = type(archive._patience)(retries=0)
     fault("GET", "/experiments", status, times=9)
     with pytest.raises(error) as caught:
-        list(archive.search())
+        list(_impatient(archive).search())
     assert (type(caught.value), caught.value.retryable) == (error, retryable)
 
 
