@@ -169,11 +169,11 @@ class XnatArchive:
         """
         name = f"{attachment.folder}/{attachment.name}"
         with store_errors(self.uri, name, self._patience):
-            experiment = self._experiment_of(attachment.study_instance_uid)
-            if experiment is None:
+            experiments = self._experiments_of(attachment.study_instance_uid)
+            if not experiments:
                 reason = f"the project holds no session of study {attachment.study_instance_uid}"
                 raise StoreRefused(self.uri, name, reason)
-            path = ("experiments", experiment, "resources", attachment.folder)
+            path = ("experiments", experiments[0], "resources", attachment.folder)
             already_there = any(each.name == attachment.name for each in files_of(self._session, path))
             if not already_there:
                 make_resource(self._session, path)
@@ -197,20 +197,17 @@ class XnatArchive:
     def _experiments(self) -> tuple[str, ...]:
         return ("projects", self._address.project, "experiments")
 
-    def _experiment_of(self, study_instance_uid: str) -> str | None:
-        """ID of the session that is a study; XNAT's answer is checked, for some versions ignore the condition."""
+    def _experiments_of(self, study_instance_uid: str) -> list[str]:
+        """IDs of the sessions that are a study; XNAT's answer is checked, for a version may ignore the condition."""
         query = {_SESSION_UID: study_instance_uid, "columns": f"ID,{_SESSION_UID}"}
-        for row in self._session.results(*self._experiments, xsiType="xnat:imageSessionData", **query):
-            if study_instance_uid in row.values() and row.get("ID"):
-                return row["ID"]
-        return None
+        rows = self._session.results(*self._experiments, xsiType="xnat:imageSessionData", **query)
+        return [row["ID"] for row in rows if row.get("ID") and study_instance_uid in row.values()]
 
     def _scans(self, experiment: str) -> list[XnatScan]:
         return scans_of(experiment, self._session.item("experiments", experiment))
 
     def _find(self, study_instance_uid: str, series_instance_uid: str) -> XnatScan | None:
-        experiment = self._experiment_of(study_instance_uid)
-        scans = [] if experiment is None else self._scans(experiment)
+        scans = (scan for each in self._experiments_of(study_instance_uid) for scan in self._scans(each))
         return next((each for each in scans if each.series_instance_uid == series_instance_uid), None)
 
     def _count(self, scan: XnatScan) -> int:
@@ -262,21 +259,21 @@ class XnatArchive:
         Their names follow from the object, so that two writers make the same ones.
         """
         modality = str(dataset.get("Modality") or "")
-        experiment = self._experiment_of(uids.study_instance_uid)
-        if experiment is None:
+        experiments = self._experiments_of(uids.study_instance_uid)
+        if not experiments:
             subject = ("projects", self._address.project, "subjects", subject_label(dataset))
             self._session.put(*subject)
             kind = session_type(modality)
             session = (*subject, "experiments", label(uids.study_instance_uid))
             self._session.put(*session, xsiType=kind, **{f"{kind}/UID": uids.study_instance_uid})
-            experiment = self._experiment_of(uids.study_instance_uid)
-        if experiment is None:
+            experiments = self._experiments_of(uids.study_instance_uid)
+        if not experiments:
             raise StoreError(self.uri, uids.sop_instance_uid, "the session that was made for its study is not there")
         scan = label(uids.series_instance_uid)
         kind = scan_type(modality)
         told = {"UID": uids.series_instance_uid, "type": modality or "unknown", "modality": modality}
-        path = ("experiments", experiment, "scans", scan)
+        path = ("experiments", experiments[0], "scans", scan)
         self._session.put(*path, xsiType=kind, **{f"{kind}/{key}": value for key, value in told.items() if value})
         make_resource(self._session, (*path, "resources", DICOM))
         study, series = uids.study_instance_uid, uids.series_instance_uid
-        return XnatScan(experiment, scan, study, series, modality, 0, 0, has_dicom=True)
+        return XnatScan(experiments[0], scan, study, series, modality, 0, 0, has_dicom=True)

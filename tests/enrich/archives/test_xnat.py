@@ -406,6 +406,19 @@ def test_scans_that_are_no_series(archive: Archive, xnat: Any, ct_slices: MakeSl
     assert found[0].identifier.startswith("experiments/XNAT_E00000/scans/")
 
 
+def test_a_study_in_two_sessions(archive: Archive, xnat: Any, ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """Where a project files the series of one study into two sessions, each is found in its own."""
+    made = [ct_slices(1)[0] for _ in range(2)]
+    for each in made:
+        archive.store(each)
+    first, second = xnat.experiments.values()
+    second.fields["UID"] = first.fields["UID"]
+    entries = [each for each in archive.search() if isinstance(each, SeriesEntry)]
+    assert {each.study_instance_uid for each in entries} == {made[0].StudyInstanceUID}
+    found = [archive.retrieve(each, tmp_path).instances[0].sop_instance_uid for each in entries]
+    assert sorted(found) == sorted(each.SOPInstanceUID for each in made)
+
+
 def test_counts_that_xnat_does_not_tell(archive: Archive, xnat: Any, ct_slices: MakeSlices, tmp_path: Path) -> None:
     """Where the catalogue has not been counted, the files are listed; and an unfiltered search finds the study."""
     slices = ct_slices(2)
