@@ -26,6 +26,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from obstore.exceptions import BaseError
 from obstore.store import GCSStore, S3Store
 
 from .credentials import BadCredentials
@@ -90,7 +91,7 @@ def open_store(address: BucketAddress, patience: BucketPatience) -> S3Store | GC
     Raises
     ------
     BadCredentials
-        If credentials are half given or their file cannot be used.
+        If credentials are half given, or their file cannot be read or holds none.
     """
     client: Any = {
         "allow_http": address.service.startswith("http://"),
@@ -106,9 +107,14 @@ def open_store(address: BucketAddress, patience: BucketPatience) -> S3Store | GC
             "base": 2,
         },
     }
-    if address.scheme == "gs":
-        return GCSStore(address.bucket, config=_google(address), client_options=client, retry_config=retry)
-    return S3Store(address.bucket, config=_amazon(address), client_options=client, retry_config=retry)
+    try:
+        if address.scheme == "gs":
+            return GCSStore(address.bucket, config=_google(address), client_options=client, retry_config=retry)
+        return S3Store(address.bucket, config=_amazon(address), client_options=client, retry_config=retry)
+    except BaseError:
+        # Its own message may quote what it could not read, which may be a key.
+        names = "GOOGLE_*" if address.scheme == "gs" else "AWS_*"
+        raise BadCredentials(f"{address.uri}: what {names} in the environment names cannot be used") from None
 
 
 def _google(address: BucketAddress) -> Any:

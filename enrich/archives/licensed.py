@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from pydicom import Dataset
 
 from ..series import Series
-from .archive import Archive, RefusedObject, SeriesEntry, StoredObject
+from .archive import Archive, RefusedObject, SeriesEntry
+from .read_only import refuse_to_store
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
@@ -60,13 +62,25 @@ class LicensedArchive:
         """Retrieve from the archive; for what it raises see there."""
         return self.archive.retrieve(entry, into)
 
-    def store(self, dataset: Dataset) -> StoredObject:
-        """Store in the archive; for what it raises see there."""
-        return self.archive.store(dataset)
+    def store(self, dataset: Dataset) -> NoReturn:
+        """Refuse: what is under a policy is a source.
 
-    def probe(self) -> None:
-        """Probe the archive; for what it raises see there."""
-        self.archive.probe()
+        Raises
+        ------
+        ReadOnlyArchive
+            Always.
+        """
+        refuse_to_store(self.uri, str(dataset.get("SOPInstanceUID") or ""))
+
+    def probe(self) -> NoReturn:
+        """Refuse: nothing can be stored here.
+
+        Raises
+        ------
+        ReadOnlyArchive
+            Always.
+        """
+        refuse_to_store(self.uri)
 
     def close(self) -> None:
         """Close the archive."""

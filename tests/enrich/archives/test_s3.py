@@ -344,6 +344,16 @@ def test_keys_come_from_the_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert aws_keys().key_id == "D"
 
 
+@pytest.mark.parametrize("content", ["", '{"type": "service_account", "private_key": "SECRET", "client_email": "x"}'])
+def test_a_google_account_that_cannot_be_used(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the variable, and nothing that the file holds."""
+    (tmp_path / "account.json").write_text(content)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    with pytest.raises(BadCredentials, match="GOOGLE_") as caught:
+        open_archive("gs://bucket")
+    assert "SECRET" not in repr(caught.value)
+
+
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where obstore is not installed, the message says what to install."""
     for name in [each for each in sys.modules if each.startswith("voxfleet.enrich.archives.")]:
