@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -40,9 +40,6 @@ STATEMENT_S = 30
 
 LONGEST_NAME = 63
 """Bytes that PostgreSQL keeps of a name."""
-
-BATCH = 5000
-"""Workitems that go to the server in one statement."""
 
 _SETTINGS: Final = {
     "application_name": "voxfleet",
@@ -116,19 +113,22 @@ class PostgresDatabase:
     def add_items(self, items: Iterable[tuple[str, str, str, int]]) -> int:
         """See Database."""
         # Not in a pipeline: psycopg 3.3's `Pipeline.sync` waits for ever where megabytes are yet to be sent.
-        with self._lock, self._errors(), self._connection().transaction() as transaction:
-            whole = _Transaction(transaction.connection)
-            return sum(
-                whole.execute(
+        with self._lock, self._errors():
+            connection = self._connection()
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.execute(
+                    """CREATE TEMPORARY TABLE incoming
+                    (n BIGINT GENERATED ALWAYS AS IDENTITY, key TEXT, model TEXT, workitem TEXT, bytes BIGINT)
+                    ON COMMIT DROP"""
+                )
+                with cursor.copy("COPY incoming (key, model, workitem, bytes) FROM STDIN") as copy:
+                    for item in items:
+                        copy.write_row(item)
+                cursor.execute(
                     """INSERT INTO item (key, model, workitem, bytes)
-                    SELECT key, model, workitem, bytes
-                    FROM unnest(?::text[], ?::text[], ?::text[], ?::bigint[])
-                        WITH ORDINALITY AS new (key, model, workitem, bytes, n) ORDER BY n
-                    ON CONFLICT (key) DO NOTHING""",
-                    [list(column) for column in zip(*batch, strict=True)],
-                ).rowcount
-                for batch in _batched(items, BATCH)
-            )
+                    SELECT key, model, workitem, bytes FROM incoming ORDER BY n ON CONFLICT (key) DO NOTHING"""
+                )
+                return cursor.rowcount
 
     def error(self, reason: str) -> LedgerError:
         """See Database."""
@@ -231,14 +231,3 @@ def _checked(url: str) -> dict[str, Any]:
 
 def _line(error: psycopg.Error) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _batched(items: Iterable[Sequence[object]], size: int) -> Iterator[list[Sequence[object]]]:
-    batch: list[Sequence[object]] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
