@@ -16,6 +16,7 @@ from pydicom import Dataset
 from typer.testing import CliRunner
 from voxfleet.enrich.archives.read_only import ReadOnlyArchive
 from voxfleet.enrich.digest import dataset_digest
+from voxfleet.runners import archive_commands
 from voxfleet.runners.archive_commands import archive as commands
 
 MakeSlices = Callable[..., list[Dataset]]
@@ -115,6 +116,24 @@ def test_copy_goes_on_where_it_stopped(ct_slices: MakeSlices, tmp_path: Path) ->
     assert [each["code"] for each in lines if "code" in each] == ["STORE_CONFLICT"]
     assert {each["sop_instance_uid"] for each in lines if "sha256" in each} == {s.SOPInstanceUID for s in slices[1:]}
     assert digests(target) == before
+
+
+def test_copy_that_the_user_stops(ct_slices: MakeSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second series gives exit code 4; the first is there, and the same command brings the rest."""
+    source, target = written(tmp_path / "from", [*ct_slices(1), *ct_slices(1)]), tmp_path / "to"
+    true_copy, calls = archive_commands.copy_series, []
+
+    def copy_series(*words: object) -> object:
+        calls.append(words)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return true_copy(*words)
+
+    monkeypatch.setattr(archive_commands, "copy_series", copy_series)
+    assert archive("copy", source, target).exit_code == 4
+    assert len(digests(target)) == 1
+    assert archive("copy", source, target).exit_code == 0
+    assert digests(target) == digests(source)
 
 
 def test_copy_of_one_series(ct_slices: MakeSlices, tmp_path: Path) -> None:
