@@ -148,13 +148,14 @@ def _connect(server: str, patience: Patience) -> BaseXNATSession:
     if credentials is None and any(os.environ.get(name) for name in _XNATPY_USERS):
         # xnatpy would take that user and, without a password, ask for one on the terminal.
         raise BadCredentials(f"XNAT_USER is not read: set {USER} and {PASSWORD}, or use .netrc")
+    token = _login(server, credentials, patience)
     logger = logging.getLogger("voxfleet.xnatpy")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False
     timeout = (patience.connect_s, patience.read_s)
     session: BaseXNATSession = xnat.connect(
         server,
-        jsession=_login(server, credentials, patience) if credentials else None,
+        jsession=token if credentials else None,
         no_parse_model=True,
         detect_redirect=False,
         logger=logger,
@@ -166,17 +167,20 @@ def _connect(server: str, patience: Patience) -> BaseXNATSession:
     return session
 
 
-def _login(server: str, credentials: tuple[str, str], patience: Patience) -> str:
-    """Session ID for a user; not by xnatpy, to which a server that is busy is a login that is refused."""
-    user, password = credentials
+def _login(server: str, credentials: tuple[str, str] | None, patience: Patience) -> str:
+    """Session ID for a user, or for a guest.
+
+    Asked here first, for xnatpy tells a server that is busy from a login that is refused in neither case.
+    """
+    timeout = (patience.connect_s, patience.read_s)
     with requests.Session() as session:
         _retrying(session, patience)
-        response = session.put(
-            f"{server}/data/services/auth",
-            data={"username": user, "password": password},
-            timeout=(patience.connect_s, patience.read_s),
-            allow_redirects=False,
-        )
+        if credentials is None:
+            response = session.get(f"{server}/data/JSESSION", timeout=timeout, allow_redirects=False)
+        else:
+            form = dict(zip(("username", "password"), credentials, strict=True))
+            url = f"{server}/data/services/auth"
+            response = session.put(url, data=form, timeout=timeout, allow_redirects=False)
         response.raise_for_status()
     token = response.text.strip()
     if not _TOKEN.fullmatch(token):

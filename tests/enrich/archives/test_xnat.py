@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import logging
+import shutil
+import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -140,6 +143,20 @@ def test_credentials_from_netrc(
         open_archive(archive.uri).probe()
 
 
+def test_a_guest(archive: Archive, xnat: Any, ct_slices: MakeSlices, tmp_path: Path, monkeypatch: Any) -> None:
+    """Without credentials we are a guest, who reads where the server lets guests read, and is denied elsewhere."""
+    entry = _stored(archive, ct_slices(1))
+    monkeypatch.delenv("VOXFLEET_XNAT_USER")
+    monkeypatch.delenv("VOXFLEET_XNAT_PASSWORD")
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+    with pytest.raises(AccessDenied):
+        _impatient(archive).probe()
+    xnat.guests = True
+    guest = _impatient(archive)
+    assert len(guest.retrieve(entry, tmp_path).instances) == 1
+    guest.close()
+
+
 def test_a_wrong_password(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: Any
 ) -> None:
@@ -158,6 +175,32 @@ def test_a_login_to_a_busy_server(archive: Archive, fault: Callable[..., None], 
     with pytest.raises(SearchUnanswered) as caught:
         _impatient(archive).probe()
     assert caught.value.retryable
+
+
+def test_a_certificate_that_nobody_vouches_for(archive: Archive, xnat: Any, tmp_path: Path) -> None:
+    """A server with a certificate of its own gets no password, and asking again is of no use."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not there: apt-get install openssl")
+    files = [str(tmp_path / name) for name in ("key", "certificate")]
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    subprocess.run([openssl, *words, "-keyout", files[0], "-out", files[1]], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files[1], files[0])
+    xnat.socket = context.wrap_socket(xnat.socket, server_side=True, do_handshake_on_connect=False)
+    xnat.handle_error = lambda *_: None  # The handshake fails, as it should.
+    with pytest.raises(SearchError, match="certificate") as caught:
+        open_archive(archive.uri.replace("http:", "https:")).probe()
+    assert not caught.value.retryable
+    assert xnat.asked == []
+
+
+def test_a_server_that_is_not_there(xnat_double: ModuleType) -> None:
+    """A refused connection may be tried again."""
+    with xnat_double.running_xnat() as gone:
+        uri = gone.uri
+    with pytest.raises(SearchUnanswered, match="no connection"):
+        XnatArchive(parse_address(uri), Patience(retries=0)).probe()
 
 
 def test_a_password_that_expired(archive: Archive, fault: Callable[..., None]) -> None:

@@ -21,6 +21,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 USER, PASSWORD = "radiologist", "s3cret-XNAT"
 PROJECT = "AFRICAI"
+GUEST = b'<html><span id="user_info">Logged in as: <span style="color:red;">Guest</span></html>'
+"""By which xnatpy knows that guests are let in."""
 Answer = tuple[int, bytes]
 
 
@@ -102,6 +104,7 @@ class Xnat(ThreadingHTTPServer):
         self.sessions: set[str] = set()
         self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
         self.faults: list[Fault] = []
+        self.guests = False
 
     @property
     def uri(self) -> str:
@@ -125,10 +128,13 @@ class Xnat(ThreadingHTTPServer):
         """What XNAT answers."""
         match [request.command, *request.parts]:
             case ["GET", ""]:
-                return 200, b"<html>XNAT</html>"
+                return 200, GUEST if self.guests else b"<html>XNAT</html>"
             case ["PUT", "data", "services", "auth"]:
                 return self._login({key: values[0] for key, values in parse_qs(request.body.decode()).items()})
         cookie = re.search("JSESSIONID=([0-9A-F]+)", request.headers.get("Cookie", ""))
+        if cookie is None and self.guests and request.parts == ["data", "JSESSION"]:
+            self.sessions.add(session := secrets.token_hex(16).upper())
+            return 200, session.encode()
         if cookie is None or cookie[1] not in self.sessions:
             return 401, b"<!DOCTYPE html><title>Unauthorized</title>"
         match [request.command, *request.parts]:
