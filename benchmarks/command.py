@@ -15,8 +15,8 @@ from rich.table import Column, Table
 
 from ..cluster.commands import PriceFile, archive_uri, dollars_of, until_stopped, wishes_of
 from ..cluster.enrichment import Plan
-from ..cluster.price import price_of
 from ..cluster.run_folder import RunFolder
+from ..cluster.run_price import begun_run, price_to_go_on
 from ..models import catalogue
 from ..runners.cli import EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import AcceptLicence
@@ -26,8 +26,6 @@ from .study import Predictions, Study, check_installed
 
 if TYPE_CHECKING:
     from .benchmark_run import Benchmark
-
-LOCAL = "local"
 
 
 def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
@@ -89,7 +87,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
         target=archive_uri(f"dir:{study.results}"),
         wishes=study.wishes,
         folder=RunFolder(f"{study.out}/run"),
-        price=price_of(LOCAL, "", "", prices),
+        price=price_to_go_on(begun_run(RunFolder(f"{study.out}/run")), override=prices),
         budget_usd=dollars_of(budget),
         devices=devices_of(device or ["cpu"]),
     )

@@ -41,8 +41,9 @@ from .ledgers.opening import keep_in, open_ledger
 from .limits import FAILURE_SHARE, Limits
 from .outputs import show_summary, write_outputs
 from .patience import patient
-from .price import Price, price_of
+from .price import Price
 from .run_folder import RunFolder
+from .run_price import begun_run, price_change, price_for, price_to_go_on
 from .sources import citations
 from .summary import summarise
 
@@ -89,7 +90,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     alarm_webhook: Annotated[
         str, typer.Option(envvar="VOXFLEET_ALARM_WEBHOOK", help="Gets a POST at 50, 80 and 95 % of the budget.")
     ] = "",
-    machine: Annotated[str, typer.Option(help="What the nodes are, for their price.")] = "local",
+    machine: Annotated[str, typer.Option(help="What the nodes are, for their price; local unless said.")] = "",
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
     prices: PriceFile = None,
@@ -109,6 +110,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     forecast = _read(planned) if planned else None
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
+    begun = begun_run(RunFolder(run), ledger_url)
     plan = Plan(
         source=archive_uri(source),
         target=archive_uri(to),
@@ -117,7 +119,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             for each in wishes_of(model, param or [], segmentation_type_of(seg), repair=repair)
         ),
         folder=RunFolder(run),
-        price=price_of(machine, region, market, prices),
+        price=price_to_go_on(begun, machine, region, market, prices),
         region=region,
         market=market,
         budget_usd=dollars_of(budget),
@@ -144,6 +146,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         if forecast:
             write_text(plan.folder.plan, json.dumps(forecast, indent=2))
         ledger = patient(open_ledger(plan.folder))
+        if change := price_change(begun, plan.price):
+            console.print(change)
         with console.status("searching the source ...") as status:
             register(plan, ledger, lambda number: status.update(f"searching the source: {number} workitems"))
         for line in citations(plan.folder):
@@ -228,8 +232,7 @@ def dollars_of(text: str | None) -> Decimal | None:
 def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
     folder = RunFolder(run).must_exist()
     ledger = open_ledger(folder)
-    asked = ledger.run()
-    return folder, ledger, price_of(asked.machine, asked.region, asked.market, prices)
+    return folder, ledger, price_for(ledger.run(), override=prices)
 
 
 @contextmanager

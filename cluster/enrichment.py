@@ -27,6 +27,7 @@ from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import LocalCell, run_locally
 from .price import Price
 from .run_folder import RunFolder
+from .run_price import keep_price
 from .sources import keep_sources
 
 BATCH = 1000
@@ -110,6 +111,7 @@ class Plan:
             market=self.market,
             created=datetime.now(UTC),
             budget_usd=self.budget_usd,
+            price=self.price,
         )
 
     @property
@@ -158,7 +160,7 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
     found_there = worklist(archive, plan.wishes, plan.target)
     # A source that cannot be listed must leave no run behind: its name would be taken by work that cannot be done.
     first = list(islice(found_there, 1))
-    ledger.create_run(plan.run())
+    keep_price(ledger, ledger.create_run(plan.run()), plan.price)
     ledger.set_budget(plan.budget_usd)
     batch: list[Workitem] = []
     number = 0

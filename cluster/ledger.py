@@ -23,6 +23,7 @@ from .. import Error
 from ..enrich.archives.archive import StoredObject
 from ..runners.consumption import Consumption
 from ..runners.workitem import Failure, Outcome, State, Workitem
+from .rates import Price
 
 MOST_FAILS = 2
 """Attempts that may fail by the item's own fault before it is CANCELED."""
@@ -94,6 +95,8 @@ class Run:
         Most that the run may cost; None: no cap.
     machine, region, market : str
         What the nodes are, as the price table names them; region and market empty: its first row.
+    price : Price or None
+        By which the run is governed and accounted for; None: of a run begun before prices were kept.
     """
 
     name: str
@@ -107,9 +110,10 @@ class Run:
     budget_usd: Decimal | None = None
     region: str = ""
     market: str = ""
+    price: Price | None = None
 
     def same_work(self, other: Run) -> bool:
-        """Whether both give the same results: budget, machine, version and date aside."""
+        """Whether both give the same results: budget, machine, price, version and date aside."""
         return not self.difference(other)
 
     def difference(self, other: Run) -> str:
@@ -303,6 +307,10 @@ class Ledger(Protocol):
 
     def set_budget(self, budget_usd: Decimal | None) -> None:
         """Change the cap of the run, so that a stopped one can go on."""
+        ...
+
+    def set_price(self, price: Price) -> None:
+        """Change the price of the run, and with it machine, region and market."""
         ...
 
     def add(self, workitems: Iterable[Workitem]) -> int:

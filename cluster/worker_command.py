@@ -22,8 +22,8 @@ from .ledger import Run
 from .ledgers.opening import open_shared_ledger
 from .local_cell import LocalCell, run_locally
 from .patience import patient
-from .price import price_of
 from .run_folder import RunFolder
+from .run_price import keep_price, price_change, price_to_go_on
 
 DRAIN_S = 20.0
 """Google gives a spot VM 30 s from its notice to its end, Amazon 120 s, Slurm 30 s."""
@@ -54,7 +54,10 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     with place.locked(), until_stopped(console) as stop:
         ledger = patient(open_shared_ledger(ledger_url, run))
         asked = ledger.run()
-        price = price_of(asked.machine, asked.region, asked.market, prices)
+        price = price_to_go_on(asked, override=prices)
+        keep_price(ledger, asked, price)
+        if change := price_change(asked, price):
+            console.print(change)
         governor = Governor(ledger, price, asked.budget_usd, stop)
         cell = LocalCell(
             _pipeline(place, name, device or ["cpu"], workers, _brought(model or [])),

@@ -8,10 +8,11 @@ from datetime import date
 from pathlib import Path
 
 from ..ledger import Ledger
-from ..price import Charge, NoPrice, Price, price_of, stale_note
+from ..price import Charge, NoPrice, Price, stale_note
 from ..price_file import PriceTable
 from ..rates import CHARGES
 from ..run_folder import RunFolder
+from ..run_price import price_for
 from .bill import Bill, BillLine, BillSum, Elsewhere
 from .billing import bill_of
 from .planned import BadPlan, PlanCheck, check_plan, read_plan
@@ -84,7 +85,7 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
         If such a file cannot be read, or does not fit the run.
     """
     run = ledger.run()
-    price = price_of(run.machine, asked.region or run.region, asked.market or run.market, asked.prices)
+    price = price_for(run, "", asked.region, asked.market, asked.prices)
     charged = charged_by(run, price).also(asked.charge)
     bill = bill_of(ledger, price, known.charges, charged)
     missing = [kind for kind in asked.charge if kind not in bill.traffic.charges]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, Workitem
+from ..rates import Price
 
 TYPICAL_SLICE_BYTES = 512 * 512 * 2
 """Size taken for an instance where the archive does not say: orders work, prices nothing."""
@@ -73,6 +76,22 @@ def failure_to_json(failure: Failure | None) -> str | None:
 def failure_from_json(text: str | None) -> Failure | None:
     """The failure that `failure_to_json` wrote."""
     return None if text is None else Failure(**json.loads(text))
+
+
+def price_to_json(price: Price | None) -> str | None:
+    """All fields by name, amounts to the last digit; None for no price."""
+    return None if price is None else json.dumps(asdict(price), default=str)
+
+
+def price_from_json(text: str | None) -> Price | None:
+    """The price that `price_to_json` wrote."""
+    if text is None:
+        return None
+    fields: dict[str, Any] = json.loads(text)
+    gpu = fields["gpu_usd_per_hour"]
+    fields |= {name: Decimal(fields[name]) for name in ("usd_per_hour", "memory_gib")}
+    fields |= {"gpu_usd_per_hour": None if gpu is None else Decimal(gpu), "dated": date.fromisoformat(fields["dated"])}
+    return Price(**fields)
 
 
 def strings_from_json(text: str) -> tuple[str, ...]:

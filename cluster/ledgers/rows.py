@@ -12,7 +12,14 @@ from ...runners.consumption import Consumption
 from ...runners.workitem import State
 from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Usage
 from .database import Database, Row
-from .records import failure_from_json, moment, strings_from_json, workitem_from_json
+from .records import (
+    failure_from_json,
+    moment,
+    price_from_json,
+    price_to_json,
+    strings_from_json,
+    workitem_from_json,
+)
 
 _CONSUMPTION = ("stage", "started", "wall_s", "cpu_s", "gpu_s", "peak_bytes", "bytes_in", "bytes_out")
 
@@ -39,6 +46,7 @@ def run_of(row: Row) -> Run:
         market=row["market"],
         created=moment(row["created"]),
         budget_usd=None if row["budget_usd"] is None else Decimal(row["budget_usd"]),
+        price=price_from_json(row["price"]),
     )
 
 
@@ -57,6 +65,7 @@ def run_row(run: Run) -> tuple[object, ...]:
         run.market,
         None if run.budget_usd is None else str(run.budget_usd),
         run.created.timestamp(),
+        price_to_json(run.price),
     )
 
 

@@ -138,7 +138,10 @@ _VERSION_3: Final = (
     "CREATE INDEX stored_backlog ON stored (key, position) WHERE published IS NULL AND rejected IS NULL",
 )
 
-_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
+# The price by which a run is governed and accounted for stays with it, whatever tables say later.
+_VERSION_4: Final = ("ALTER TABLE run ADD COLUMN price TEXT",)
+
+_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)

@@ -38,9 +38,10 @@ from ..ledger import (
     Usage,
     attempt_class,
 )
+from ..rates import Price
 from . import rows
 from .database import Database
-from .records import moment, size_of, workitem_from_json, workitem_to_json
+from .records import moment, price_to_json, size_of, workitem_from_json, workitem_to_json
 from .steps import Steps
 
 
@@ -60,7 +61,7 @@ class SqlLedger:
         """See Ledger."""
         with self._write(durable=True) as steps:
             new = steps.sql.execute(
-                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 rows.run_row(run),
             )
             if new.rowcount:
@@ -81,6 +82,14 @@ class SqlLedger:
         """See Ledger."""
         with self._write(durable=True) as steps:
             steps.sql.execute("UPDATE run SET budget_usd = ?", (None if budget_usd is None else str(budget_usd),))
+
+    def set_price(self, price: Price) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.sql.execute(
+                "UPDATE run SET price = ?, machine = ?, region = ?, market = ?",
+                (price_to_json(price), price.machine, price.region, price.market),
+            )
 
     def add(self, workitems: Iterable[Workitem]) -> int:
         """See Ledger."""

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from voxfleet.cluster.ledger import (
 )
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.price import Price
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
@@ -136,6 +137,26 @@ class TestRun:
         """A stopped run goes on with another budget."""
         ledger.set_budget(Decimal("99.99"))
         assert ledger.run().budget_usd == Decimal("99.99")
+
+    def test_price_is_kept_to_the_last_part(self, ledger: Ledger) -> None:
+        """Each part of a price is read back as it was; machine, region and market follow it."""
+        kept = Price(
+            "local", "aws", "us-east-1", "on-demand", Decimal("0.0960000001"), 2, "T4", 1, "a list; of \"today\"",
+            date(2026, 11, 1), "m6i.large", Decimal("7.5"), Decimal("0.02"),
+        )  # fmt: skip
+        assert ledger.run().price is None
+        ledger.set_price(kept)
+        found = ledger.run()
+        assert found.price == kept
+        assert (found.machine, found.region, found.market) == ("local", "us-east-1", "on-demand")
+
+    def test_price_is_kept_from_the_beginning(self, kind: str, tmp_path: Path) -> None:
+        """A run created with a price has it, one without optional parts too."""
+        price = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+        opened = LEDGERS[kind](tmp_path)
+        opened.create_run(replace(RUN, price=price))
+        assert opened.run().price == price
+        opened.close()
 
     def test_is_not_there(self, kind: str, tmp_path: Path) -> None:
         """A ledger without a run says so."""
