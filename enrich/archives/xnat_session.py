@@ -57,16 +57,18 @@ class XnatSession:
         requests.RequestException, xnat.exceptions.XNATError, NotUnderstood
             If there is none.
         """
+        answer = self._json(path, query)
         try:
-            rows = self._json(path, query)["ResultSet"]["Result"]
+            rows = answer["ResultSet"]["Result"]
             return [{str(key): str(value) for key, value in row.items()} for row in rows]
         except (LookupError, TypeError, AttributeError) as exc:
             raise NotUnderstood("no listing of XNAT's") from exc
 
     def item(self, *path: str) -> dict[str, Any]:
         """One experiment with all that is below it; raises as `results` does."""
+        answer = self._json(path, {})
         try:
-            found = self._json(path, {})["items"][0]
+            found = answer["items"][0]
             return {"data_fields": found["data_fields"], "children": found["children"]}
         except (LookupError, TypeError) as exc:
             raise NotUnderstood("no item of XNAT's") from exc
