@@ -21,6 +21,7 @@ from ..runners.request import file_name
 from ..runners.results import PROVENANCE
 from ..runners.workitem import State
 from .ledger import Ledger
+from .retracted import retracted
 from .run_folder import RunFolder
 
 
@@ -97,7 +98,9 @@ class Collector:
             If the archive cannot be listed, or does not give an object now.
         """
         left_out = self._incomplete()
-        stored = {self._path(each.object): each.object for each in self.ledger.stored()}
+        gone = retracted(self.ledger)
+        kept = (each.object for each in self.ledger.stored() if each.object.sop_instance_uid not in gone)
+        stored = {self._path(each): each for each in kept}
         if not stored:
             raise NotSubmittable(self._name, "nothing was stored")
         self._refuse_strangers(set(stored))

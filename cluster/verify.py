@@ -13,6 +13,7 @@ import pydicom
 from ..enrich.archives.archive import Archive, SeriesEntry
 from ..enrich.digest import dataset_digest
 from .ledger import Ledger
+from .retracted import retracted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,10 @@ class Verification:
 
 
 def verify(ledger: Ledger, archive: Archive) -> Verification:
-    """Read every object that the run stored back from the archive and compare digests."""
+    """Read every object that the run stored, and did not retract, back from the archive and compare digests."""
+    gone = retracted(ledger)
     expected = {each.object.sop_instance_uid: each.object for each in ledger.stored()}
+    expected = {uid: each for uid, each in expected.items() if uid not in gone}
     wanted = {each.series_instance_uid for each in expected.values()}
     seen: Counter[str] = Counter()
     digests: dict[str, str] = {}

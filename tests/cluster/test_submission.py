@@ -16,6 +16,7 @@ import pytest
 from rocrate.rocrate import ROCrate
 from typer.testing import CliRunner
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.retracted import note_retracted
 from voxfleet.cluster.submission import Collector, NotSubmittable
 from voxfleet.cluster.submission_command import submission
 from voxfleet.enrich.archives.folder import FolderArchive
@@ -205,6 +206,16 @@ def test_missing_and_changed_objects_are_refused_or_left_out(run, tmp_path):
     found = collect(partial=True)
     assert len(found.files) == 2
     assert set(found.left_out) == {f"{gone.stem} is not in the target", f"{changed.stem} was changed in the target"}
+
+
+def test_what_was_retracted_is_no_part_of_it(run, tmp_path):
+    """An object that the run took back is neither handed over nor missed."""
+    shutil.copytree(run, tmp_path / "run")
+    ledger = SqliteLedger(tmp_path / "run" / "ledger.sqlite")
+    note_retracted(ledger, ledger.stored()[0].object.sop_instance_uid, "deleted")
+    ledger.close()
+    found = collector(tmp_path / "run", tmp_path / "out").collect(Event(), lambda *_: None)
+    assert (len(found.files), found.left_out) == (3, ())
 
 
 def test_folder_of_another_submission_is_refused(run, tmp_path):

@@ -1,0 +1,187 @@
+"""What a run stored, taken back by its ledger, from a folder and from a DICOMweb archive."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydicom
+import pytest
+from pydicom import Dataset
+from typer import Typer
+from typer.testing import CliRunner
+from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.retract import CannotRetract
+from voxfleet.cluster.retract_command import retract
+from voxfleet.cluster.verify import verify
+from voxfleet.enrich.archives.archive import SeriesEntry
+from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.rejection_note import rejection_note
+from voxfleet.runners.workitem import Outcome, State, Workitem
+
+APP = Typer()
+APP.command()(retract)
+
+
+@pytest.fixture
+def stored(ct_slices, tmp_path: Path) -> Callable[[str], Path]:
+    """A run that left two series of one instance in a target; its folder."""
+
+    def make(target: str) -> Path:
+        folder = tmp_path / "run"
+        folder.mkdir()
+        ledger = SqliteLedger(folder / "ledger.sqlite")
+        archive = open_archive(target)
+        ledger.create_run(Run("run", "dir:/in", archive.uri, ("toy 1.0",), {}, "0.1.0", "local", datetime.now(UTC)))
+        for number in range(2):
+            (dataset,) = ct_slices(1)
+            source = f"2.25.{number}"
+            item = Workitem(
+                str(dataset.StudyInstanceUID), source, "CT", 1, "dir:/in", archive.uri, "toy", "1.0", "none"
+            )
+            ledger.add([item])
+            (lease,) = ledger.lease("me", 1)
+            ledger.finish(lease, Outcome(item.key, State.COMPLETED, (), (archive.store(dataset),)))
+        ledger.close()
+        return folder
+
+    return make
+
+
+def called(run: Path, *options: str) -> tuple[int, dict]:
+    """The command's exit code and JSON."""
+    result = CliRunner().invoke(APP, [str(run), *options, "--json"])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, json.loads(result.stdout)
+
+
+def held(target: Path) -> set[str]:
+    """Instances in a folder."""
+    return {path.stem for path in target.rglob("*.dcm")}
+
+
+def test_without_yes_nothing_happens_and_with_it_all_goes(stored, tmp_path):
+    """First what would go; then it goes, with its empty folders and nothing else, and the ledger says so."""
+    target = tmp_path / "out"
+    run = stored(f"dir:{target}")
+    before = held(target)
+    (target / "notes.txt").write_text("not ours")
+    code, said = called(run)
+    assert (code, said["done"], set(said["objects"]), said["left"], held(target)) == (0, False, before, {}, before)
+    code, said = called(run, "--yes")
+    assert (code, said["done"], set(said["objects"])) == (0, True, before)
+    assert [path.name for path in target.rglob("*")] == ["notes.txt"]
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    found = verify(ledger, open_archive(f"dir:{target}"))
+    assert (found.sound, found.equal) == (True, 0)
+    events = [each.detail for each in ledger.events() if each.kind == "retracted"]
+    assert events == [f"{uid} deleted" for uid in said["objects"]]
+    assert ledger.counts().completed == 2
+    ledger.close()
+    with pytest.raises(CannotRetract, match="holds no object"):
+        called(run)
+
+
+def test_what_was_changed_taken_or_not_ours_is_left(stored, ct_slices, tmp_path):
+    """An object edited since, and one that was removed, are left and named; a stranger is not even seen."""
+    target = tmp_path / "out"
+    run = stored(f"dir:{target}")
+    edited, gone = sorted(target.rglob("*.dcm"))
+    dataset = pydicom.dcmread(edited)
+    dataset.PatientID = "another"
+    dataset.save_as(edited)
+    gone.unlink()
+    stranger = open_archive(f"dir:{target}").store(ct_slices(1)[0]).sop_instance_uid
+    code, said = called(run, "--yes")
+    assert (code, said["objects"]) == (3, [])
+    assert said["left"] == {edited.stem: "was changed since", gone.stem: "is not there any more"}
+    assert held(target) == {edited.stem, stranger}
+
+
+def test_one_series_by_its_source(stored, tmp_path):
+    """--series takes what was made from that series; the other stays."""
+    target = tmp_path / "out"
+    run = stored(f"dir:{target}")
+    before = held(target)
+    _, said = called(run, "--series", "2.25.1", "--yes")
+    assert len(said["objects"]) == 1
+    assert held(target) == before - set(said["objects"])
+    with pytest.raises(CannotRetract, match=r"2\.25\.77"):
+        called(run, "--series", "2.25.77")
+
+
+def test_object_that_another_run_stored_first_is_left(stored, tmp_path):
+    """What was there before is not this run's to take."""
+    target = tmp_path / "out"
+    run = stored(f"dir:{target}")
+    before = held(target)
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    with ledger._write(durable=True) as steps:
+        steps.sql.execute("UPDATE stored SET already_there = 1")
+    ledger.close()
+    code, said = called(run, "--yes")
+    assert (code, said["objects"], len(said["left"]), held(target)) == (3, [], 2, before)
+
+
+def test_note_is_valid_dicom(ct_slices, tmp_path):
+    """Dicom3tools find no error in it; it names each object, in the objects' study."""
+    slices: list[Dataset] = ct_slices(3)
+    note = rejection_note(slices, "wrong model")
+    path = tmp_path / "note.dcm"
+    note.save_as(path, enforce_file_format=True)
+    program = Path(sys.executable).parent / "dciodvfy"
+    found = subprocess.run([program, "-new", path], capture_output=True, text=True, timeout=60, check=False)
+    lines = (found.stdout + found.stderr).splitlines()
+    assert "KeyObjectSelectionDocument" in lines
+    assert [line for line in lines if line.startswith(("Error", "Abort"))] == []
+    assert note.ConceptNameCodeSequence[0].CodeValue == "113001"
+    named = [
+        item.ReferencedSOPInstanceUID
+        for series in note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        for item in series.ReferencedSOPSequence
+    ]
+    assert named == [each.SOPInstanceUID for each in slices]
+    assert note.StudyInstanceUID == slices[0].StudyInstanceUID
+    with pytest.raises(ValueError, match="one study"):
+        rejection_note([*slices, *ct_slices(1)], "")
+
+
+@pytest.mark.orthanc
+def test_dicomweb_archive_gets_a_rejection_note(stored, orthanc, tmp_path):
+    """Without --yes none; with it one for each study, which names the object; Orthanc keeps what is named."""
+    run = stored(orthanc.uri)
+    archive = open_archive(orthanc.uri)
+    entries = {each.series_instance_uid for each in archive.search() if isinstance(each, SeriesEntry)}
+    assert called(run)[1]["left"] == {}
+    assert len(list(archive.search())) == 2
+    _, said = called(run, "--yes")
+    notes = [each for each in archive.search() if isinstance(each, SeriesEntry) and each.modality == "KO"]
+    assert (len(notes), len(said["objects"])) == (2, 2)
+    named = set()
+    for number, each in enumerate(notes):
+        (tmp_path / str(number)).mkdir()
+        (instance,) = archive.retrieve(each, tmp_path / str(number)).instances
+        note = pydicom.dcmread(instance.path)
+        (series,) = note.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
+        assert series.SeriesInstanceUID in entries
+        named.add(series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
+    assert named == set(said["objects"])
+    assert entries <= {each.series_instance_uid for each in archive.search() if isinstance(each, SeriesEntry)}
+
+
+def test_other_archives_are_refused(tmp_path, ct_slices):
+    """An archive that can neither delete nor reject is named, before anything is read."""
+    run = tmp_path / "run"
+    run.mkdir()
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    target = "dimse://NODE@127.0.0.1:1"
+    ledger.create_run(Run("run", "dir:/in", target, ("toy 1.0",), {}, "0.1.0", "local", datetime.now(UTC)))
+    ledger.close()
+    with pytest.raises(CannotRetract, match="only folders and DICOMweb"):
+        called(run, "--yes")
