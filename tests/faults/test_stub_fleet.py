@@ -103,11 +103,11 @@ def test_workers_keep_one_budget_together(stub_fleet: MakeFleet, postgres: Postg
     """Three drivers at ten cents a second on one ledger: all stop, something is done, and the budget is not passed."""
     fleet = stub_fleet([{"seconds": "0.5"}] * 200, postgres.url)
     for node in ("a", "b", "c"):
-        fleet.start(node, "--budget", 6)
+        fleet.start(node, "--budget", 4)
     for driver in fleet.drivers.values():
         assert driver.wait(120) == 0
     spent = sum(0.1 * (node.down - node.up).total_seconds() for node in fleet.ledger.nodes() if node.down is not None)
-    assert 0 < spent <= 6
+    assert 0 < spent <= 4
     counts = fleet.ledger.counts()
     assert counts.in_progress == 0
     assert 0 < counts.completed < 200
