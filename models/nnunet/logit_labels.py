@@ -123,7 +123,9 @@ def labels_of_logits(
     if grid.shape == shape and not labels.has_regions:
         planes = (plane for slab in slabs for plane in slab.unbind(1))
         for k, plane in enumerate(planes):
-            result[k] = plane.numpy().argmax(axis=0)  # nothing to interpolate; the first of equals wins
+            # Nothing to interpolate. The first of equals wins, as in nnU-Net's export; NumPy compares float32, with the
+            # classes side by side, four times as fast as float16 as it lies.
+            result[k] = plane.permute(1, 2, 0).float().contiguous().numpy().argmax(axis=-1)
         return result
     for part, first, ready in _decidable(slabs, axes[0]):
         here = (axes[0].counted_from(first), *axes[1:])
