@@ -78,14 +78,22 @@ class Position:
         return max(flying * self.item_usd, waiting_usd) + self.settle_s * self.burn_usd_per_s
 
 
-def check_budget(budget_usd: Decimal | None, item_usd: Decimal) -> None:
-    """Raise BudgetError unless at least one workitem can be paid from the budget."""
+def check_budget(budget_usd: Decimal | None, item_usd: Decimal, settle_usd: Decimal = Decimal(0)) -> None:
+    """Raise BudgetError unless at least one workitem, and its node until it is gone, can be paid from the budget."""
     if budget_usd is None:
         return
     if not budget_usd.is_finite() or budget_usd <= 0:
         raise BudgetError(f"{budget_usd} US$ is no budget")
-    if budget_usd < item_usd:
-        raise BudgetError(f"{budget_usd} US$ does not pay for one series, reckoned at {item_usd:.6f} US$")
+    least_usd = item_usd + settle_usd
+    # What a node costs before its first series comes on top of the least, and is not known.
+    if budget_usd < item_usd or (settle_usd and budget_usd <= least_usd):
+        parts = (
+            f"{item_usd:.6f} US$, and {settle_usd:.6f} US$ until its node is gone"
+            if settle_usd
+            else f"{item_usd:.6f} US$"
+        )
+        reason = f"{budget_usd} US$ does not pay for one series, reckoned at {parts}"
+        raise BudgetError(f"{reason}; give --budget more than {least_usd:.6f}")
 
 
 def affordable(budget_usd: Decimal | None, position: Position, wanted: int) -> int:

@@ -163,7 +163,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         summary = summarise(ledger, plan.price)
         write_outputs(plan.folder, summary)
         show_summary(summary, plan.folder, as_json=as_json)
-        code = _exit_code(ledger, console, why=_why(governor, on))
+        code = _exit_code(ledger, console, why=_why(governor, on), short=governor.out_of_budget)
     raise typer.Exit(code)
 
 
@@ -285,14 +285,15 @@ def _why(governor: Governor, on: str) -> str:
     """Why workitems are left, as far as that is known."""
     if on in ("workers", "nothing"):
         return "for `voxfleet worker` to do" if on == "workers" else "registered"
-    return "the budget is used up" if governor.out_of_budget else governor.paused
+    return "what is left of the budget does not pay for another series" if governor.out_of_budget else governor.paused
 
 
-def _exit_code(ledger: Ledger, console: Console, *, why: str) -> int:
+def _exit_code(ledger: Ledger, console: Console, *, why: str, short: bool) -> int:
     """What the command ends with; a file that is no DICOM at all is recorded, and no reason to worry."""
     counts = ledger.counts()
     if counts.open:
-        console.print(f"{why or 'stopped'}: {counts.open} workitems are left; the same command goes on with them")
+        again = "the same command with a larger --budget" if short else "the same command"
+        console.print(f"{why or 'stopped'}: {counts.open} workitems are left; {again} goes on with them")
         return EXIT_STOPPED
     broken = [each for each in ledger.refusals() if each.code != "NOT_DICOM"]
     return EXIT_INCOMPLETE if counts.failed or counts.refused or broken else EXIT_DONE

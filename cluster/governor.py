@@ -58,7 +58,7 @@ class Governor:
     Raises
     ------
     BudgetError
-        If the budget does not pay for one workitem.
+        If the budget does not pay for one workitem; in a run that is yet to begin, also for its node until it is gone.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Governor:
         self._spent_usd = spent_on_nodes(ledger.nodes(), price)
         self.out_of_budget = False
         self.paused = ""
-        check_budget(budget_usd, self._item_usd())
+        check_budget(budget_usd, self._item_usd(), self._settle_usd(0 if ledger.nodes() else 1))
         self._begun = self._look_again = monotonic()
         self._readings = [self._settled(ledger.counts())]
 
@@ -115,8 +115,7 @@ class Governor:
         Reserves see to it that this does not happen, as long as workitems take what they were reckoned to.
         """
         nodes = self._nodes_up()
-        burn_usd = nodes * (KILL_S + self._limits.settle_s) * self._price.usd_per_s
-        if self._budget_usd is not None and nodes and self.spent_usd + burn_usd >= self._budget_usd:
+        if self._budget_usd is not None and nodes and self.spent_usd + self._settle_usd(nodes) >= self._budget_usd:
             self.out_of_budget = True
             raise BudgetSpent(self.spent_usd, self._budget_usd)
 
@@ -152,6 +151,10 @@ class Governor:
             at = datetime.now(UTC).isoformat(timespec="seconds")
             amounts = {"spent_usd": f"{spent_usd:.6f}", "budget_usd": str(self._budget_usd or "")}
             self._alarm({"run": self._ledger.run().name, "kind": kind, "text": text, "at": at} | amounts)
+
+    def _settle_usd(self, nodes: int) -> Decimal:
+        """What so many nodes cost from the last look until they are gone."""
+        return nodes * (KILL_S + self._limits.settle_s) * self._price.usd_per_s
 
     def _nodes_up(self) -> int:
         return sum(node.down is None for node in self._ledger.nodes())

@@ -78,6 +78,14 @@ def test_budgets_that_cannot_be_kept(budget: str) -> None:
         check_budget(Decimal(budget), Decimal("0.01"))
 
 
+@pytest.mark.parametrize("budget", ["1.1", "1.2"])
+def test_a_budget_that_begins_nothing_is_refused_with_the_least(budget: str) -> None:
+    """A dollar for the series and 20 cents until the node is gone: 1.20 leave nothing for a node's start."""
+    with pytest.raises(BudgetError, match=r"more than 1\.200000"):
+        check_budget(Decimal(budget), Decimal(1), Decimal("0.2"))
+    check_budget(Decimal("1.21"), Decimal(1), Decimal("0.2"))
+
+
 def test_alarms() -> None:
     """Each share of the budget raises one alarm, when it is passed."""
     assert alarms_passed(Decimal(100), Decimal(40), Decimal(81)) == (Decimal("0.5"), Decimal("0.8"))

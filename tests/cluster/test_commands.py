@@ -226,17 +226,19 @@ def test_another_work_under_the_same_run_is_refused(finished, collection):
 
 
 def test_budget_stops_the_run_and_a_larger_one_resumes_it(tmp_path):
-    """At a quarter of a dollar a second a small budget is not passed: exit code 4; with a larger one the run ends."""
+    """At 27.5 cents a second: 3 US$ pay for nothing and are refused, 3.80 are not passed (exit code 4), 4000 do."""
     source, prices = tmp_path / "in", tmp_path / "prices.toml"
     prices.write_text(PRICES)
     for number in range(30):
         make_series(source, number)
     words = ["enrich", source, "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
     words += ["--machine", "toy", "--prices", prices, "--json"]
-    stopped = voxfleet(*words, "--budget", "3")
+    refused = voxfleet(*words, "--budget", "3")
+    assert (refused.returncode, "more than 3.3" in refused.stderr) == (1, True), refused.stderr
+    stopped = voxfleet(*words, "--budget", "3.8")
     assert stopped.returncode == 4, stopped.stderr
     summary = json.loads(stopped.stdout)
-    assert 0 < float(summary["money"]["total"]) <= 3
+    assert 0 < float(summary["money"]["total"]) <= 3.8
     assert summary["progress"]["counts"]["completed"] < 30
     resumed = voxfleet(*words, "--budget", "4000")
     assert resumed.returncode == 0, resumed.stderr

@@ -146,6 +146,16 @@ def test_more_nodes_than_may_be_pause_the_run(ledger: SqliteLedger) -> None:
     assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
 
 
+def test_a_run_that_is_to_begin_pays_for_a_series_and_its_node(ledger: SqliteLedger) -> None:
+    """Ten cents a second: 10 s of a series, 2 s to look, no time to settle are 1.20; a run with a node needs 1.00."""
+    limits = Limits(settle_s=Decimal(0))
+    with pytest.raises(BudgetError, match=r"more than 1\.200000"):
+        Governor(ledger, TOY, Decimal("1.1"), Event(), limits)
+    assert Governor(ledger, TOY, Decimal("1.3"), Event(), limits).may_lease(0)
+    ledger.node_up("a", "toy", "o")
+    assert not Governor(ledger, TOY, Decimal("1.1"), Event(), limits).may_lease(0)
+
+
 @pytest.mark.parametrize(("nodes", "settle_s", "leased"), [(1, 1, True), (1, 120, False), (9, 1, True), (9, 2, False)])
 def test_seconds_in_which_nodes_drain_are_kept_back(
     ledger: SqliteLedger, nodes: int, settle_s: int, leased: bool
