@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -27,7 +28,7 @@ from .commands import until_stopped
 from .ledger import Ledger
 from .ledgers.opening import open_ledger
 from .run_folder import RunFolder
-from .submission import Collected, Collector, SubmissionStopped, provenance_of
+from .submission import Collected, Collector, NotSubmittable, SubmissionStopped, provenance_of
 
 if TYPE_CHECKING:
     from ..enrich.submission.idc_rules import IdcCheck
@@ -74,9 +75,12 @@ def idc(
         raise typer.BadParameter(f"--bucket {bucket}: begins with gs:// or s3://")
     told = _about(about)
     _, ledger = _opened(run)
-    collected = _collect(Collector(ledger, open_archive(ledger.run().target), output / BUCKET, "", partial), as_json)
-    written = write_idc(output, collected.files, told, bucket, ledger.run().created.date())
-    found = _checked(output / BUCKET / each.path for each in collected.files)
+    with _writing(output):
+        collected = _collect(
+            Collector(ledger, open_archive(ledger.run().target), output / BUCKET, "", partial), as_json
+        )
+        written = write_idc(output, collected.files, told, bucket, ledger.run().created.date())
+        found = _checked(output / BUCKET / each.path for each in collected.files)
     _tell(collected, written, told.missing(), as_json, found)
 
 
@@ -92,10 +96,11 @@ def tcia(
     told = _about(about)
     folder, ledger = _opened(run)
     methods = read_methods(provenance_of(ledger, folder))
-    collected = _collect(Collector(ledger, open_archive(ledger.run().target), output, DATA, partial), as_json)
     repairs = sum(bool(item.repairs) for item in ledger.items())
-    text = cicadas(collected.files, told, methods, repairs)
-    written = write_tcia(output, collected.files, told, text, methods, ledger.run().created.date())
+    with _writing(output):
+        collected = _collect(Collector(ledger, open_archive(ledger.run().target), output, DATA, partial), as_json)
+        text = cicadas(collected.files, told, methods, repairs)
+        written = write_tcia(output, collected.files, told, text, methods, ledger.run().created.date())
     _tell(collected, written, (*told.missing(), *told.missing_for_tcia()), as_json)
 
 
@@ -115,8 +120,9 @@ def zenodo(
     folder, ledger = _opened(run)
     methods = read_methods(provenance_of(ledger, folder))
     root = output / crate.CRATE
-    collected = _collect(Collector(ledger, open_archive(ledger.run().target), root, crate.DATA, partial), as_json)
-    written = crate.write_crate(output, collected.files, told, methods, datetime.now(UTC).date())
+    with _writing(output):
+        collected = _collect(Collector(ledger, open_archive(ledger.run().target), root, crate.DATA, partial), as_json)
+        written = crate.write_crate(output, collected.files, told, methods, datetime.now(UTC).date())
     _tell(collected, written, told.missing(), as_json)
 
 
@@ -154,6 +160,16 @@ def _needs(library: str) -> None:
     """Say what to install before any work is done."""
     if find_spec(library) is None:
         raise NoSubmissionExtra(library)
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Say in a line why the package cannot be written."""
+    try:
+        yield
+    except OSError as exc:
+        reason = f"cannot be written: {exc.strerror or type(exc).__name__}; what is there is kept for the same command"
+        raise NotSubmittable(str(exc.filename or output), reason) from exc
 
 
 def _collect(collector: Collector, as_json: bool) -> Collected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from highdicom.ko import KeyObjectSelection, KeyObjectSelectionDocument
@@ -35,6 +36,8 @@ def rejection_note(objects: Sequence[Dataset], why: str) -> Dataset:
     if len({str(each.StudyInstanceUID) for each in objects}) != 1:
         raise ValueError("a rejection note names objects of one study")
     content = KeyObjectSelection(REJECTED_FOR_QUALITY, objects, description=why)
-    return KeyObjectSelectionDocument(
-        objects, content, generate_uid(), SERIES_NUMBER, generate_uid(), 1, manufacturer=MANUFACTURER
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # highdicom quotes the patient's name in one
+        return KeyObjectSelectionDocument(
+            objects, content, generate_uid(), SERIES_NUMBER, generate_uid(), 1, manufacturer=MANUFACTURER
+        )

@@ -129,10 +129,14 @@ def test_object_that_another_run_stored_first_is_left(stored, tmp_path):
     assert (code, said["objects"], len(said["left"]), held(target)) == (3, [], 2, before)
 
 
-def test_note_is_valid_dicom(ct_slices, tmp_path):
-    """Dicom3tools find no error in it; it names each object, in the objects' study."""
+def test_note_is_valid_dicom(ct_slices, tmp_path, recwarn):
+    """Dicom3tools find no error in it; it names each object, in the objects' study; no warning tells the patient."""
     slices: list[Dataset] = ct_slices(3)
+    for each in slices:
+        each.PatientName = "Anonymous"
+    recwarn.clear()
     note = rejection_note(slices, "wrong model")
+    assert [str(each.message) for each in recwarn] == []
     path = tmp_path / "note.dcm"
     note.save_as(path, enforce_file_format=True)
     program = Path(sys.executable).parent / "dciodvfy"

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
@@ -15,12 +16,16 @@ import pydicom
 import pytest
 from rocrate.rocrate import ROCrate
 from typer.testing import CliRunner
+from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.retracted import note_retracted
 from voxfleet.cluster.submission import Collector, NotSubmittable
 from voxfleet.cluster.submission_command import submission
 from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+from voxfleet.runners.workitem import Outcome, State, Workitem
 
 pytestmark = pytest.mark.slow
 
@@ -216,6 +221,30 @@ def test_what_was_retracted_is_no_part_of_it(run, tmp_path):
     ledger.close()
     found = collector(tmp_path / "run", tmp_path / "out").collect(Event(), lambda *_: None)
     assert (len(found.files), found.left_out) == (3, ())
+
+
+def test_folder_that_cannot_be_written_is_one_line(run, tmp_path):
+    """A file where the package's folder should be: told with its name, and no traceback."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotSubmittable, match=r"file.*cannot be written: Not a directory"):
+        called("tcia", run, "-o", tmp_path / "file")
+
+
+@pytest.mark.orthanc
+def test_objects_come_from_a_dicomweb_archive_too(orthanc, ct_slices, tmp_path):
+    """What a run left in Orthanc is read back equal, file by file."""
+    archive = open_archive(orthanc.uri)
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    asked = Run("run", "dir:/in", archive.uri, ("toy 1.0",), {}, "0.1.0", "local", datetime.now(UTC))
+    ledger.create_run(asked)
+    (dataset,) = ct_slices(1)
+    item = Workitem(str(dataset.StudyInstanceUID), "2.25.1", "CT", 1, "dir:/in", archive.uri, "toy", "1.0", "none")
+    ledger.add([item])
+    (lease,) = ledger.lease("me", 1)
+    ledger.finish(lease, Outcome(item.key, State.COMPLETED, (), (archive.store(dataset),)))
+    (found,) = Collector(ledger, archive, tmp_path / "out").collect(Event(), lambda *_: None).files
+    assert found.patient_id == dataset.PatientID
+    assert dataset_digest(pydicom.dcmread(tmp_path / "out" / found.path)) == dataset_digest(dataset)
 
 
 def test_folder_of_another_submission_is_refused(run, tmp_path):
