@@ -83,7 +83,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
     max_failures: Annotated[float, typer.Option(help="Pause above this share of the last 200.")] = FAILURE_SHARE,
-    max_nodes: Annotated[int | None, typer.Option(min=1, help="Pause if more nodes are up.")] = None,
+    max_nodes: Annotated[int | None, typer.Option(min=1, help="Begin nothing while more nodes are up.")] = None,
     stage_deadline: Annotated[
         list[str] | None, typer.Option(help="prepare, segment or deliver=DURATION; stopped if it takes longer.")
     ] = None,

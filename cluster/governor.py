@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from threading import Event
@@ -78,6 +79,7 @@ class Governor:
         self._spent_usd = spent_on_nodes(ledger.nodes(), price)
         self.out_of_budget = False
         self.paused = ""
+        self._crowded = False
         check_budget(budget_usd, self._item_usd(), self._settle_usd(0 if ledger.nodes() else 1))
         self._begun = self._look_again = monotonic()
         self._readings = [self._settled(ledger.counts())]
@@ -120,22 +122,25 @@ class Governor:
             raise BudgetSpent(self.spent_usd, self._budget_usd)
 
     def _pauses(self) -> bool:
-        """Whether a limit is passed; once it is, this command begins nothing more."""
-        if self.paused:
+        """Whether a limit is passed; then this command begins nothing more, or not while there are too many nodes."""
+        if self.paused and not self._crowded:
             return True
         now = monotonic()
         if now < self._look_again:
-            return False
+            return bool(self.paused)
         counts = self._ledger.counts()
         reading = self._settled(counts)
         if reading.series != self._readings[-1].series:
             self._readings = thinned([*self._readings, reading])
+        else:
+            self._readings[-1] = replace(self._readings[-1], nodes=reading.nodes)
         item_s = 0.0 if self._limits.wall_s is None else float(self._item_s())
         reason = pause_reason(self._limits, self._readings, now - self._begun, item_s)
         self._look_again = now + READ_FACTOR * (monotonic() - now)
-        if reason and counts.open:
-            self.paused = reason
+        self._crowded = self._limits.nodes is not None and reading.nodes > self._limits.nodes
+        if reason and counts.open and not self.paused:
             self._raise_alarm("limit", reason, self._spent_usd)
+        self.paused = reason if counts.open else ""
         return bool(self.paused)
 
     def _settled(self, counts: Counts) -> Settled:

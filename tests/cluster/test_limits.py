@@ -135,15 +135,18 @@ def test_a_deadline_that_is_too_short_begins_nothing(ledger: SqliteLedger) -> No
 
 
 def test_more_nodes_than_may_be_pause_the_run(ledger: SqliteLedger) -> None:
-    """Two nodes where one may be: nothing is begun; a new command goes on when one has left."""
+    """Two nodes where one may be: nothing is begun, said once; the same command goes on when one has left."""
     ledger.node_up("a", "toy", "o")
     assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
     ledger.node_up("b", "toy", "o")
     governor = Governor(ledger, TOY, None, Event(), Limits(nodes=1))
     assert not governor.may_lease(0)
     assert "2 nodes are up, and 1 may be" in governor.paused
+    assert not governor.may_lease(0)
+    assert [event.kind for event in ledger.events()] == ["limit"]
     ledger.node_down("b", "o")
-    assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
+    assert governor.may_lease(0)
+    assert not governor.paused
 
 
 def test_a_run_that_is_to_begin_pays_for_a_series_and_its_node(ledger: SqliteLedger) -> None:
