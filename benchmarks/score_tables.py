@@ -62,7 +62,7 @@ def write_score_tables(result: StudyResult, figures: Figures) -> tuple[str, ...]
         "problems": _of_cases(result.cases, lambda case: case.problems),
         "provenance": _of_cases(result.scored, lambda case: case.provenance),
     }
-    written = [name for name, rows in tables.items() if _write(out / f"{name}.csv", rows)]
+    written = [name for name, rows in tables.items() if write_table(out / f"{name}.csv", rows)]
     return (f"{SCORES}.parquet", f"{SCORES}.csv", *(f"{name}.csv" for name in written))
 
 
@@ -96,7 +96,7 @@ def _of_cases(
     return [{"series": case.series_instance_uid, **asdict(row)} for case in cases for row in rows(case)]
 
 
-def _write(path: Path, rows: Sequence[Mapping[str, object]]) -> bool:
+def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> bool:
     """Whether there was anything to write; a table of an earlier command that is empty now is removed."""
     if not rows:
         path.unlink(missing_ok=True)
