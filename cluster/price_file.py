@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -174,8 +174,12 @@ def _checked(row: Mapping[str, Any], known: set[str], needed: Iterable[str], nam
         raise BadPrice(name, f"{subject} has no {', '.join(missing)}")
     if unknown:
         raise BadPrice(name, f"{subject} has {', '.join(unknown)}, which is not known (prices are in US dollars)")
-    if not isinstance(row["dated"], date):
-        raise BadPrice(name, f"{subject}: dated is {row['dated']!r}, not a day such as 2026-02-09")
+    dated = row["dated"]
+    if not isinstance(dated, date) or isinstance(dated, datetime):
+        raise BadPrice(name, f"{subject}: dated is {dated!r}, not a day such as 2026-02-09")
+    # A day more, for those whose clock is ahead of UTC.
+    if dated > datetime.now(UTC).date() + timedelta(days=1):
+        raise BadPrice(name, f"{subject}: dated {dated} is in the future; give the day on which its source was made")
     return subject
 
 

@@ -272,6 +272,8 @@ def test_given_file_must_be_there(tmp_path: Path) -> None:
         (toml(more='currency = "EUR"'), "currency"),
         (toml().replace('source = "our invoice"\n', ""), "no source"),
         (toml().replace("dated = 2026-11-01", 'dated = "last week"'), "last week"),
+        (toml().replace("dated = 2026-11-01", "dated = 9999-09-01"), "future"),
+        (toml().replace("dated = 2026-11-01", "dated = 2026-11-01T10:00:00Z"), "not a day"),
         ("[[price]\n", "not TOML"),
         ('price = "much"', "tables"),
     ],
