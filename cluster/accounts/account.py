@@ -94,6 +94,8 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
         raise NoPrice(f"{missing[0]} of {where}", "no price known; add a [[charge]] with its source and date")
     plan, misfit = _plan(folder, bill, asked)
     scores = read_scores(asked.scores, asked.metric) if asked.scores else ()
+    per_dollar = scores_per_dollar(scores, bill, asked.metric)
+    strangers = f"0 of {len(scores)} scores are of series of this run" if scores and not per_dollar else ""
     used: list[Price | Charge] = [price, *bill.traffic.charges.values()]
     return Account(
         bill=bill,
@@ -101,8 +103,8 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
         series=bill.by_series(),
         elsewhere=bill.elsewhere(known.prices),
         plan=plan,
-        scores=scores_per_dollar(scores, bill, asked.metric),
-        warnings=tuple(filter(None, (misfit, *_unpriced(bill), stale_note(used, today)))),
+        scores=per_dollar,
+        warnings=tuple(filter(None, (misfit, strangers, *_unpriced(bill), stale_note(used, today)))),
         assumptions=tuple(_assumptions(bill)),
     )
 

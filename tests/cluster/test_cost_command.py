@@ -182,6 +182,13 @@ def test_the_plan_in_the_runs_folder_is_found(run: Path) -> None:
     assert "Plan and actual" in Path("page.html").read_text()
 
 
+def test_scores_of_other_series_are_said(run: Path) -> None:
+    """Two scores, none of a series of the run: a warning that counts them, and no row."""
+    Path("scores.csv").write_text("series,model,metric,value\n9.9.1,a,dice,0.5\n9.9.2,a,dice,0.7\n")
+    told = voxfleet_cost(run, "--prices", "toy.toml", "--scores", "scores.csv")
+    assert "0 of 2 scores are of series of this run" in told.stdout
+
+
 def test_dice_per_dollar(run: Path) -> None:
     """A table of scores is set beside what the series cost."""
     Path("scores.csv").write_text("series,model,segment,metric,value\n1.2.1,a,liver,dice,0.5\n1.2.2,a,liver,dice,0.7\n")
