@@ -35,6 +35,9 @@ CHARGED_BY_STORE = {
 }
 """Kinds of charges beside machines, and what stands in their SKUs; the second only in those of `STORES`."""
 
+AWS_COSTS = ("lineItem/UnblendedCost", "line_item_unblended_cost")
+"""The column of dollars in a CUR and in a CUR 2.0."""
+
 OTHER = "other"
 """Kind of a line for which nothing is reckoned: a disk, an address, a licence."""
 
@@ -202,7 +205,7 @@ def read_billing(path: Path) -> Iterator[BilledLine]:
     except (OSError, EOFError, UnicodeDecodeError) as exc:
         raise BadBilling(str(path), f"cannot be read: {exc}") from exc
     json_like = text.lstrip()[:1] in ("{", "[")
-    rows: Iterator[Mapping[str, Any]] = _json_rows(text, path) if json_like else iter(csv.DictReader(io.StringIO(text)))
+    rows: Iterator[Mapping[str, Any]] = _json_rows(text, path) if json_like else _csv_rows(text, path)
     for number, row in enumerate(rows, start=1):
         try:
             yield _gcp(row) if json_like else _aws(row)
@@ -210,6 +213,14 @@ def read_billing(path: Path) -> Iterator[BilledLine]:
             raise BadBilling(str(path), f"line {number} has no {exc.args[0]}") from exc
         except (InvalidOperation, ValueError, TypeError, AttributeError) as exc:
             raise BadBilling(str(path), f"line {number}: {exc or type(exc).__name__}") from exc
+
+
+def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
+    table = csv.DictReader(io.StringIO(text))
+    if not set(AWS_COSTS) & set(table.fieldnames or ()):
+        what = "has no column " + " or ".join(AWS_COSTS) if text.strip() else "is empty"
+        raise BadBilling(str(path), f"{what}; give GCP's export as JSON lines or AWS's CUR as CSV")
+    return iter(table)
 
 
 def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:

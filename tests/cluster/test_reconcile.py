@@ -132,10 +132,19 @@ def test_cur_2_columns_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "a,b\n1,2\n", '{"cost": 1}\n', '{"cost": 1, "currency": "USD", "usage_start_time": "x"}']
+    "content",
+    [
+        "",
+        "\n",
+        "day,usd\n",
+        "{",
+        "a,b\n1,2\n",
+        '{"cost": 1}\n',
+        '{"cost": 1, "currency": "USD", "usage_start_time": "x"}',
+    ],
 )
 def test_what_is_no_bill_is_refused(tmp_path: Path, content: str) -> None:
-    """Broken JSON, another table, rows without columns or with no time."""
+    """Nothing, only another header, broken JSON, another table, rows without columns or with no time."""
     file = tmp_path / "bill"
     file.write_text(content)
     with pytest.raises(BadBilling):
