@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -65,6 +66,8 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     Nothing is rented, and nothing of the source is read but the sizes of its series (and, with
     --pilot, so many of them). Exit code 3: no option meets the deadline and keeps the budget.
     """
+    _one_of({"--pilot": pilot, "--from-run": from_run, "--seconds-per-series": seconds_per_series})
+    _one_of({"--machine": machine, "--all": every})
     card = catalogue.card(model)
     wanted = Wanted(
         prices=_prices(card, machine or [], region, prices, spot=spot, every=every),
@@ -87,6 +90,13 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     _show(found, html, as_json=as_json)
     if (found.deadline_h is not None and found.cheapest is None) or (found.budget_usd and found.fastest is None):
         raise typer.Exit(3)
+
+
+def _one_of(options: Mapping[str, object]) -> None:
+    """Raise a usage error where several are given of which only one can count."""
+    given = [name for name, value in options.items() if value]
+    if len(given) > 1:
+        raise typer.BadParameter(f"{' and '.join(given)} exclude each other: give one")
 
 
 def _prices(

@@ -304,6 +304,21 @@ def test_a_told_figure_plans_a_folder(invoke) -> None:
     assert Path("plan.html").read_text().count("<circle") == len(document["options"])
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--pilot", "2", "--from-run", "r"),
+        ("--pilot", "2", "--seconds-per-series", "5"),
+        ("--all", "--machine", "g4dn.xlarge"),
+    ],
+)
+def test_options_of_which_one_would_be_dropped_are_a_usage_error(invoke, words: tuple[str, ...]) -> None:
+    """Two sources of times, or a machine beside all of them: exit code 2, both named."""
+    done = invoke(*words)
+    assert done.exit_code == 2
+    assert all(word in done.stderr for word in words if word.startswith("--"))
+
+
 def test_a_models_card_alone_plans_a_folder(invoke) -> None:
     """The card's seconds and bytes stand where nothing else is given; each figure has its interval."""
     done = invoke("--machine", "g4dn.xlarge", "--json")
