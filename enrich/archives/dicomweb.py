@@ -138,16 +138,11 @@ class DicomwebArchive:
                 self._compare(digest, uids)
             elif held != digest:
                 raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
-        return StoredObject(
-            sop_class_uid=uids.sop_class_uid,
-            sop_instance_uid=uids.sop_instance_uid,
-            series_instance_uid=uids.series_instance_uid,
-            uri=f"{self.uri}/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}"
-            f"/instances/{uids.sop_instance_uid}",
-            sha256=digest,
-            bytes=size,
-            already_there=held is not None,
+        place = (
+            f"{self.uri}/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}"
+            f"/instances/{uids.sop_instance_uid}"
         )
+        return uids.stored(place, digest, size, already_there=held is not None)
 
     def close(self) -> None:
         """Close the connections."""

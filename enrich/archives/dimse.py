@@ -137,16 +137,10 @@ class DimseArchive:
                 raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
             if self._address.commit_to is not None:
                 commit(self._address, self._patience, uids)
-        return StoredObject(
-            sop_class_uid=uids.sop_class_uid,
-            sop_instance_uid=uids.sop_instance_uid,
-            series_instance_uid=uids.series_instance_uid,
-            uri=f"{self.uri.partition('?')[0]}/{uids.study_instance_uid}/{uids.series_instance_uid}"
-            f"/{uids.sop_instance_uid}",
-            sha256=digest,
-            bytes=size,
-            already_there=held is not None,
+        place = (
+            f"{self.uri.partition('?')[0]}/{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}"
         )
+        return uids.stored(place, digest, size, already_there=held is not None)
 
     def close(self) -> None:
         """Nothing to let go of: an association ends with the step that it was made for."""

@@ -69,15 +69,7 @@ def store_file(dataset: Dataset, path: Path) -> StoredObject:
         )
     if found != digest:
         raise ReadBackDiffers(uri, uids.sop_instance_uid, f"{path.name} is not what was written")
-    return StoredObject(
-        sop_class_uid=uids.sop_class_uid,
-        sop_instance_uid=uids.sop_instance_uid,
-        series_instance_uid=uids.series_instance_uid,
-        uri=f"dir:{path}",
-        sha256=digest,
-        bytes=size,
-        already_there=already_there,
-    )
+    return uids.stored(f"dir:{path}", digest, size, already_there=already_there)
 
 
 def probe_folder(folder: Path) -> None:

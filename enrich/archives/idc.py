@@ -6,9 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn
-
-from pydicom import Dataset
+from typing import Final
 
 from ..series import Series
 from .archive import NotThere, RefusedObject, SeriesEntry
@@ -17,7 +15,7 @@ from .bucket_errors import retrieve_errors
 from .bucket_series import fetch_series
 from .bucket_store import BucketAddress, BucketPatience
 from .idc_index import MEGABYTE, IdcSelection
-from .read_only import refuse_to_store
+from .read_only import ReadOnly
 
 ENDPOINT: Final = "VOXFLEET_IDC_ENDPOINT"
 """Variable with the address of an S3 service that mirrors IDC's buckets."""
@@ -46,7 +44,7 @@ class IdcSeries:
     """``crdc_series_uuid``, which names one version of the series."""
 
 
-class IdcArchive:
+class IdcArchive(ReadOnly):
     """Series of the IDC that a selection names; only read, without credentials.
 
     Nothing but `retrieve` needs a network.
@@ -97,26 +95,6 @@ class IdcArchive:
         with retrieve_errors(self.uri, entry.series_instance_uid):
             objects = [each for each in bucket.list(f"{found.folder}/") if each.key.endswith(".dcm")]
             return fetch_series(bucket, self.uri, entry, objects, into)
-
-    def store(self, dataset: Dataset) -> NoReturn:
-        """Refuse: the IDC is only read.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri, str(dataset.get("SOPInstanceUID") or ""))
-
-    def probe(self) -> NoReturn:
-        """Refuse: nothing can be stored here.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri)
 
     def close(self) -> None:
         """Let go of connections."""

@@ -6,19 +6,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
-
-from pydicom import Dataset
 
 from ..series import Series
 from .archive import Archive, RefusedObject, SeriesEntry
-from .read_only import refuse_to_store
+from .read_only import ReadOnly
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 @dataclass
-class LicensedArchive:
+class LicensedArchive(ReadOnly):
     """An archive whose search refuses series under other licences than those allowed.
 
     Attributes
@@ -61,26 +58,6 @@ class LicensedArchive:
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Retrieve from the archive; for what it raises see there."""
         return self.archive.retrieve(entry, into)
-
-    def store(self, dataset: Dataset) -> NoReturn:
-        """Refuse: what is under a policy is a source.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri, str(dataset.get("SOPInstanceUID") or ""))
-
-    def probe(self) -> NoReturn:
-        """Refuse: nothing can be stored here.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri)
 
     def close(self) -> None:
         """Close the archive."""

@@ -7,9 +7,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, NoReturn
-
-from pydicom import Dataset
+from typing import Any, Final
 
 from ..digest import file_sha256
 from ..series import Instance, Series
@@ -18,7 +16,7 @@ from .header import read_header
 from .http_session import Patience
 from .nbia_session import NbiaAddress, NbiaSession, nbia_errors
 from .pack import DAMAGED, UnsafePack, copy_members, open_pack
-from .read_only import refuse_to_store
+from .read_only import ReadOnly
 from .uids import is_uid
 
 CHECKSUMS: Final = "md5hashes.csv"
@@ -27,7 +25,7 @@ _READ_BYTES: Final = 1 << 20
 _COLLECTIONS_SHOWN = 8
 
 
-class NbiaArchive:
+class NbiaArchive(ReadOnly):
     """One collection, spoken to by NBIA's REST interface; a series comes as one zip with an MD5 of each file.
 
     Parameters
@@ -96,26 +94,6 @@ class NbiaArchive:
             raise RetrieveError(self.uri, uid, reason)
         ordered = tuple(sorted(instances, key=lambda each: each.sop_instance_uid))
         return Series(entry.study_instance_uid, uid, entry.modality, ordered)
-
-    def store(self, dataset: Dataset) -> NoReturn:
-        """Refuse: NBIA takes nothing by REST.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri, str(dataset.get("SOPInstanceUID") or ""))
-
-    def probe(self) -> NoReturn:
-        """Refuse: nothing can be stored here.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri)
 
     def close(self) -> None:
         """Close the connections."""

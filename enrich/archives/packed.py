@@ -6,10 +6,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pydicom
-from pydicom import Dataset
 
 from ..digest import dataset_digest, file_sha256
 from ..series import Instance, Series
@@ -18,10 +16,10 @@ from .folder_index import FolderIndex, FoundFile
 from .found_series import found_series, one_each, uids_of
 from .header import DAMAGE, Header, header_of
 from .pack import DAMAGED, UnsafePack, copy_members, open_pack
-from .read_only import refuse_to_store
+from .read_only import ReadOnly
 
 
-class PackedArchive:
+class PackedArchive(ReadOnly):
     """The DICOM files in a zip or tar file, which stays packed: a series is unpacked when it is retrieved.
 
     Members that lead out of the file by their name or by a link, and encrypted ones, are refused one by
@@ -83,26 +81,6 @@ class PackedArchive:
             reason = exc.args[2] if isinstance(exc, SearchError) else str(exc)
             raise RetrieveError(self.uri, uid, f"cannot be unpacked: {reason}") from exc
         return Series(entry.study_instance_uid, uid, entry.modality, instances)
-
-    def store(self, dataset: Dataset) -> NoReturn:
-        """Refuse: a packed file is only read.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri, str(dataset.get("SOPInstanceUID") or ""))
-
-    def probe(self) -> NoReturn:
-        """Refuse: nothing can be stored here.
-
-        Raises
-        ------
-        ReadOnlyArchive
-            Always.
-        """
-        refuse_to_store(self.uri)
 
     def close(self) -> None:
         """Close the index."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NoReturn
 
+from pydicom import Dataset
+
 from .archive import StoreRefused
+
+_REASON = "this archive is only read; name another one as target"
 
 
 class ReadOnlyArchive(StoreRefused):
@@ -13,12 +18,30 @@ class ReadOnlyArchive(StoreRefused):
     code = "READ_ONLY"
 
 
-def refuse_to_store(uri: str, sop_instance_uid: str = "") -> NoReturn:
-    """Refuse.
+class ReadOnly(ABC):
+    """The verbs of an archive that is only read, where something is to be stored."""
 
-    Raises
-    ------
-    ReadOnlyArchive
-        Always.
-    """
-    raise ReadOnlyArchive(uri, sop_instance_uid, "this archive is only read; name another one as target")
+    @property
+    @abstractmethod
+    def uri(self) -> str:
+        """Where it is, without secrets."""
+
+    def store(self, dataset: Dataset) -> NoReturn:
+        """Refuse.
+
+        Raises
+        ------
+        ReadOnlyArchive
+            Always.
+        """
+        raise ReadOnlyArchive(self.uri, str(dataset.get("SOPInstanceUID") or ""), _REASON)
+
+    def probe(self) -> NoReturn:
+        """Refuse: nothing can be stored here.
+
+        Raises
+        ------
+        ReadOnlyArchive
+            Always.
+        """
+        raise ReadOnlyArchive(self.uri, "", _REASON)

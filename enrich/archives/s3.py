@@ -117,15 +117,7 @@ class S3Archive:
             raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
         if held != digest:
             raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the service gives another data set back")
-        return StoredObject(
-            sop_class_uid=uids.sop_class_uid,
-            sop_instance_uid=uids.sop_instance_uid,
-            series_instance_uid=uids.series_instance_uid,
-            uri=f"{self.uri}/{key}",
-            sha256=digest,
-            bytes=encoded.nbytes,
-            already_there=already_there,
-        )
+        return uids.stored(f"{self.uri}/{key}", digest, encoded.nbytes, already_there=already_there)
 
     def probe(self) -> None:
         """Write an empty object, which is removed again.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from .archive import StoredObject
+
 MAX_UID_CHARACTERS = 64
 """PS3.5 9.1."""
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*", re.ASCII)
@@ -20,6 +22,12 @@ class ObjectUids:
     series_instance_uid: str
     sop_instance_uid: str
     sop_class_uid: str
+
+    def stored(self, uri: str, sha256: str, size: int, *, already_there: bool) -> StoredObject:
+        """The record of such an object, stored at `uri`, read back and found equal."""
+        return StoredObject(
+            self.sop_class_uid, self.sop_instance_uid, self.series_instance_uid, uri, sha256, size, already_there
+        )
 
 
 @dataclass(frozen=True, slots=True)

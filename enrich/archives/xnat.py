@@ -147,15 +147,8 @@ class XnatArchive:
             raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
         if held != digest:
             raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the archive gives another data set back")
-        return StoredObject(
-            sop_class_uid=uids.sop_class_uid,
-            sop_instance_uid=uids.sop_instance_uid,
-            series_instance_uid=uids.series_instance_uid,
-            uri=f"{self.uri}/{'/'.join(scan.path)}/resources/{DICOM}/files/{uids.sop_instance_uid}.dcm",
-            sha256=digest,
-            bytes=encoded.nbytes,
-            already_there=already_there,
-        )
+        place = f"{self.uri}/{'/'.join(scan.path)}/resources/{DICOM}/files/{uids.sop_instance_uid}.dcm"
+        return uids.stored(place, digest, encoded.nbytes, already_there=already_there)
 
     def attach(self, attachment: Attachment) -> str:
         """Store one file as a resource of the study's session if it is absent, read it back, compare.
