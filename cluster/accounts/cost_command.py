@@ -27,7 +27,7 @@ from .cost_text import narrow_table, print_account, to_json
 from .reconcile import Reconciliation, Variance, read_billing
 from .reconcile import reconcile as reconciliation_of
 
-PIPE_WIDTH = 120
+PIPE_WIDTH = 80
 TOLERANCE = Decimal("0.05")
 """A bill within this of what was reckoned is as it should be."""
 

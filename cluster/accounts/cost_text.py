@@ -38,12 +38,13 @@ def print_account(console: Console, account: Account) -> None:
     console.print(f"published for comparison: {published} (TotalSegmentator, 28 features and SR, all of NLST)")
     for line in _prices(bill):
         console.print(line)
-    console.print(f"prices x (lifetimes, bytes, requests) less the sum of all lines: {bill.identity_error:.1e} of it")
+    off = f"{bill.identity_error:.1e} of it" if bill.identity_error else "0"
+    console.print(f"prices x (lifetimes, bytes, requests) less the sum of all lines: {off}")
     if account.plan is not None:
         console.print(f"plan of {account.plan.series} series on {account.plan.option}:")
-        console.print(_plan_table(account.plan))
+        console.print(_plan_table(account.plan), soft_wrap=False)
     for name, sums in account.tables:
-        console.print(_table(name, sums, bill))
+        console.print(_table(name, sums, bill), soft_wrap=False)
         if len(sums) > MOST_ROWS:
             console.print(f"{MOST_ROWS} of {len(sums)}, the dearest; all of them with --json and --csv")
     _print_series(console, account)
@@ -52,7 +53,7 @@ def print_account(console: Console, account: Account) -> None:
     table = narrow_table("the same seconds on", "US$/h", "US$")
     for other in account.elsewhere[:MOST_ELSEWHERE]:
         table.add_row(other.price.where, f"{other.price.usd_per_hour:.4f}", _dollars(other.usd))
-    console.print(table)
+    console.print(table, soft_wrap=False)
     for text in account.assumptions:
         console.print(f"- {text}")
     for text in account.warnings:

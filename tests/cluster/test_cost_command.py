@@ -139,6 +139,9 @@ def test_tables_json_csv_parquet_and_page_agree(run: Path) -> None:
     assert float(document["published_usd_per_series"]) == pytest.approx(0.0080, rel=0.01)
     shown = voxfleet_cost("show", run, "--prices", "toy.toml")
     assert "published for comparison: 0.80 cents" in shown.stdout
+    tables = shown.stdout[shown.stdout.index("purpose") : shown.stdout.index("direct cents")]
+    assert max(map(len, tables.splitlines())) <= 80
+    assert "e+" not in shown.stdout
 
 
 def test_direct_and_fully_loaded(run: Path) -> None:
