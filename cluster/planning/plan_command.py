@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -154,7 +155,7 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
     sizes = found.sizes
     console.print(
         f"[bold]{sizes.source}[/bold]  {sizes.number:,} series, {sizes.slices.sum():,.0f} slices, "
-        f"{sizes.bytes.sum() / 1e9:,.1f} GB, for {found.model}"
+        f"{decimal(int(sizes.bytes.sum()))}, for {found.model}"
     )
     table = options_table(found)
     console.print(table)
@@ -163,8 +164,8 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
     console.print(f"cheapest in time: {_sentence(found.cheapest, found)}")
     console.print(f"fastest within budget: {_sentence(found.fastest, found)}")
     if found.output_bytes is not None:
-        low, middle, high = (f"{each / 1e9:,.1f}" for each in found.output_bytes.ends)
-        console.print(f"to be stored: {middle} GB ({low} - {high})")
+        low, middle, high = (decimal(int(each)) for each in found.output_bytes.ends)
+        console.print(f"to be stored: {middle} ({low} - {high})")
         for text in dict.fromkeys(_data_text(option) for option in (found.cheapest, found.fastest) if option):
             console.print(text)
     for text in (*found.warnings, *_stale(found)):

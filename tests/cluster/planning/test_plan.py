@@ -304,6 +304,22 @@ def test_a_told_figure_plans_a_folder(invoke) -> None:
     assert Path("plan.html").read_text().count("<circle") == len(document["options"])
 
 
+def test_only_options_on_the_frontier_have_arms(invoke) -> None:
+    """Of all machines every option is a dot, and those that nothing beats alone have arms, to be seen."""
+    done = invoke("--seconds-per-series", "60", "--all", "--json", "--html", "plan.html")
+    options = json.loads(done.stdout)["options"]
+    page = Path("plan.html").read_text()
+    assert page.count("<circle") == len(options)
+    assert page.count('class="arms"') == sum(option["frontier"] for option in options) < len(options)
+
+
+def test_small_collections_are_told_in_their_own_unit(invoke) -> None:
+    """Less than a gigabyte is not 0.0 GB."""
+    told = invoke("--seconds-per-series", "60", "--machine", "g4dn.xlarge").stdout
+    assert "0.0 GB" not in told
+    assert re.search(r"slices, [\d.]+ (kB|MB), for", told)
+
+
 @pytest.mark.parametrize(
     "words",
     [
