@@ -16,7 +16,15 @@ from .case_picture import COLORS
 from .figures import Figures, WorstCase
 from .involvement import Severity, severity_of
 from .metrics.catalogue import metric_named
-from .plots import bland_altman_panels, box_plot, cost_panel, model_colors, volume_panel
+from .plots import (
+    bland_altman_panels,
+    box_plot,
+    cost_panel,
+    model_colors,
+    retest_colors,
+    retest_panels,
+    volume_panel,
+)
 from .statistics import Summary
 from .study import StudyResult
 
@@ -77,6 +85,9 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
         volumes=volume_panel(figures),
         panels=bland_altman_panels(figures),
         cost=cost_panel(figures),
+        retest_colors=retest_colors(figures),
+        retest_panels=retest_panels(figures),
+        most_rows=MOST_ROWS,
         worst=[(each.case, [(p, flattened(p)) for p in each.pictures]) for each in worst],
         outline_colors={name: f"rgb{color}" for name, color in COLORS.items()},
         severities=[each.value for each in Severity],

@@ -24,6 +24,7 @@ from .metrics.catalogue import TOLERANCES_MM
 from .model_run import ModelRun, run_models
 from .references.label_table import read_label_table
 from .references.reference import Reading
+from .retest import usable_pairs
 from .score_tables import write_score_tables
 from .study import ModelSource, Spending, Study, StudyResult, Unread
 
@@ -79,6 +80,7 @@ class Benchmark:
             "series_without_reference": len(self.result.cases) - len(self.result.scored),
             "left": self.left,
             "leaderboard": [_plain(asdict(each)) for each in self.figures.leaderboard],
+            "retest": [_plain(each.row) for each in self.figures.retest],
             "problems": [
                 {"series": case.series_instance_uid, **asdict(each)}
                 for case in self.result.cases
@@ -172,7 +174,9 @@ def _state(study: Study, places: Sequence[Place]) -> str:
 
 
 def _result(study: Study, ran: ModelRun | None, loop: Loop, unread: Sequence[Unread]) -> StudyResult:
-    return StudyResult(study, loop.cases, _models(study), _spending(ran), (*loop.unread, *unread))
+    _, faults = usable_pairs(loop.cases, study.retest if not loop.left else ())
+    unpaired = [Unread("test and retest", each.code, each.reason) for each in faults]
+    return StudyResult(study, loop.cases, _models(study), _spending(ran), (*loop.unread, *unread, *unpaired))
 
 
 def _unused(references: Sequence[Place], loop: Loop) -> list[Unread]:

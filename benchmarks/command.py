@@ -53,6 +53,9 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
     ] = None,
     threshold: Annotated[float, typer.Option(help="Least value, of 0 to 1, of a FRACTIONAL SEG's voxels.")] = 0.5,
     lesions: Annotated[bool, typer.Option("--lesions", help="Score by lesions too: detection F1.")] = False,
+    retest: Annotated[
+        Path | None, typer.Option(help="Two scans of each patient (CSV first,second: series UIDs): repeatability.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Resample gantry tilt and uneven gaps.")] = False,
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
@@ -69,6 +72,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
     """
     check_installed()
     from .benchmark_run import rules_of, run_benchmark
+    from .retest import read_pairs
 
     for name in model or []:
         check_licence(catalogue.card(name), accepted=accept_licence)
@@ -81,6 +85,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
         out=out.resolve(),
         command=shlex.join(["voxfleet", *sys.argv[1:]]),
         workers=workers,
+        retest=read_pairs(retest) if retest else (),
     )
     plan = Plan(
         source=study.source,

@@ -11,6 +11,7 @@ from .case import CaseResult, Involvement, Volumes
 from .comparison import Comparison, compare_models
 from .involvement import InvolvementAgreement, compare_involvement
 from .repeatability import LEAST_SUBJECTS, BlandAltman, bland_altman
+from .retest import Retest, retests_of, usable_pairs
 from .score import Score
 from .statistics import ALL_STRUCTURES, Summary, pool_structures, summarise
 from .study import StudyResult
@@ -112,6 +113,7 @@ class Figures:
     volumes: tuple[VolumeAgreement, ...]
     involvement: tuple[ModelInvolvement, ...]
     priced: tuple[PricedModel, ...]
+    retest: tuple[Retest, ...]
 
 
 def figures_of(result: StudyResult) -> Figures:
@@ -138,6 +140,7 @@ def figures_of(result: StudyResult) -> Figures:
         volumes=_volumes(result.scored, reference),
         involvement=_involvement(result.scored),
         priced=_priced(result, main),
+        retest=retests_of(result.scored, usable_pairs(result.scored, result.study.retest)[0]),
     )
 
 

@@ -161,7 +161,27 @@ def bland_altman_panels(figures: Figures) -> tuple[Panel, ...]:
             of_segment.setdefault(each.segment, []).append(each)
     order = sorted(of_segment, key=lambda name: max(_weight(each) for each in of_segment[name]), reverse=True)
     colors = model_colors(figures)
-    return tuple(_bland_altman(name, of_segment[name], colors) for name in order[:MOST_PANELS])
+    return tuple(_bland_altman(name, of_segment[name], colors, "mL") for name in order[:MOST_PANELS])
+
+
+def retest_colors(figures: Figures) -> dict[str, str]:
+    """A colour for each model and reader with test and retest; models keep theirs."""
+    raters = [each.name for each in figures.retest]
+    names = dict.fromkeys((*model_colors(figures), *raters))
+    colors = {name: COLORS[number % len(COLORS)] for number, name in enumerate(names)}
+    return {name: color for name, color in colors.items() if name in raters}
+
+
+def retest_panels(figures: Figures) -> tuple[Panel, ...]:
+    """Second less first scan over their mean, a panel for each of the structures that most patients have."""
+    groups: dict[tuple[str, str], list[VolumeAgreement]] = {}
+    for each in figures.retest:
+        if any(first or second for first, second in each.pairs):
+            agreement = VolumeAgreement(each.name, each.structure, each.pairs, each.limits)
+            groups.setdefault((each.structure, each.unit), []).append(agreement)
+    order = sorted(groups, key=lambda key: max(_weight(each) for each in groups[key]), reverse=True)
+    colors = retest_colors(figures)
+    return tuple(_bland_altman(key[0], groups[key], colors, key[1], "second less first") for key in order[:MOST_PANELS])
 
 
 def cost_panel(figures: Figures) -> Panel | None:
@@ -233,7 +253,13 @@ def _weight(each: VolumeAgreement) -> tuple[int, float]:
     return len(each.pairs), sum(expert for expert, _ in each.pairs)
 
 
-def _bland_altman(name: str, models: Iterable[VolumeAgreement], colors: dict[str, str]) -> Panel:
+def _bland_altman(
+    name: str,
+    models: Iterable[VolumeAgreement],
+    colors: dict[str, str],
+    unit: str,
+    difference: str = "model less expert",
+) -> Panel:
     kept = tuple(models)
     means = [(a + b) / 2 for each in kept for a, b in each.pairs]
     differences = [b - a for each in kept for a, b in each.pairs]
@@ -241,16 +267,16 @@ def _bland_altman(name: str, models: Iterable[VolumeAgreement], colors: dict[str
     reach = 1.15 * max(abs(value) for value in (*differences, *levels, 1e-6))
     x, y = _Axis(0.0, max(means) * 1.08, MARGIN, SIDE), _Axis(-reach, reach, SIDE - MARGIN, 8.0)
     dots = tuple(
-        Dot(x((a + b) / 2), y(b - a), colors[each.model], f"{each.model}: {a:.4g} and {b:.4g} mL")
+        Dot(x((a + b) / 2), y(b - a), colors[each.model], f"{each.model}: {a:.4g} and {b:.4g} {unit}")
         for each in kept
         for a, b in each.pairs
     )
     lines = tuple(
-        line for each in kept if each.limits for line in _levels(each.limits, y, colors[each.model], each.model)
+        line for each in kept if each.limits for line in _levels(each.limits, y, colors[each.model], each.model, unit)
     )
-    return Panel(name, "mean of both, mL", "model less expert, mL", dots, lines, x.ticks(4), y.ticks(5))
+    return Panel(name, f"mean of both, {unit}", f"{difference}, {unit}", dots, lines, x.ticks(4), y.ticks(5))
 
 
-def _levels(limits: BlandAltman, y: Callable[[float], float], color: str, model: str) -> Iterable[Line]:
+def _levels(limits: BlandAltman, y: Callable[[float], float], color: str, model: str, unit: str) -> Iterable[Line]:
     for level, name in ((limits.lower, "lower limit"), (limits.bias, "bias"), (limits.upper, "upper limit")):
-        yield Line(y(level), y(level), color, name != "bias", f"{model}, {name} {level:.4g} mL")
+        yield Line(y(level), y(level), color, name != "bias", f"{model}, {name} {level:.4g} {unit}")

@@ -220,7 +220,7 @@ def _interval_of_agreement(squares: tuple[float, float, float], value: float, si
     """Of ICC(2,1), by Satterthwaite's degrees of freedom."""
     rows, columns, error = squares
     n, k = size
-    if not error or math.isnan(value):
+    if not error or not value < 1:  # nothing varies, or no more than a rounding
         return NO_INTERVAL
     a, b = k * value / (n * (1 - value)), 1 + k * value * (n - 1) / (n * (1 - value))
     degrees = (a * columns + b * error) ** 2 / ((a * columns) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1)))

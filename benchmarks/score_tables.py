@@ -57,6 +57,7 @@ def write_score_tables(result: StudyResult, figures: Figures) -> tuple[str, ...]
         "readers": [_flat(asdict(each)) for each in figures.readers],
         "volumes": _of_cases(result.scored, lambda case: case.volumes),
         "involvement": _of_cases(result.scored, lambda case: case.involvement),
+        "retest": [each.row for each in figures.retest],
         "marks": _of_cases(result.scored, lambda case: case.marks),
         "without-partner": _of_cases(result.scored, lambda case: case.without_partner),
         "problems": _of_cases(result.cases, lambda case: case.problems),

@@ -12,6 +12,7 @@ from .. import Error, __version__
 from ..enrich.archives.archive import RefusedObject
 from ..runners.worklist import Wish
 from .case import CaseRequest, CaseResult, Rules, to_plain
+from .retest import ScanPair
 
 NEEDED = {
     "nrrd": "pynrrd",
@@ -65,6 +66,8 @@ class Study:
         What models made before.
     command : str
         That reproduces it.
+    retest : tuple of ScanPair
+        Series that are two scans of one patient.
     """
 
     source: str
@@ -74,6 +77,7 @@ class Study:
     out: Path
     command: str
     workers: int = 1
+    retest: tuple[ScanPair, ...] = ()
 
     def __post_init__(self) -> None:
         names = self.models

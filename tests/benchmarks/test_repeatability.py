@@ -113,3 +113,13 @@ def test_what_is_refused(first, second, reason):
     for measure in (repeatability, bland_altman):
         with pytest.raises(UnpairedMeasurements, match=reason):
             measure(first, second)
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.7, 1 / 3, 463.42])
+def test_repeats_without_difference(scale):
+    """Each subject measured the same twice: ICC of 1 however numbers round, and an interval of nothing else."""
+    for form in IccForm:
+        found = icc([(scale * n, scale * n) for n in (1, 3, 4, 7)], form)
+        assert found.value == pytest.approx(1.0)
+        ends = [end for end in (found.interval.low, found.interval.high) if end == end]  # noqa: PLR0124 - not NaN
+        assert ends == pytest.approx([1.0] * len(ends))
