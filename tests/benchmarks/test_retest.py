@@ -20,7 +20,7 @@ from voxfleet.enrich.phantom import CtIdentity, Phantom, chest_phantom, write_ct
 
 SHAPE, SPACING_MM = (24, 64, 64), (12.0, 5.6, 5.6)
 CUT_SLICES = (1, 2, 3)
-"""From the top of each patient's lung in the model's second mask."""
+"""From the base of each patient's lung in the model's second mask."""
 
 
 def case_of(series: str, patient: str, ml: float, percent: float, *, failed: bool = False) -> CaseResult:
