@@ -236,7 +236,7 @@ class _LogAxis:
             if len(found) > 1:
                 break
         found = found if len(found) > 1 else [self._low, self._high]
-        return tuple(Tick(self(each), f"{each:.3g}" if each < MOST_PLAIN else f"{each:g}") for each in found)
+        return tuple(Tick(self(each), f"{each:.3g}" if each < MOST_PLAIN else f"{each:.0f}") for each in found)
 
 
 def _box(values: Sequence[float], x: Callable[[float], float], y: float, color: str, name: str) -> Box:
