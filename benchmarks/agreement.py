@@ -1,4 +1,4 @@
-"""Several readers: how they agree, their consensus, and a model against each of them and all."""
+"""Several readers: how they agree, and their consensus."""
 
 from __future__ import annotations
 
@@ -137,23 +137,6 @@ def _mean_of(group: Sequence[Score]) -> Score:
     values = [score.value for score in group if score.defined]
     case = replace(group[0].case, model=BETWEEN_READERS, reference=BETWEEN_READERS)
     return replace(group[0], case=case, value=math.fsum(values) / len(values) if values else math.nan)
-
-
-def score_against_readers(
-    series: ReadSeries, model: str, prediction: Reading, metrics: Sequence[SegmentMetric] | None = None
-) -> list[Score]:
-    """A model against each reader, and against majority vote and STAPLE of all.
-
-    Parameters
-    ----------
-    prediction : mapping of str to PackedMask
-        The model's structures, by the segment's name.
-    """
-    scores = []
-    for reference, reading in {**series.readers, **consensus(series.readers)}.items():
-        case = Case(series.patient_id, series.series_instance_uid, model, reference)
-        scores += score_structures(_shared(reading, prediction), series.grid, case, metrics)
-    return scores
 
 
 def consensus(readers: Mapping[str, Reading]) -> dict[str, Reading]:

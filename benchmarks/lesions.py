@@ -50,16 +50,6 @@ class LesionMatches:
         """Lesions found."""
         return len(self.matches)
 
-    @property
-    def missed(self) -> int:
-        """Lesions of the reference that nothing found."""
-        return self.reference - self.hits
-
-    @property
-    def made_up(self) -> int:
-        """Lesions of the prediction that found nothing."""
-        return self.prediction - self.hits
-
 
 def label_lesions(mask: Mask) -> Labels:
     """Lesions of a mask (k, j, i), numbered from 1."""

@@ -110,10 +110,6 @@ class References:
             claimed.add(patient)
         return one_a_reader(found)
 
-    def unclaimed(self) -> tuple[ReferenceFile, ...]:
-        """Files that belong to none of the images asked for until now, or are images themselves."""
-        return tuple(each for each in self.files if not self.claims.get(each.path))
-
 
 def open_references(place: str, reading: Reading, scratch: Path) -> References:
     """References of a file, a folder (DICOM, NIfTI, NRRD, JSON, XML, mixed) or an archive.

@@ -17,9 +17,9 @@ from voxfleet.benchmarks.agreement import (
     ReadSeries,
     TooFewReaders,
     agree_on_label,
+    consensus,
     inter_observer,
     majority_vote,
-    score_against_readers,
     score_readers,
     staple,
 )
@@ -130,23 +130,19 @@ def test_staple_of_nothing():
     assert all(math.isnan(value) for value in (*found.sensitivity, *found.specificity))
 
 
-def test_model_against_readers_and_consensus():
-    """A model is scored against each reader and both kinds of consensus, on what each looked for."""
-    scores = score_against_readers(SERIES, "network", {"tumour": row(2, 7), "node": row(9, 11)}, DICE)
-    found = {(score.case.reference, score.segment): score.value for score in scores}
-    # The vote on the tumour is the model's own mask; on the node one of two readers is no majority.
-    assert found[MAJORITY_VOTE, "tumour"] == 1.0
-    assert found[MAJORITY_VOTE, "node"] == 0.0
-    assert found["Ann", "tumour"] == 2 * 4 / 9
-    assert {reference for reference, _ in found} == {*READERS, MAJORITY_VOTE, STAPLE}
-    assert ("Cay", "node") not in found
+def test_consensus_of_what_two_looked_for():
+    """The vote on the tumour is what two of three marked; on the node, one of two readers is no majority."""
+    found = consensus(READERS)
+    assert found.keys() == {MAJORITY_VOTE, STAPLE}
+    assert np.array_equal(found[MAJORITY_VOTE]["tumour"].whole(), row(2, 7).whole())
+    assert found[MAJORITY_VOTE]["node"].empty
 
 
-@pytest.mark.parametrize("consensus", [majority_vote, staple])
-def test_one_reader_is_no_consensus(consensus):
+@pytest.mark.parametrize("agree", [majority_vote, staple])
+def test_one_reader_is_no_consensus(agree):
     """A consensus takes two."""
     with pytest.raises(TooFewReaders, match="takes 2 readers or more, not 1"):
-        consensus([row(2, 6)])
+        agree([row(2, 6)])
 
 
 @pytest.mark.parametrize(

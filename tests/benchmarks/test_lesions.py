@@ -26,7 +26,7 @@ def test_matches_by_hand():
     assert (found.reference, found.prediction) == (3, 3)
     # IoU 2 / 5 of the first, 1 / 11 of the second, which is under 0.1.
     assert found.matches == (Match(1, 1, 2 / 5),)
-    assert (found.hits, found.missed, found.made_up) == (1, 2, 2)
+    assert (found.hits, found.reference, found.prediction) == (1, 3, 3)
     assert detection_f1(pair) == pytest.approx(2 / 6)
     assert match_lesions(pair, least_iou=1 / 11).hits == 2
     assert match_lesions(pair, least_iou=0.5).hits == 0
