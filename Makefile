@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Tests side by side; each takes up to 2 GB.
+JOBS ?= 2
 CC_FOUND := $(shell command -v cc || command -v gcc || command -v clang)
 
 .PHONY: help venv demo test test-long lint types bench kernel lock clean
@@ -35,7 +37,7 @@ demo: venv
 # Orthanc cannot be told to listen on loopback only, so its tests get a network of their own.
 ALONE := unshare $(if $(filter 0,$(shell id -u)),,--map-root-user) --net
 test: venv
-	$(BIN)/python -m pytest -m "not orthanc and not long"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not orthanc and not long"
 	@if [ -x /usr/sbin/Orthanc ] && $(ALONE) ip link set lo up 2>/dev/null; then \
 		$(ALONE) sh -c 'ip link set lo up && exec $(BIN)/python -m pytest -m orthanc'; \
 	else \

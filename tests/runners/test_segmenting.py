@@ -70,7 +70,9 @@ def lungs(source: SourceImage) -> Segmentation:
 def seg(source: SourceImage, lungs: Segmentation, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """They as the SEG of another program."""
     path = tmp_path_factory.mktemp("seg") / "lungs.seg.dcm"
-    encode_seg(source, lungs, Producer("0" * 64, catalogue.card("ct-threshold"), {})).save_as(path, enforce_file_format=True)
+    encode_seg(source, lungs, Producer("0" * 64, catalogue.card("ct-threshold"), {})).save_as(
+        path, enforce_file_format=True
+    )
     return path
 
 
