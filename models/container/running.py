@@ -60,7 +60,8 @@ def workplace() -> Iterator[Workplace]:
     """
     folder = Path(tempfile.mkdtemp(prefix="voxfleet-image-"))
     command = [sys.executable, "-P", "-m", GUARD, str(folder)]
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    # Podman's monitor leaves a file `oom` where it was started, when a container passes its memory limit.
+    guard = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
     place = Workplace(folder / "in", folder / "out", guard)
     try:
         place.input.mkdir()
