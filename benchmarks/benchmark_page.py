@@ -14,6 +14,7 @@ from ..runners.pictures import Picture, flattened
 from .agreement import BETWEEN_READERS
 from .case_picture import COLORS
 from .figures import Figures, WorstCase
+from .froc_plot import froc_colors, froc_panel
 from .involvement import Severity, severity_of
 from .metrics.catalogue import metric_named
 from .plots import (
@@ -87,6 +88,8 @@ def benchmark_page(result: StudyResult, figures: Figures, worst: Sequence[Picked
         cost=cost_panel(figures),
         retest_colors=retest_colors(figures),
         retest_panels=retest_panels(figures),
+        froc_colors=froc_colors(figures),
+        froc_panel=froc_panel(figures),
         most_rows=MOST_ROWS,
         worst=[(each.case, [(p, flattened(p)) for p in each.pictures]) for each in worst],
         outline_colors={name: f"rgb{color}" for name, color in COLORS.items()},

@@ -15,11 +15,13 @@ from rich.console import Console
 from ..cluster.enrichment import Plan
 from ..enrich.atomic import write_text
 from .benchmark_page import Picked, benchmark_page
-from .case import CaseRequest, PictureRequest, Rules
+from .candidates import unusable_rows
+from .case import CaseRequest, PictureRequest, Problem, Rules
 from .case_loop import Loop, Place, Sides, localised, score_all
 from .case_pool import CasePool
 from .crosswalk import load_crosswalk
 from .figures import Figures, figures_of
+from .frocs import lesionless
 from .metrics.catalogue import TOLERANCES_MM
 from .model_run import ModelRun, run_models
 from .references.label_table import read_label_table
@@ -81,6 +83,7 @@ class Benchmark:
             "left": self.left,
             "leaderboard": [_plain(asdict(each)) for each in self.figures.leaderboard],
             "retest": [_plain(each.row) for each in self.figures.retest],
+            "froc": [_plain(each.row) for each in self.figures.frocs],
             "problems": [
                 {"series": case.series_instance_uid, **asdict(each)}
                 for case in self.result.cases
@@ -176,7 +179,14 @@ def _state(study: Study, places: Sequence[Place]) -> str:
 def _result(study: Study, ran: ModelRun | None, loop: Loop, unread: Sequence[Unread]) -> StudyResult:
     _, faults = usable_pairs(loop.cases, study.retest if not loop.left else ())
     unpaired = [Unread("test and retest", each.code, each.reason) for each in faults]
-    return StudyResult(study, loop.cases, _models(study), _spending(ran), (*loop.unread, *unread, *unpaired))
+    rows = unusable_rows(study.detectors, loop.cases) if not loop.left else ()
+    unhit = [Unread("candidates", each.code, each.reason) for each in (*rows, *_without_curve(loop))]
+    return StudyResult(study, loop.cases, _models(study), _spending(ran), (*loop.unread, *unread, *unpaired, *unhit))
+
+
+def _without_curve(loop: Loop) -> tuple[Problem, ...]:
+    """Detectors and readers without FROC; nothing is known of them while series are left."""
+    return () if loop.left else lesionless(case for case in loop.cases if case.readers)
 
 
 def _unused(references: Sequence[Place], loop: Loop) -> list[Unread]:
@@ -198,7 +208,9 @@ def _models(study: Study) -> tuple[ModelSource, ...]:
         )
         for each in study.wishes
     ]
-    return (*own, *(ModelSource(each.name, "", "", each.place) for each in study.predictions))
+    made = [ModelSource(each.name, "", "", each.place) for each in study.predictions]
+    detectors = [ModelSource(each.name, "", "", each.place) for each in study.detectors]
+    return (*own, *made, *detectors)
 
 
 def _spending(ran: ModelRun | None) -> tuple[Spending, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -75,6 +76,23 @@ class Bootstrap:
         # Position p of the sorted sample holds the first value whose running count exceeds p.
         middle = [(upto <= position[:, None]).sum(axis=1) for position in ((total - 1) // 2, total // 2)]
         return self._percentiles(values[order][np.stack(middle)].mean(axis=0))
+
+    def several(
+        self, measure: Callable[[NDArray[np.int64]], Floats], patients: int, numbers: int
+    ) -> tuple[Interval, ...]:
+        """Intervals of several numbers of a sample of patients.
+
+        Parameters
+        ----------
+        measure : callable
+            From how often each patient is drawn, shape (patients,), to the numbers; NaN where the sample has none.
+        numbers : int
+            How many it gives.
+        """
+        if patients < LEAST_PATIENTS:
+            return (NO_INTERVAL,) * numbers
+        found = np.array([measure(times) for times in _draws(patients, self.replicates, self.seed)])
+        return tuple(self._percentiles(column[~np.isnan(column)]) for column in found.T)
 
     def _percentiles(self, replicates: Floats) -> Interval:
         tail = (1 - self.confidence) / 2

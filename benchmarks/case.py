@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
 from ..enrich.archives.archive import SeriesEntry
+from .metrics.froc import Detections
 from .references.reference import Reading, Structure
 from .score import Score
 from .subgroups import SeriesAttributes
 
+POINT_RADIUS_MM = 5.0
 Record = TypeVar("Record")
 
 
@@ -58,6 +60,10 @@ class Rules:
         Whether several readers are held against each other and agreed on.
     repair : bool
         As of `enrich.series.read_volume`.
+    irrelevant : tuple of str
+        Names of structures whose candidates count neither as hits nor as false positives.
+    point_radius_mm : float
+        Within which of an expert's point a candidate hits.
     """
 
     references: tuple[str, ...]
@@ -67,6 +73,24 @@ class Rules:
     lesions: bool = False
     consensus: bool = False
     repair: bool = False
+    irrelevant: tuple[str, ...] = ()
+    point_radius_mm: float = POINT_RADIUS_MM
+
+
+@dataclass(frozen=True, slots=True)
+class CandidatePoint:
+    """A place that a detector takes for a lesion, LPS mm, and how sure it is."""
+
+    position_mm: tuple[float, float, float]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateList:
+    """All candidates of one detector for one series."""
+
+    model: str
+    points: tuple[CandidatePoint, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +101,8 @@ class CaseRequest:
     ----------
     scratch, reports : str
         Folders: for copies from archives, and for the SR.
+    lists : tuple of CandidateList
+        Of every detector, also of those that found nothing here.
     """
 
     source: str
@@ -85,6 +111,7 @@ class CaseRequest:
     rules: Rules
     scratch: str
     reports: str
+    lists: tuple[CandidateList, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +204,16 @@ class Involvement:
 
 
 @dataclass(frozen=True, slots=True)
+class CaseDetections:
+    """One detector's candidates held against one reader's lesions; `irrelevant` ones are counted alone."""
+
+    model: str
+    reference: str
+    found: Detections
+    irrelevant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ClaimedFile:
     """A reference that was read for a series; `by_grid`: not because it names the series."""
 
@@ -213,6 +250,7 @@ class CaseResult:
     volumes: tuple[Volumes, ...] = ()
     marks: tuple[Mark, ...] = ()
     involvement: tuple[Involvement, ...] = ()
+    detections: tuple[CaseDetections, ...] = ()
     without_partner: tuple[WithoutPartner, ...] = ()
     problems: tuple[Problem, ...] = ()
     provenance: tuple[Provenance, ...] = ()

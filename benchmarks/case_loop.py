@@ -148,8 +148,9 @@ def _may_concern(subject: Subject, entry: SeriesEntry) -> bool:
 
 def _request(study: Study, entry: SeriesEntry, sides: Sides) -> CaseRequest:
     made = tuple(Candidate(name, place=place.path) for name, place in sides.predictions.items())
+    lists = tuple(each.of(entry.series_instance_uid) for each in study.detectors)
     candidates = (*sides.given.get(entry.series_instance_uid, ()), *made)
-    return CaseRequest(study.source, entry, candidates, study.rules, str(study.scratch), str(study.reports))
+    return CaseRequest(study.source, entry, candidates, study.rules, str(study.scratch), str(study.reports), lists)
 
 
 def _again(requests: Sequence[CaseRequest], found: Mapping[str, CaseResult]) -> list[CaseRequest]:

@@ -14,6 +14,7 @@ from ..enrich.atomic import replacing
 from ..runners.request import file_name
 from .agreement import LEAST_READERS, ReadSeries, inter_observer, score_readers
 from .case import CaseRequest, CaseResult, Involvement, Mark, Problem, Provenance, Volumes, WithoutPartner
+from .detections import detect, outside_of
 from .involvement import involvement_percent
 from .marks import mark_scores, marked
 from .metric import SegmentMetric
@@ -56,6 +57,7 @@ def score_case(request: CaseRequest) -> CaseResult:
     scores, volumes, reports = _scores(case, request)
     marks, mark_problems = _marks(case)
     involvement, no_involvement = _involvement(case)
+    rules, outside = request.rules, tuple(outside_of(image.volume.get_geometry(), request.lists))
     return replace(
         result,
         scores=scores,
@@ -63,8 +65,13 @@ def score_case(request: CaseRequest) -> CaseResult:
         volumes=volumes,
         marks=marks,
         involvement=involvement,
+        detections=tuple(
+            found
+            for expert in case.experts
+            for found in detect(expert, request.lists, rules.irrelevant, rules.point_radius_mm)
+        ),
         without_partner=tuple(_without_partner(case)),
-        problems=(*result.problems, *_remarks(case), *_failures(case), *mark_problems, *no_involvement),
+        problems=(*result.problems, *_remarks(case), *_failures(case), *mark_problems, *no_involvement, *outside),
         provenance=tuple(_provenance(case)),
         found=tuple((p.candidate.model, outlined(p.annotation)) for p in case.predictions if p.annotation),
         lacking=tuple(_lacking(case)),

@@ -22,6 +22,7 @@ from ..runners.cli import EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import AcceptLicence
 from ..runners.devices import devices_of
 from ..runners.worklist import check_licence
+from .case import POINT_RADIUS_MM
 from .study import Predictions, Study, check_installed
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
     ] = None,
     threshold: Annotated[float, typer.Option(help="Least value, of 0 to 1, of a FRACTIONAL SEG's voxels.")] = 0.5,
     lesions: Annotated[bool, typer.Option("--lesions", help="Score by lesions too: detection F1.")] = False,
+    candidates: Annotated[
+        list[str] | None,
+        typer.Option(help="A detector's (LUNA16's CSV): FILE or FILE=NAME; repeatable: FROC of the experts' lesions."),
+    ] = None,
+    irrelevant: Annotated[
+        list[str] | None, typer.Option(help="Structure whose candidates count neither way; may be repeated.")
+    ] = None,
+    point_radius: Annotated[
+        float, typer.Option(min=0, help="Within which of an expert's point a candidate hits, in mm.")
+    ] = POINT_RADIUS_MM,
     retest: Annotated[
         Path | None, typer.Option(help="Two scans of each patient (CSV first,second: series UIDs): repeatability.")
     ] = None,
@@ -72,6 +83,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
     """
     check_installed()
     from .benchmark_run import rules_of, run_benchmark
+    from .candidates import read_candidates
     from .retest import read_pairs
 
     for name in model or []:
@@ -79,13 +91,21 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
     rules = rules_of(reference, labels, crosswalk, threshold, tolerance or [])
     study = Study(
         source=archive_uri(source),
-        rules=replace(rules, consensus=readers, lesions=lesions, repair=repair),
+        rules=replace(
+            rules,
+            consensus=readers,
+            lesions=lesions,
+            repair=repair,
+            irrelevant=tuple(irrelevant or ()),
+            point_radius_mm=point_radius,
+        ),
         wishes=wishes_of(model or [], param or [], "BINARY", repair=repair),
         predictions=tuple(predictions_of(each) for each in predictions or []),
         out=out.resolve(),
         command=shlex.join(["voxfleet", *sys.argv[1:]]),
         workers=workers,
         retest=read_pairs(retest) if retest else (),
+        detectors=tuple(read_candidates(each.name, Path(each.place)) for each in map(predictions_of, candidates or [])),
     )
     plan = Plan(
         source=study.source,
@@ -109,7 +129,7 @@ def predictions_of(text: str) -> Predictions:
     if not sign or "/" in name or Path(text).exists():
         place, name = text, Path(text.rstrip("/")).name.partition(".")[0]
     if not place or not name:
-        raise typer.BadParameter(f"--predictions {text}: give PLACE=NAME")
+        raise typer.BadParameter(f"{text}: give PLACE=NAME")
     return Predictions(name, place)
 
 
@@ -127,7 +147,10 @@ def _show(done: Benchmark, *, as_json: bool) -> None:
             low, high = row.mean_interval.low, row.mean_interval.high
             interval = f"{low:.3f}-{high:.3f}" if low == low else ""  # noqa: PLR0124 - not NaN
             table.add_row(row.model, row.reference, str(row.series), str(row.failed), f"{row.mean:.4f}", interval)
-    console.print(table)
+    if done.study.models or done.study.rules.consensus:
+        console.print(table)
+    for curve in done.figures.frocs:
+        console.print(f"FROC {curve.model}, {curve.reference}: mean sensitivity {curve.curve.score:.4f}")
     for count, text in done.told:
         console.print(f"{count:6} {text}")
     if done.left:

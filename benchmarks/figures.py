@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .agreement import BETWEEN_READERS, MAJORITY_VOTE
 from .case import CaseResult, Involvement, Volumes
 from .comparison import Comparison, compare_models
+from .frocs import ModelFroc, frocs_of
 from .involvement import InvolvementAgreement, compare_involvement
 from .repeatability import LEAST_SUBJECTS, BlandAltman, bland_altman
 from .retest import Retest, retests_of, usable_pairs
@@ -114,6 +115,7 @@ class Figures:
     involvement: tuple[ModelInvolvement, ...]
     priced: tuple[PricedModel, ...]
     retest: tuple[Retest, ...]
+    frocs: tuple[ModelFroc, ...]
 
 
 def figures_of(result: StudyResult) -> Figures:
@@ -141,6 +143,7 @@ def figures_of(result: StudyResult) -> Figures:
         involvement=_involvement(result.scored),
         priced=_priced(result, main),
         retest=retests_of(result.scored, usable_pairs(result.scored, result.study.retest)[0]),
+        frocs=frocs_of(result.scored),
     )
 
 

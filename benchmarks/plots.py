@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .axes import Axis, LogAxis, Tick
 from .figures import Figures, VolumeAgreement
 from .repeatability import BlandAltman
 
@@ -17,20 +17,10 @@ ROW, BOX = 26.0, 9.0
 """Height of a structure without models, and of each model's box, in the picture's coordinates."""
 MOST_STRUCTURES = 120
 MOST_PANELS = 6
-MOST_PLAIN = 1000.0
-"""Ticks from here on are round, and written with all their digits."""
 SIDE, MARGIN = 300.0, 46.0
 """Of a square panel."""
 WHISKER = 1.5
 """Whiskers reach the last value within so many interquartile ranges (Tukey)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A mark on an axis, at a coordinate of the picture."""
-
-    at: float
-    label: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +78,15 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class Curve:
+    """A line through points, as SVG has them."""
+
+    points: str
+    color: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """A square plot."""
 
@@ -98,6 +97,7 @@ class Panel:
     lines: tuple[Line, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
+    curves: tuple[Curve, ...] = ()
 
 
 def model_colors(figures: Figures) -> dict[str, str]:
@@ -118,7 +118,7 @@ def box_plot(figures: Figures, metric: str, title: str) -> BoxPlot | None:
     order = sorted(values, key=lambda name: min(float(np.median(each)) for each in values[name].values()))
     shown = order[:MOST_STRUCTURES]
     highest = max(1.0, *(max(each) for name in shown for each in values[name].values()))
-    x = _Axis(0.0, highest, LABELS, WIDTH - RIGHT)
+    x = Axis(0.0, highest, LABELS, WIDTH - RIGHT)
     rows: list[tuple[str, float]] = []
     boxes: list[Box] = []
     top = 6.0
@@ -143,8 +143,8 @@ def volume_panel(figures: Figures) -> Panel | None:
     if not points:
         return None
     ends = [value for _, expert, model in points for value in (expert, model)]
-    x = _LogAxis(min(ends) / 1.3, max(ends) * 1.3, MARGIN, SIDE)
-    y = _LogAxis(min(ends) / 1.3, max(ends) * 1.3, SIDE - MARGIN, 8.0)
+    x = LogAxis(min(ends) / 1.3, max(ends) * 1.3, MARGIN, SIDE)
+    y = LogAxis(min(ends) / 1.3, max(ends) * 1.3, SIDE - MARGIN, 8.0)
     dots = tuple(
         Dot(x(expert), y(model), colors[of.model], f"{of.segment}, {of.model}: {expert:.4g} and {model:.4g} mL")
         for of, expert, model in points
@@ -190,53 +190,13 @@ def cost_panel(figures: Figures) -> Panel | None:
         return None
     colors = model_colors(figures)
     cents = [each for model in figures.priced for each, _ in model.points]
-    x, y = _Axis(0.0, max(cents) * 1.1 or 1.0, MARGIN, SIDE), _Axis(0.0, 1.0, SIDE - MARGIN, 8.0)
+    x, y = Axis(0.0, max(cents) * 1.1 or 1.0, MARGIN, SIDE), Axis(0.0, 1.0, SIDE - MARGIN, 8.0)
     dots = tuple(
         Dot(x(cost), y(dice), colors[model.model], f"{model.model}: {cost:.4g} cents, Dice {dice:.4f}")
         for model in figures.priced
         for cost, dice in model.points
     )
     return Panel("Every series", "cents a series", "mean Dice", dots, (), x.ticks(4), y.ticks(5))
-
-
-class _Axis:
-    """Linear, from values to coordinates."""
-
-    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
-        self._low, self._high = low, high if high > low else low + 1.0
-        self._begin, self._scale = begin, (end - begin) / (self._high - self._low)
-
-    def __call__(self, value: float) -> float:
-        return round(self._begin + (value - self._low) * self._scale, 1)
-
-    def ticks(self, count: int) -> tuple[Tick, ...]:
-        """About so many round values."""
-        raw = (self._high - self._low) / count
-        power = 10.0 ** math.floor(math.log10(raw))
-        step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
-        first = math.ceil(self._low / step - 1e-9)
-        numbers = [n * step for n in range(first, math.floor(self._high / step + 1e-9) + 1)]
-        return tuple(Tick(self(each), f"{each:.4g}") for each in numbers)
-
-
-class _LogAxis:
-    """Logarithmic, from values to coordinates."""
-
-    def __init__(self, low: float, high: float, begin: float, end: float) -> None:
-        self._low, self._high = low, high
-        self._begin, self._scale = begin, (end - begin) / (math.log(high) - math.log(low))
-
-    def __call__(self, value: float) -> float:
-        return round(self._begin + (math.log(value) - math.log(self._low)) * self._scale, 1)
-
-    def ticks(self) -> tuple[Tick, ...]:
-        """Powers of ten; where there are under two, values of 1, 2 and 5."""
-        for factors in ((1.0,), (1.0, 2.0, 5.0)):
-            found = [f * 10.0**p for p in range(-6, 8) for f in factors if self._low <= f * 10.0**p <= self._high]
-            if len(found) > 1:
-                break
-        found = found if len(found) > 1 else [self._low, self._high]
-        return tuple(Tick(self(each), f"{each:.3g}" if each < MOST_PLAIN else f"{each:.0f}") for each in found)
 
 
 def _box(values: Sequence[float], x: Callable[[float], float], y: float, color: str, name: str) -> Box:
@@ -265,7 +225,7 @@ def _bland_altman(
     differences = [b - a for each in kept for a, b in each.pairs]
     levels = [level for each in kept if each.limits for level in (each.limits.lower, each.limits.upper)]
     reach = 1.15 * max(abs(value) for value in (*differences, *levels, 1e-6))
-    x, y = _Axis(0.0, max(means) * 1.08, MARGIN, SIDE), _Axis(-reach, reach, SIDE - MARGIN, 8.0)
+    x, y = Axis(0.0, max(means) * 1.08, MARGIN, SIDE), Axis(-reach, reach, SIDE - MARGIN, 8.0)
     dots = tuple(
         Dot(x((a + b) / 2), y(b - a), colors[each.model], f"{each.model}: {a:.4g} and {b:.4g} {unit}")
         for each in kept

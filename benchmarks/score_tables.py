@@ -58,6 +58,8 @@ def write_score_tables(result: StudyResult, figures: Figures) -> tuple[str, ...]
         "volumes": _of_cases(result.scored, lambda case: case.volumes),
         "involvement": _of_cases(result.scored, lambda case: case.involvement),
         "retest": [each.row for each in figures.retest],
+        "froc": [each.row for each in figures.frocs],
+        "froc-curves": [step for each in figures.frocs for step in each.steps],
         "marks": _of_cases(result.scored, lambda case: case.marks),
         "without-partner": _of_cases(result.scored, lambda case: case.without_partner),
         "problems": _of_cases(result.cases, lambda case: case.problems),

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import Error, __version__
 from ..enrich.archives.archive import RefusedObject
 from ..runners.worklist import Wish
+from .candidates import CandidateTable
 from .case import CaseRequest, CaseResult, Rules, to_plain
 from .retest import ScanPair
 
@@ -68,6 +69,8 @@ class Study:
         That reproduces it.
     retest : tuple of ScanPair
         Series that are two scans of one patient.
+    detectors : tuple of CandidateTable
+        Candidates for lesions that exist.
     """
 
     source: str
@@ -78,19 +81,27 @@ class Study:
     command: str
     workers: int = 1
     retest: tuple[ScanPair, ...] = ()
+    detectors: tuple[CandidateTable, ...] = ()
 
     def __post_init__(self) -> None:
-        names = self.models
+        names = self.named
         if not names and not self.rules.consensus:
-            raise NothingToBenchmark("give --model or --predictions, or --readers to compare the experts alone")
+            raise NothingToBenchmark(
+                "give --model, --predictions or --candidates, or --readers to compare the experts alone"
+            )
         for name in names:
             if names.count(name) > 1:
-                raise NothingToBenchmark(f"two of the models are called {name}: give --predictions PLACE=NAME")
+                raise NothingToBenchmark(f"two of the models are called {name}: give PLACE=NAME")
 
     @property
     def models(self) -> tuple[str, ...]:
         """Names of all models, in the order of reports."""
         return (*(each.card.name for each in self.wishes), *(each.name for each in self.predictions))
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Names of all models and detectors."""
+        return (*self.models, *(each.name for each in self.detectors))
 
     @property
     def cases(self) -> Path:

@@ -13,6 +13,7 @@ from voxfleet.benchmarks.metrics.catalogue import UnknownMetric, lesion_metrics,
 
 LABELS = {"accuracy", "cohen_kappa", "confusion_matrix", "fleiss_kappa"}
 """Files of metrics of labels."""
+CURVES = {"froc"}
 GRID = Grid((4, 5, 6), (2.0, 1.0, 0.5))
 DIAGONAL_MM = math.sqrt(8**2 + 5**2 + 3**2)
 ALL = (*segment_metrics(), *lesion_metrics())
@@ -45,11 +46,11 @@ def pair(reference: int, prediction: int) -> MaskPair:
 
 
 def test_each_file_is_a_metric_of_the_catalogue():
-    """Files of the folder are those of the catalogue's metrics and of labels."""
+    """Files of the folder are those of the catalogue's metrics, of labels and of curves."""
     files = {path.stem for path in Path(metrics.__path__[0]).glob("*.py")} - {"__init__", "catalogue"}
     named = {"surface_dice" if metric.name.startswith("surface_dice") else metric.name for metric in ALL}
     of_volume = {"absolute_volume_difference", "relative_volume_difference"}
-    assert files == (named - of_volume) | LABELS
+    assert files == (named - of_volume) | LABELS | CURVES
 
 
 def test_doc_tells_each_rule():
