@@ -224,7 +224,8 @@ def test_agent_that_stands_still_is_given_up(tmp_path: Path) -> None:
     seen = run(ledger, settings_of(tmp_path, seconds=0.5, lease_s=3.0), stop_one)
     counts = ledger.counts()
     assert (counts.completed, counts.open, counts.failed) == (12, 0, 0)
-    assert 0 < outcomes(ledger)["lost"] <= 2
+    # None where it was stopped just when it had ended one and been given no other.
+    assert outcomes(ledger)["lost"] <= 2
     assert len(list((tmp_path / "work" / "stored").iterdir())) == len(ledger.stored()) == 12
     assert any(e.kind == "agent_down" and "no sign of life" in e.detail for e in seen)
 

@@ -206,7 +206,7 @@ def test_run_page_tells_how_it_stands(run_page: RunPage) -> None:
         "segment 75.0 %",
         "odd 25.0 %",
         "<cap> passed",
-        "180.0 series an hour",
+        "lately 180 series an hour",
     ):
         assert expected in words, expected
     assert "SECRET" not in words
