@@ -180,7 +180,7 @@ def main() -> int:
             table.add_row(run.name, *figures, str(run.labels_found))
             runs.append(run)
     Console().print(table)
-    document = {"machine": machine(), "rows": [asdict(run) for run in runs]}
+    document = {"machine": machine(), "cases": [asdict(run) for run in runs]}
     asked.output.write_text(json.dumps(document, indent=2) + "\n")
     return 0
 
