@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 
 from .. import Error
 from ..enrich.archives.archive import Archive, NotThere, SeriesEntry
-from ..enrich.archives.folder import FolderArchive
+from ..enrich.archives.folder.archive import FolderArchive
 from ..enrich.digest import dataset_digest
 from ..enrich.rejection_note import rejection_note
 from .ledger import Ledger, Stored

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..enrich.archives.archive import SeriesEntry
-from ..enrich.archives.idc_index import SCHEME
+from ..enrich.archives.idc.index import SCHEME
 from ..enrich.archives.licensed import permits
 from ..enrich.atomic import replacing, write_text
 from .run_folder import RunFolder

@@ -12,7 +12,7 @@ from pydicom.errors import InvalidDicomError
 
 from .. import Error
 from ..enrich.archives.archive import SeriesEntry
-from ..enrich.archives.folder import FolderArchive
+from ..enrich.archives.folder.archive import FolderArchive
 from ..enrich.phantom import write_ct_series
 from ..enrich.seg_decode import DecodeError, decode_seg
 from ..enrich.series import SourceImage, read_volume

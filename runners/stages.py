@@ -14,7 +14,7 @@ from pydicom import Dataset
 
 from .. import Error
 from ..enrich.archives.archive import Archive, SeriesEntry, StoredObject
-from ..enrich.archives.folder_store import store_file
+from ..enrich.archives.folder.store import store_file
 from ..enrich.archives.opening import open_archive
 from ..enrich.encoding.equipment import Producer, measuring_of
 from ..enrich.features.feature_parameters import FeatureParameters

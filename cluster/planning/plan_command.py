@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ...enrich.archives.idc_index import SCHEME
+from ...enrich.archives.idc.index import SCHEME
 from ...enrich.atomic import write_text
 from ...models import catalogue
 from ...models.model import ModelCard

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ... import Error
 from ...enrich.archives.archive import RefusedObject, SeriesEntry
-from ...enrich.archives.idc_index import MEGABYTE, SCHEME, IdcError, selection_of
+from ...enrich.archives.idc.index import MEGABYTE, SCHEME, IdcError, selection_of
 from ...enrich.archives.opening import open_archive
 
 

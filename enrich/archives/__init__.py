@@ -1,1 +1,1 @@
-"""One file per kind of archive, each keeping the Archive protocol."""
+"""The Archive protocol, one room for each kind of archive, and what the rooms share."""

@@ -96,7 +96,7 @@ def _offered(entry_point: EntryPoint, uri: str) -> Archive:
 
 
 def _folder(uri: str) -> Archive:
-    from .folder import FolderArchive
+    from .folder.archive import FolderArchive
 
     path = uri.partition(":")[2]
     if not path:
@@ -108,8 +108,8 @@ def _folder(uri: str) -> Archive:
 
 
 def _packed(path: Path) -> Archive:
-    from .pack import SUFFIXES
-    from .packed import PackedArchive
+    from .packed.archive import PackedArchive
+    from .packed.pack import SUFFIXES
 
     if not path.name.lower().endswith(SUFFIXES):
         raise BadArchiveUri(f"{path} is a file; an archive is the folder that holds it, or {', '.join(SUFFIXES)}")
@@ -117,7 +117,7 @@ def _packed(path: Path) -> Archive:
 
 
 def _dicomweb(uri: str) -> Archive:
-    from .dicomweb import DicomwebArchive
+    from .dicomweb.archive import DicomwebArchive
 
     parts = urlsplit(uri.partition("+")[2] if uri.lower().startswith("dicomweb+") else uri)
     if parts.username is not None or parts.password is not None:
@@ -131,15 +131,15 @@ def _dicomweb(uri: str) -> Archive:
 
 
 def _nbia(uri: str) -> Archive:
-    from .nbia import NbiaArchive
-    from .nbia_session import parse_address
+    from .nbia.archive import NbiaArchive
+    from .nbia.session import parse_address
 
     return NbiaArchive(parse_address(uri))
 
 
 def _dimse(uri: str) -> Archive:
     try:
-        from .dimse import DimseArchive
+        from .dimse.archive import DimseArchive
     except ModuleNotFoundError as exc:
         if exc.name != "pynetdicom":
             raise
@@ -148,11 +148,11 @@ def _dimse(uri: str) -> Archive:
 
 
 def _xnat(uri: str) -> Archive:
-    from .xnat_address import parse_address
+    from .xnat.address import parse_address
 
     address = parse_address(uri)
     try:
-        from .xnat import XnatArchive
+        from .xnat.archive import XnatArchive
     except ModuleNotFoundError as exc:
         if exc.name != "xnat":
             raise
@@ -173,8 +173,8 @@ def _bucket(uri: str) -> Archive:
     if not _BUCKET.fullmatch(parts.netloc):
         raise BadArchiveUri(f"{parts.scheme}://{parts.netloc}: no name of a bucket (3 to 222 of a-z, 0-9, . _ -)")
     try:
-        from .bucket_store import BucketAddress
-        from .s3 import S3Archive
+        from .bucket.archive import S3Archive
+        from .bucket.store import BucketAddress
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] != "obstore":
             raise
@@ -184,8 +184,8 @@ def _bucket(uri: str) -> Archive:
 
 def _idc(uri: str) -> Archive:
     try:
-        from .idc import IdcArchive
-        from .idc_index import selection_of
+        from .idc.archive import IdcArchive
+        from .idc.index import selection_of
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] != "obstore":
             raise

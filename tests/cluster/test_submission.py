@@ -21,7 +21,7 @@ from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.retracted import note_retracted
 from voxfleet.cluster.submission import Collector, NotSubmittable
 from voxfleet.cluster.submission_command import submission
-from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.folder.archive import FolderArchive
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series

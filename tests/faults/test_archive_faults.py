@@ -36,8 +36,8 @@ from voxfleet.enrich.archives.archive import (
     StoreError,
     StoreRefused,
 )
-from voxfleet.enrich.archives.dicomweb import DicomwebArchive
-from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.dicomweb.archive import DicomwebArchive
+from voxfleet.enrich.archives.folder.archive import FolderArchive
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.digest import dataset_digest
 from voxfleet.runners.workitem import Outcome, State, Workitem

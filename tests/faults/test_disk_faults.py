@@ -15,7 +15,7 @@ MakeSlices = Callable[..., list[Dataset]]
 DISK = """
 import pickle, sys, pydicom
 from pathlib import Path
-from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.folder.archive import FolderArchive
 from voxfleet.enrich.archives.archive import ArchiveError
 root = Path(sys.argv[1])
 try:
@@ -29,7 +29,7 @@ print(sum(each.is_file() for each in root.rglob("*")), "files")
 SEARCH = """
 import os, sys
 from pathlib import Path
-from voxfleet.enrich.archives.folder import FolderArchive
+from voxfleet.enrich.archives.folder.archive import FolderArchive
 os.environ["VOXFLEET_CACHE"] = sys.argv[1]
 root = Path(sys.argv[2]).parent / "source"
 for entry in FolderArchive(root).search():

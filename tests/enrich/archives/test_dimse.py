@@ -32,8 +32,8 @@ from voxfleet.enrich.archives.archive import (
     StoreError,
     StoreRefused,
 )
-from voxfleet.enrich.archives.dimse import DimseArchive
-from voxfleet.enrich.archives.dimse_address import Listener, parse_address
+from voxfleet.enrich.archives.dimse.address import Listener, parse_address
+from voxfleet.enrich.archives.dimse.archive import DimseArchive
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
 from voxfleet.enrich.digest import dataset_digest

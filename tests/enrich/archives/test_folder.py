@@ -16,7 +16,6 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
-from voxfleet.enrich.archives import folder_scan, folder_store
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     RefusedObject,
@@ -27,8 +26,10 @@ from voxfleet.enrich.archives.archive import (
     StoreConflict,
     StoreRefused,
 )
-from voxfleet.enrich.archives.folder import FolderArchive
-from voxfleet.enrich.archives.folder_store import store_file
+from voxfleet.enrich.archives.folder import scan as folder_scan
+from voxfleet.enrich.archives.folder import store as folder_store
+from voxfleet.enrich.archives.folder.archive import FolderArchive
+from voxfleet.enrich.archives.folder.store import store_file
 from voxfleet.enrich.digest import dataset_digest, file_sha256
 
 MakeSlices = Callable[..., list[Dataset]]
@@ -376,7 +377,8 @@ def test_a_writer_killed_half_way(tmp_path: Path, ct_slices: MakeSlices) -> None
     dataset.save_as(tmp_path / "big.dcm")
     root = tmp_path / "archive"
     program = (
-        "import sys, pydicom; from pathlib import Path; from voxfleet.enrich.archives.folder import FolderArchive;"
+        "import sys, pydicom; from pathlib import Path;"
+        "from voxfleet.enrich.archives.folder.archive import FolderArchive;"
         "FolderArchive(Path(sys.argv[1])).store(pydicom.dcmread(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", program, root, tmp_path / "big.dcm"])

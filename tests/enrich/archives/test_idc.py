@@ -10,8 +10,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from voxfleet.enrich.archives.archive import NotThere, RetrieveError, SeriesEntry
-from voxfleet.enrich.archives.idc import ENDPOINT
-from voxfleet.enrich.archives.idc_index import IdcError, NoIdcIndex, selection_of
+from voxfleet.enrich.archives.idc.archive import ENDPOINT
+from voxfleet.enrich.archives.idc.index import IdcError, NoIdcIndex, selection_of
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.archives.read_only import ReadOnlyArchive
 from voxfleet.enrich.digest import dataset_digest

@@ -27,8 +27,8 @@ from voxfleet.enrich.archives.archive import (
 )
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.http_session import Patience
-from voxfleet.enrich.archives.nbia import NbiaArchive
-from voxfleet.enrich.archives.nbia_session import parse_address
+from voxfleet.enrich.archives.nbia.archive import NbiaArchive
+from voxfleet.enrich.archives.nbia.session import parse_address
 from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
 from voxfleet.enrich.archives.read_only import ReadOnlyArchive
 from voxfleet.enrich.digest import dataset_digest

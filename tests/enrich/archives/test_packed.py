@@ -13,7 +13,6 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom import Dataset
-from voxfleet.enrich.archives import pack
 from voxfleet.enrich.archives.archive import (
     NotThere,
     RefusedObject,
@@ -23,6 +22,7 @@ from voxfleet.enrich.archives.archive import (
     StoreRefused,
 )
 from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
+from voxfleet.enrich.archives.packed import pack
 from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]

@@ -14,7 +14,6 @@ import pydicom
 import pytest
 from obstore.store import S3Store
 from pydicom import Dataset
-from voxfleet.enrich.archives import bucket as bucket_module
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     NoSpace,
@@ -27,10 +26,11 @@ from voxfleet.enrich.archives.archive import (
     StoreError,
     StoreRefused,
 )
-from voxfleet.enrich.archives.bucket_store import BucketAddress, BucketPatience, aws_keys
+from voxfleet.enrich.archives.bucket import objects as bucket_module
+from voxfleet.enrich.archives.bucket.archive import S3Archive
+from voxfleet.enrich.archives.bucket.store import BucketAddress, BucketPatience, aws_keys
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.opening import BadArchiveUri, MissingExtra, open_archive
-from voxfleet.enrich.archives.s3 import S3Archive
 from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]

@@ -38,9 +38,9 @@ from voxfleet.enrich.archives.attaching import Attachment, InvalidAttachment, Ta
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.opening import BadArchiveUri, MissingExtra, open_archive
-from voxfleet.enrich.archives.xnat import XnatArchive
-from voxfleet.enrich.archives.xnat_address import parse_address
-from voxfleet.enrich.archives.xnat_errors import UnsafeAnswer
+from voxfleet.enrich.archives.xnat.address import parse_address
+from voxfleet.enrich.archives.xnat.archive import XnatArchive
+from voxfleet.enrich.archives.xnat.errors import UnsafeAnswer
 
 MakeSlices = Callable[..., list[Dataset]]
 ZIP = "/resources/DICOM/files.*format=zip"
@@ -111,7 +111,7 @@ def test_a_server_below_a_path() -> None:
 
 def test_without_xnatpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without xnatpy says which extra brings it."""
-    for name in [each for each in sys.modules if each.startswith("voxfleet.enrich.archives.xnat")]:
+    for name in [each for each in sys.modules if each.startswith("voxfleet.enrich.archives.xnat.archive")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "xnat", None)
     with pytest.raises(MissingExtra, match=r"voxfleet\[xnat\]"):

@@ -1,0 +1,180 @@
+"""A bucket of S3 (``s3://``) or of Google Cloud Storage (``gs://``) as an archive."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+
+from ...digest import dataset_digest
+from ...series import Series
+from ..archive import (
+    ReadBackDiffers,
+    RefusedObject,
+    RetrieveError,
+    SeriesEntry,
+    StoreConflict,
+    StoredObject,
+    StoreError,
+)
+from ..dicomweb.stow import encode
+from ..folder.found_series import by_instance, found_series, one_each
+from ..folder.index import FoundFile
+from ..folder.store import checked_uids
+from ..header import DAMAGE
+from ..uids import is_uid
+from .errors import ObjectChanged, retrieve_errors, search_errors, store_errors
+from .objects import Bucket, BucketObject
+from .search import index_of, refresh
+from .series import fetch_series
+from .store import BucketAddress, BucketPatience
+
+
+class S3Archive:
+    """The DICOM files (PS3.10) under one prefix of a bucket; stored as ``STUDY/SERIES/INSTANCE.dcm``.
+
+    A search lists the bucket and reads the first bytes of objects that the index of this machine does
+    not know (`folder_index`); it groups them as the folder archive does. A series that lies as `store`
+    would have laid it is retrieved without any index.
+
+    Parameters
+    ----------
+    address : BucketAddress
+        Bucket and prefix; the bucket must exist, the prefix need not.
+    patience : BucketPatience
+        Time-outs and retries.
+    """
+
+    def __init__(self, address: BucketAddress, patience: BucketPatience | None = None) -> None:
+        self._address = address
+        self._bucket = Bucket(address, patience or BucketPatience())
+        self._index = index_of(address)
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/prefix`` or ``gs://bucket/prefix``."""
+        return self._address.uri
+
+    def search(self) -> Iterator[SeriesEntry | RefusedObject]:
+        """Every series under the prefix, ordered by UID, then what cannot be used, by key.
+
+        Raises
+        ------
+        SourceNotThere, SearchUnanswered, SearchError, AccessDenied
+            If the bucket is not there or cannot be listed.
+        """
+        with search_errors(self.uri):
+            passing = refresh(self._bucket, self._index)
+            found = list(found_series(self._index, self._equal, passing))
+        yield from found
+
+    def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
+        """Copy the series into `into`, as ``INSTANCE.dcm``, byte for byte, several objects at once.
+
+        Raises
+        ------
+        NotThere
+            If the bucket holds no object of the series.
+        RetrieveError, AccessDenied
+            If the service does not answer, an object changed since it was listed, or instances are
+            not as many as the search said.
+        """
+        with retrieve_errors(self.uri, entry.series_instance_uid):
+            objects = self._objects(entry)
+            try:
+                return fetch_series(self._bucket, self.uri, entry, objects, into)
+            except (ObjectChanged, FileNotFoundError):
+                # Forgotten, so that the next try looks anew.
+                for each in objects:
+                    folder, _, name = each.key.rpartition("/")
+                    self._index.replace(folder, [name], [])
+                raise
+
+    def store(self, dataset: Dataset) -> StoredObject:
+        """Write one object to ``STUDY/SERIES/INSTANCE.dcm`` if that key is free, read it back, compare.
+
+        Raises
+        ------
+        StoreConflict
+            If another object has that key; it is left as it was.
+        StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
+            If the object could not be stored or came back changed.
+        """
+        uids = checked_uids(dataset, self.uri)
+        digest = dataset_digest(dataset)
+        encoded = encode(dataset, self.uri, uids).getbuffer()
+        key = f"{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}.dcm"
+        with store_errors(self.uri, uids.sop_instance_uid):
+            already_there = self._bucket.find(key) is not None or not self._bucket.put_new(key, encoded)
+            held = self._digest(key)
+        if held is None:
+            reason = "the service took the object, or said that there is one, and does not hold it"
+            raise StoreError(self.uri, uids.sop_instance_uid, reason)
+        if held != digest and already_there:
+            raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
+        if held != digest:
+            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the service gives another data set back")
+        return uids.stored(f"{self.uri}/{key}", digest, encoded.nbytes, already_there=already_there)
+
+    def probe(self) -> None:
+        """Write an empty object, which is removed again.
+
+        Raises
+        ------
+        NoSpace, StoreRefused, StoreError, AccessDenied
+            If that cannot be done.
+        """
+        with store_errors(self.uri, ""):
+            self._bucket.probe()
+
+    def close(self) -> None:
+        """Close the index; connections go with the archive."""
+        self._index.close()
+
+    def _objects(self, entry: SeriesEntry) -> list[BucketObject]:
+        """Object of each instance; the bucket is listed only if nothing else tells."""
+        laid = self._laid_out(entry)
+        if len(laid) == entry.instances:
+            return laid
+        files = self._index.files_of(entry.series_instance_uid)
+        if len(one_each(files)) != entry.instances:
+            with search_errors(self.uri):
+                refresh(self._bucket, self._index)
+            files = self._index.files_of(entry.series_instance_uid)
+        for instance, group in by_instance(files):
+            if not self._equal(group):
+                raise RetrieveError(self.uri, entry.series_instance_uid, f"two objects differ and are both {instance}")
+        return [BucketObject(each.path, each.bytes, each.mtime_ns) for each in one_each(files)]
+
+    def _laid_out(self, entry: SeriesEntry) -> list[BucketObject]:
+        """Objects of a series that lie where `store` lays them."""
+        if not (is_uid(entry.study_instance_uid) and is_uid(entry.series_instance_uid)):
+            return []
+        found = []
+        for each in self._bucket.list(f"{entry.study_instance_uid}/{entry.series_instance_uid}/"):
+            instance, _, ending = each.key.rpartition("/")[2].rpartition(".")
+            if ending == "dcm" and is_uid(instance):
+                found.append(each)
+        return found
+
+    def _digest(self, key: str) -> str | None:
+        """Digest of the data set under a key; None if none is there, empty if it is no object."""
+        found = self._bucket.find(key)
+        if found is None:
+            return None
+        with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
+            path = Path(folder) / "object.dcm"
+            self._bucket.fetch(found, path)
+            try:
+                return dataset_digest(pydicom.dcmread(path))
+            except DAMAGE:
+                return ""
+
+    def _equal(self, group: list[FoundFile]) -> bool:
+        """Whether objects under several keys hold one data set."""
+        if len({(each.bytes, each.mtime_ns) for each in group}) == 1:
+            return True
+        return len({self._digest(each.path) for each in group}) == 1

@@ -1,0 +1,1 @@
+"""DICOMweb origin servers (PS3.18) as archives."""

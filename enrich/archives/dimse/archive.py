@@ -1,0 +1,214 @@
+"""A DICOM node (PACS) as an archive: C-ECHO, C-FIND, C-GET or C-MOVE, C-STORE, storage commitment."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom import Dataset
+from pynetdicom import build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from ...digest import dataset_digest, file_sha256
+from ...series import Instance, Series
+from ..archive import (
+    NotThere,
+    ReadBackDiffers,
+    RefusedObject,
+    RetrieveError,
+    SeriesEntry,
+    StoreConflict,
+    StoredObject,
+    StoreError,
+)
+from ..dicomweb.errors import check_whole
+from ..dicomweb.stow import encode
+from ..folder.store import checked_uids
+from ..http_session import Patience
+from ..uids import ObjectUids, is_uid, object_uids
+from .address import parse_address
+from .association import associate, silence
+from .errors import RETRIEVE, SEARCH, STORE, check_status, errors_as
+from .query import Query, Received, querying
+from .send import commit, send
+
+
+class DimseArchive:
+    """An archive spoken to by DIMSE (PS3.7), each step on an association of its own.
+
+    Parameters
+    ----------
+    uri : str
+        ``dimse://AET@HOST:PORT``; see `dimse_address.parse_address`.
+    patience : Patience
+        Time-outs and retries.
+    """
+
+    def __init__(self, uri: str, patience: Patience | None = None) -> None:
+        self._address = parse_address(uri)
+        self._patience = patience or Patience()
+
+    @property
+    def uri(self) -> str:
+        """As it was opened; it never holds credentials."""
+        return self._address.uri
+
+    def search(self) -> Iterator[SeriesEntry | RefusedObject]:
+        """Every series, ordered by UID, then what has no usable UID; the size is not told by C-FIND.
+
+        Series are asked for study by study, as PS3.4 C.4.1.3.1 has it.
+
+        Raises
+        ------
+        SearchError, SearchUnanswered, AccessDenied
+            If the node cannot be searched; `SearchUnanswered` may be tried again.
+        """
+        with errors_as(SEARCH, self.uri, ""), querying(self._address, self._patience) as query:
+            found = [_entry(query, study, match) for study, match in _all_series(query)]
+        entries = {each.series_instance_uid: each for each in found if isinstance(each, SeriesEntry)}
+        yield from (entries[uid] for uid in sorted(entries))
+        yield from (each for each in found if isinstance(each, RefusedObject))
+
+    def probe(self) -> None:
+        """C-ECHO; whether storing is allowed, only storing tells.
+
+        Raises
+        ------
+        SearchError, SearchUnanswered, AccessDenied
+            If the node does not answer, or does not let us in.
+        """
+        with (
+            errors_as(SEARCH, self.uri, ""),
+            associate(self._address, self._patience, [build_context(Verification)]) as association,
+        ):
+            check_status(association.send_c_echo(), "C-ECHO", silence(self._patience))
+
+    def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
+        """Copy the series into `into`, as ``INSTANCE.dcm``, each in the transfer syntax that the node gives.
+
+        Raises
+        ------
+        NotThere
+            If the node holds no such series.
+        RetrieveError, AccessDenied
+            If it does not answer, or gives fewer or other objects than it said.
+        """
+        study, series = entry.study_instance_uid, entry.series_instance_uid
+        with errors_as(RETRIEVE, self.uri, series):
+            into.mkdir(parents=True, exist_ok=True)
+            with querying(self._address, self._patience) as query:
+                held = _instances(query, study, series)
+            if not held:
+                raise NotThere(self.uri, series, "the node holds no instance of this series")
+            if len(held) != entry.instances:
+                reason = f"the node holds {len(held)} of {entry.instances} instances"
+                raise RetrieveError(self.uri, series, reason)
+            received = Received(into)
+            with querying(self._address, self._patience, sorted(set(held.values())), received) as query:
+                query.fetch(received, "SERIES", StudyInstanceUID=study, SeriesInstanceUID=series)
+            instances = tuple(self._instance(received.paths[uid], entry) for uid in sorted(received.paths))
+        if len(instances) != entry.instances:
+            reason = f"the node gave {len(instances)} of {entry.instances} instances"
+            raise RetrieveError(self.uri, series, reason)
+        return Series(study, series, entry.modality, instances)
+
+    def store(self, dataset: Dataset) -> StoredObject:
+        """Store one object if it is absent, read it back whole, compare; then have it committed if asked to.
+
+        Raises
+        ------
+        StoreConflict
+            If a different object is there under the same UIDs; it is left as it was.
+        StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
+            If the object could not be stored or came back changed.
+        """
+        uids = checked_uids(dataset, self.uri)
+        digest = dataset_digest(dataset)
+        encoded = encode(dataset, self.uri, uids)
+        size = encoded.getbuffer().nbytes
+        with errors_as(STORE, self.uri, uids.sop_instance_uid):
+            held = self._held(uids)
+            if held is None:
+                send(self._address, self._patience, encoded, uids)
+                self._compare(digest, uids)
+            elif held != digest:
+                raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
+            if self._address.commit_to is not None:
+                commit(self._address, self._patience, uids)
+        place = (
+            f"{self.uri.partition('?')[0]}/{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}"
+        )
+        return uids.stored(place, digest, size, already_there=held is not None)
+
+    def close(self) -> None:
+        """Nothing to let go of: an association ends with the step that it was made for."""
+
+    def _instance(self, path: Path, entry: SeriesEntry) -> Instance:
+        """One received file, checked."""
+        dataset = pydicom.dcmread(path)
+        uids = object_uids(dataset)
+        if not isinstance(uids, ObjectUids):
+            raise RetrieveError(self.uri, entry.series_instance_uid, f"the node gave an object whose {uids.reason}")
+        if uids.series_instance_uid != entry.series_instance_uid or uids.sop_instance_uid != path.stem:
+            reason = f"the node gave an object of series {uids.series_instance_uid} as {path.stem}"
+            raise RetrieveError(self.uri, entry.series_instance_uid, reason)
+        check_whole(dataset)
+        return Instance(uids.sop_class_uid, uids.sop_instance_uid, file_sha256(path), path.stat().st_size, path)
+
+    def _held(self, uids: ObjectUids) -> str | None:
+        """Digest of the object that the node holds under these UIDs, or None."""
+        with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
+            received = Received(Path(folder))
+            with querying(self._address, self._patience, [uids.sop_class_uid], received) as query:
+                query.check_gives(uids.sop_class_uid)
+                keys = {
+                    "StudyInstanceUID": uids.study_instance_uid,
+                    "SeriesInstanceUID": uids.series_instance_uid,
+                    "SOPInstanceUID": uids.sop_instance_uid,
+                }
+                if not query.find("IMAGE", **keys):
+                    return None
+                query.fetch(received, "IMAGE", **keys)
+            path = received.paths.get(uids.sop_instance_uid)
+            if path is None:
+                raise StoreError(self.uri, uids.sop_instance_uid, "the node finds the object and does not give it")
+            dataset = pydicom.dcmread(path)
+            check_whole(dataset)
+            return dataset_digest(dataset)
+
+    def _compare(self, digest: str, uids: ObjectUids) -> None:
+        held = self._held(uids)
+        if held is None:
+            reason = "the node took the object without complaint and does not hold it"
+            raise StoreError(self.uri, uids.sop_instance_uid, reason)
+        if held != digest:
+            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the node gives another data set back")
+
+
+def _all_series(query: Query) -> Iterator[tuple[str, Dataset]]:
+    """Study Instance UID and match of every series."""
+    for study in query.find("STUDY", StudyInstanceUID=""):
+        uid = str(study.get("StudyInstanceUID") or "")
+        keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
+        for match in query.find("SERIES", StudyInstanceUID=uid, **keys):
+            yield uid, match
+
+
+def _entry(query: Query, study: str, match: Dataset) -> SeriesEntry | RefusedObject:
+    series = str(match.get("SeriesInstanceUID") or "")
+    if is_uid(study) and is_uid(series):
+        told = str(match.get("NumberOfSeriesRelatedInstances") or "")
+        count = int(told) if told.isdecimal() else len(_instances(query, study, series))
+        return SeriesEntry(study, series, str(match.get("Modality") or ""), count)
+    code = "INVALID_UID" if study and series else "MISSING_UID"
+    reason = f"study {study[:80]!r} and series {series[:80]!r} are not both UIDs (PS3.5 9.1)"
+    return RefusedObject(series[:80] or "series without UID", code, reason)
+
+
+def _instances(query: Query, study: str, series: str) -> dict[str, str]:
+    """SOP Instance UID -> SOP Class UID of a series."""
+    keys = {"SOPInstanceUID": "", "SOPClassUID": ""}
+    matches = query.find("IMAGE", StudyInstanceUID=study, SeriesInstanceUID=series, **keys)
+    return {str(each.get("SOPInstanceUID") or ""): str(each.get("SOPClassUID") or "") for each in matches}

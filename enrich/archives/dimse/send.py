@@ -1,0 +1,137 @@
+"""C-STORE (PS3.4 B) in a transfer syntax that the node takes, and storage commitment (PS3.4 J)."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from queue import Empty, Queue
+from typing import Final
+
+import pydicom
+from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    generate_uid,
+)
+from pynetdicom import build_context, evt
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+)
+
+from ...digest import dataset_digest
+from ..header import DAMAGE
+from ..http_session import Patience
+from ..uids import ObjectUids
+from .address import DimseAddress
+from .association import Handlers, accepted, associate, listen, silence
+from .errors import DimseFault, FaultKind, check_status
+
+_LITTLE_ENDIAN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+"""Between these the bytes of pixel data stay as they are."""
+_REQUEST_COMMITMENT: Final = 1
+"""Action Type ID (PS3.4 J.3.2)."""
+_COMMITMENT: Final = UID(StorageCommitmentPushModel)
+
+
+def send(address: DimseAddress, patience: Patience, encoded: BytesIO, uids: ObjectUids) -> None:
+    """Send one object as it is encoded, or in plain little endian where the node wants that and it is the same.
+
+    Raises
+    ------
+    DimseFault
+        If the node takes no encoding that keeps the data set equal, or says that it did not store.
+    """
+    encoded.seek(0)
+    dataset = pydicom.dcmread(encoded)
+    own = UID(dataset.file_meta.TransferSyntaxUID)
+    offered = [own, *(each for each in _LITTLE_ENDIAN[:2] if own in _LITTLE_ENDIAN and each != own)]
+    contexts = [build_context(uids.sop_class_uid, each) for each in offered]
+    with associate(address, patience, contexts) as association:
+        taken = {syntax for _, syntax in accepted(association)}
+        for syntax in (each for each in offered if each in taken):
+            sent = dataset if syntax == own else _reencoded(dataset, syntax)
+            if sent is not None:
+                check_status(association.send_c_store(sent), "C-STORE", silence(patience))
+                return
+    raise DimseFault(FaultKind.LASTING, f"the node takes no encoding that keeps the object equal ({own.name})")
+
+
+def _reencoded(dataset: Dataset, syntax: UID) -> Dataset | None:
+    """The data set in another of the little-endian transfer syntaxes; None if it would not be equal."""
+    buffer = BytesIO()
+    twin = Dataset(dataset)
+    twin.file_meta = FileMetaDataset(dataset.file_meta)
+    twin.file_meta.TransferSyntaxUID = syntax
+    try:
+        pydicom.dcmwrite(buffer, twin, enforce_file_format=True)
+        buffer.seek(0)
+        back = pydicom.dcmread(buffer)
+        return back if dataset_digest(back) == dataset_digest(dataset) else None
+    except DAMAGE:
+        return None
+
+
+def commit(address: DimseAddress, patience: Patience, uids: ObjectUids) -> None:
+    """Ask the node to take responsibility for one object, and wait for its report.
+
+    Raises
+    ------
+    DimseFault
+        If it does not offer storage commitment, reports a failure or does not report in time.
+    """
+    if address.commit_to is None:
+        raise ValueError(address.uri)
+    transaction, reports = generate_uid(), Queue[Dataset]()
+    request = Dataset()
+    request.TransactionUID = transaction
+    request.ReferencedSOPSequence = [_reference(uids)]
+
+    def report(event: evt.Event) -> int:
+        reports.put(event.event_information)
+        return 0
+
+    handlers: Handlers = [(evt.EVT_N_EVENT_REPORT, report)]
+    with (
+        listen(address, address.commit_to, patience, [_reporting()], handlers),
+        associate(address, patience, [build_context(_COMMITMENT)], handlers=handlers) as association,
+    ):
+        status, _ = association.send_n_action(
+            request, _REQUEST_COMMITMENT, _COMMITMENT, UID(StorageCommitmentPushModelInstance)
+        )
+        check_status(status, "N-ACTION", silence(patience))
+        _await_report(reports, transaction, uids, patience)
+
+
+def _await_report(reports: Queue[Dataset], transaction: str, uids: ObjectUids, patience: Patience) -> None:
+    while True:
+        try:
+            report = reports.get(timeout=patience.read_s)
+        except Empty as exc:
+            reason = f"no report of storage commitment within {patience.read_s:g} s: does the node know our address?"
+            raise DimseFault(FaultKind.PASSING, reason) from exc
+        if report.get("TransactionUID") == transaction:
+            break
+    committed = {str(each.ReferencedSOPInstanceUID) for each in report.get("ReferencedSOPSequence") or ()}
+    if uids.sop_instance_uid not in committed:
+        failed = report.get("FailedSOPSequence") or [Dataset()]
+        code = int(failed[0].get("FailureReason") or 0)
+        raise DimseFault(FaultKind.PASSING, f"the node does not commit itself to keep the object ({code:04X}H)")
+
+
+def _reference(uids: ObjectUids) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = uids.sop_class_uid
+    reference.ReferencedSOPInstanceUID = uids.sop_instance_uid
+    return reference
+
+
+def _reporting() -> PresentationContext:
+    """Context in which the node calls us back, as provider or, as some do, without naming a role."""
+    context = build_context(_COMMITMENT)
+    context.scu_role = context.scp_role = True
+    return context

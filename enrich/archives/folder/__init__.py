@@ -1,0 +1,1 @@
+"""A folder of DICOM files as an archive, and the index that remembers headers of trees of files."""

@@ -1,0 +1,1 @@
+"""The NCI Imaging Data Commons as an archive that is only read."""

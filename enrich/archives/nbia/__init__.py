@@ -1,0 +1,1 @@
+"""Collections of an NBIA as archives that are only read."""
