@@ -12,27 +12,50 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from typing import Protocol
 
 from .. import Error
 from ..enrich.archives.archive import StoredObject
-from ..runners.consumption import Consumption
-from ..runners.workitem import Failure, Outcome, State, Workitem
+from ..runners.workitem import Outcome, Workitem
+from .attempt import MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
 from .rates import Price
+from .run_record import Event, Node, Refusal, Run
+from .standing import Counts, Publication, Recent, Staged, Stored, Usage
 
-MOST_FAILS = 2
-"""Attempts that may fail by the item's own fault before it is CANCELED."""
+__all__ = [
+    "LEASE_S",
+    "MOST_FAILS",
+    "MOST_LOSSES",
+    "Attempt",
+    "AttemptClass",
+    "Counts",
+    "Event",
+    "Item",
+    "Lease",
+    "Ledger",
+    "LedgerCorrupt",
+    "LedgerError",
+    "LedgerUnavailable",
+    "NoSuchRun",
+    "Node",
+    "Publication",
+    "Recent",
+    "Refusal",
+    "Run",
+    "RunMismatch",
+    "Staged",
+    "Stored",
+    "Usage",
+    "attempt_class",
+    "owner_name",
+    "state_after",
+]
 
 LEASE_S = 60.0
 """How long leases hold without a heartbeat, unless said otherwise; send three in this time."""
-
-MOST_LOSSES = 5
-"""Attempts that may be lost to the infrastructure; more, and the item is taken to kill machines."""
 
 
 class LedgerError(Error):
@@ -70,224 +93,6 @@ class RunMismatch(LedgerError):
     """The ledger holds another run: other source, target, models or parameters."""
 
     code = "RUN_MISMATCH"
-
-
-class AttemptClass(StrEnum):
-    """How an attempt ended; the ledger's word for who is to blame."""
-
-    COMPLETED = "completed"
-    REFUSED = "refused"
-    FAILED = "failed"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One command's work on one collection.
-
-    Attributes
-    ----------
-    models : tuple of str
-        ``name version``, as asked for.
-    parameters : mapping of str to str
-        Everything else that decides the results.
-    budget_usd : Decimal or None
-        Most that the run may cost; None: no cap.
-    machine, region, market : str
-        What the nodes are, as the price table names them; region and market empty: its first row.
-    price : Price or None
-        By which the run is governed and accounted for; None: of a run begun before prices were kept.
-    """
-
-    name: str
-    source: str
-    target: str
-    models: tuple[str, ...]
-    parameters: Mapping[str, str]
-    platform_version: str
-    machine: str
-    created: datetime
-    budget_usd: Decimal | None = None
-    region: str = ""
-    market: str = ""
-    price: Price | None = None
-
-    def same_work(self, other: Run) -> bool:
-        """Whether both give the same results: budget, machine, price, version and date aside."""
-        return not self.difference(other)
-
-    def difference(self, other: Run) -> str:
-        """In words, how the work of `other` is not this run's; empty if it is."""
-        pairs = (
-            ("name", self.name, other.name),
-            ("source", self.source, other.source),
-            ("target", self.target, other.target),
-            ("models", ", ".join(self.models), ", ".join(other.models)),
-            *(
-                (f"parameters.{name}", self.parameters.get(name), other.parameters.get(name))
-                for name in sorted({*self.parameters, *other.parameters})
-            ),
-        )
-        return "; ".join(f"{what} is {mine}, not {theirs}" for what, mine, theirs in pairs if mine != theirs)
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A workitem that an owner holds until its heartbeat stops.
-
-    Attributes
-    ----------
-    fence : int
-        One higher than at the item's last lease; finishing needs the newest.
-    attempt : int
-        From 1: which attempt at this item this is.
-    """
-
-    workitem: Workitem
-    owner: str
-    fence: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One attempt at one workitem: open while `ended` is None."""
-
-    key: str
-    fence: int
-    owner: str
-    node: str
-    started: datetime
-    ended: datetime | None
-    outcome: AttemptClass | None
-    failure: Failure | None = None
-    consumption: tuple[Consumption, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A workitem and where it stands."""
-
-    workitem: Workitem
-    state: State
-    fails: int
-    losses: int
-    failure: Failure | None = None
-    repairs: tuple[str, ...] = ()
-    failed_features: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One object that a COMPLETED workitem left in the target archive."""
-
-    key: str
-    object: StoredObject
-
-
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """One object on its way from a staging store to the archive."""
-
-    workitem: Workitem
-    object: StoredObject
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """How many stored objects stand where on their way from a staging store to the archive."""
-
-    waiting: int = 0
-    published: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A source object that never became a workitem, and the rule that it broke."""
-
-    identifier: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something about the run and not about one workitem: a stop, a lost node, a budget alarm."""
-
-    at: datetime
-    level: str
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One life of a node, from the second it costs money to the second it no longer does.
-
-    Attributes
-    ----------
-    down : datetime or None
-        None while it is up, and also after its driver was killed: see `last_seen`.
-    last_seen : datetime
-        Its end; or now, while any driver of the run sends heartbeats; or else its last sign
-        of life, an attempt that began or ended on it.
-    """
-
-    node: str
-    machine: str
-    up: datetime
-    down: datetime | None
-    last_seen: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the ended attempts of one model with one outcome used together."""
-
-    model: str
-    outcome: AttemptClass
-    attempts: int
-    wall_s: float
-    cpu_s: float
-    gpu_s: float
-    bytes_in: int
-    bytes_out: int
-
-
-@dataclass(frozen=True, slots=True)
-class Recent:
-    """Workitems settled (completed, refused, failed for good) in the last `span_s` seconds."""
-
-    settled: int
-    span_s: float
-
-    @property
-    def per_s(self) -> float:
-        """Workitems settled per second; 0 where nothing was."""
-        return self.settled / self.span_s if self.span_s > 0 else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How many workitems stand where; `refused` and `failed` are both CANCELED."""
-
-    scheduled: int = 0
-    in_progress: int = 0
-    completed: int = 0
-    refused: int = 0
-    failed: int = 0
-    never_workitems: int = 0
-
-    @property
-    def total(self) -> int:
-        """Workitems, refused source objects aside."""
-        return self.scheduled + self.in_progress + self.completed + self.refused + self.failed
-
-    @property
-    def open(self) -> int:
-        """Workitems that still need something done."""
-        return self.scheduled + self.in_progress
 
 
 class Ledger(Protocol):
@@ -446,38 +251,6 @@ class Ledger(Protocol):
     def close(self) -> None:
         """Let the database go."""
         ...
-
-
-def attempt_class(outcome: Outcome) -> AttemptClass:
-    """What an attempt counts as: completed, or whose fault it was."""
-    if outcome.state is State.COMPLETED:
-        return AttemptClass.COMPLETED
-    if outcome.failure is not None and outcome.failure.lost:
-        return AttemptClass.LOST
-    if outcome.failure is not None and outcome.failure.refused:
-        return AttemptClass.REFUSED
-    return AttemptClass.FAILED
-
-
-def state_after(kind: AttemptClass, *, fails: int, losses: int, retryable: bool) -> State:
-    """Where a workitem goes after an attempt.
-
-    Parameters
-    ----------
-    kind : AttemptClass
-        How the attempt ended.
-    fails, losses : int
-        The item's counters, this attempt included.
-    retryable : bool
-        Whether a failed attempt may succeed when tried again.
-    """
-    if kind is AttemptClass.COMPLETED:
-        return State.COMPLETED
-    if kind is AttemptClass.REFUSED:
-        return State.CANCELED
-    if kind is AttemptClass.LOST:
-        return State.SCHEDULED if losses < MOST_LOSSES else State.CANCELED
-    return State.SCHEDULED if retryable and fails < MOST_FAILS else State.CANCELED
 
 
 def owner_name() -> str:
