@@ -22,8 +22,11 @@ LOCAL_FAMILY = ("m6i.large", "m6i.xlarge", "m6i.2xlarge", "m6i.4xlarge", "m6i.8x
 
 LOCAL_REGION = "us-east-1"
 
-REFRESH = "`voxfleet prices refresh --from skypilot|gpuhunt|gcp|aws` gets newer ones"
-"""What to do about an old price; no brackets, which rich would take for a style."""
+FETCH = "`voxfleet prices refresh --from skypilot|gpuhunt|gcp|aws`"
+"""The next step where there is no price; no brackets, which rich would take for a style."""
+
+REFRESH = f"{FETCH} gets newer ones"
+"""What to do about an old price."""
 
 
 def own_prices_path() -> Path:
@@ -109,9 +112,8 @@ def price_of(
     if machine == LOCAL and not region and not market:
         return _equivalent(rows, cpu_cores or os.cpu_count() or 1)
     wanted = " ".join(part for part in (machine, region, market) if part)
-    raise NoPrice(
-        wanted, f"no price known; add a [[price]] with its source and date to {override or own_prices_path()}"
-    )
+    add = f"add a [[price]] with its source and date to {override or own_prices_path()}"
+    raise NoPrice(wanted, f"no price known; {add}, or get it from a catalogue: {FETCH}")
 
 
 def charge_of(charges: Iterable[Charge], kind: str, price: Price) -> Charge | None:

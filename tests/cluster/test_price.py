@@ -54,6 +54,9 @@ def own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     [
         ("g4dn.xlarge", "us-east-1", "on-demand", "0.526"),  # Karpenter's generated table, 2026-02-09
         ("g6.xlarge", "us-east-1", "on-demand", "0.8048"),
+        ("g4dn.xlarge", "us-east-1", "spot", "0.1766"),  # Vantage's spot_avg of linux, 2025-11-30
+        ("g5.xlarge", "eu-west-2", "spot", "0.3922"),
+        ("p4d.24xlarge", "us-east-1", "spot", "8.59075"),
         ("g4dn.xlarge", "eu-west-1", "on-demand", "0.587"),
         ("g2-standard-4", "asia-northeast3", "spot", "0.199212"),
         ("n1-standard-4+t4", "europe-west2", "spot", "0.16893"),  # 0.05093 + 0.118
@@ -84,6 +87,14 @@ def test_every_bundled_price_has_source_and_day() -> None:
     }
     regions = {machine: {row.region for row in rows if row.machine == machine} for machine in machines}
     assert all(len(found) >= 5 for found in regions.values()), regions
+    spot = {(row.provider, row.machine.partition(".")[0]) for row in rows if row.market == "spot" and row.gpus}
+    assert {("aws", each) for each in ("g4dn", "g5", "g6", "p4d")} <= spot
+    listed = {(row.machine, row.region): row.usd_per_hour for row in rows if row.market == "on-demand"}
+    assert all(
+        row.usd_per_hour < listed.get((row.machine, row.region), row.usd_per_hour + 1)
+        for row in rows
+        if row.market == "spot"
+    )
 
 
 def test_every_bundled_charge_has_source_and_day() -> None:
@@ -236,7 +247,10 @@ def test_no_price_names_the_file(own_folder: Path) -> None:
     [
         (("--machine", "h100-in-the-cellar"), "h100-in-the-cellar"),
         (("--machine", "g4dn.xlarge", "--region", "mars-1"), r"mars-1.*prices\.toml"),
-        (("--machine", "g4dn.xlarge", "--market", "spot"), r"spot.*prices\.toml"),
+        (
+            ("--machine", "g4dn.xlarge", "--region", "ap-northeast-1", "--market", "spot"),
+            r"spot.*prices\.toml.*`voxfleet prices refresh --from skypilot",
+        ),
     ],
 )
 def test_a_run_without_a_price_is_not_begun(
