@@ -37,7 +37,7 @@ class S3Archive:
     """The DICOM files (PS3.10) under one prefix of a bucket; stored as ``STUDY/SERIES/INSTANCE.dcm``.
 
     A search lists the bucket and reads the first bytes of objects that the index of this machine does
-    not know (`folder_index`); it groups them as the folder archive does. A series that lies as `store`
+    not know (`folder.index`); it groups them as the folder archive does. A series that lies as `store`
     would have laid it is retrieved without any index.
 
     Parameters

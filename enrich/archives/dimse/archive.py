@@ -41,7 +41,7 @@ class DimseArchive:
     Parameters
     ----------
     uri : str
-        ``dimse://AET@HOST:PORT``; see `dimse_address.parse_address`.
+        ``dimse://AET@HOST:PORT``; see `dimse.address.parse_address`.
     patience : Patience
         Time-outs and retries.
     """

@@ -31,7 +31,7 @@ class FolderArchive:
     """The DICOM files (PS3.10) under one folder; objects are stored as ``STUDY/SERIES/INSTANCE.dcm``.
 
     A search walks the tree, follows no link, reads the first bytes of files that the index does not
-    know (`folder_index`), and groups them by Series Instance UID. Files with the same object count
+    know (`folder.index`), and groups them by Series Instance UID. Files with the same object count
     once. Where files bear one SOP Instance UID and differ, none can be told to be the right one: each
     is refused as ``DUPLICATE_UID`` and the series that they stand in are left out whole.
 

@@ -111,7 +111,7 @@ def test_a_server_below_a_path() -> None:
 
 def test_without_xnatpy(monkeypatch: pytest.MonkeyPatch) -> None:
     """An installation without xnatpy says which extra brings it."""
-    for name in [each for each in sys.modules if each.startswith("voxfleet.enrich.archives.xnat.archive")]:
+    for name in [each for each in sys.modules if each.startswith("voxfleet.enrich.archives.xnat")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "xnat", None)
     with pytest.raises(MissingExtra, match=r"voxfleet\[xnat\]"):
