@@ -103,6 +103,9 @@ class _Loop:
                 self._finish()
             else:
                 idle_until = min(idle_until, now + 2 * self._cell.lease_s)
+                if now > idle_until and self._ledger.waiting(self._pipeline.memory):
+                    # What met an outage is to be tried again when its pause is over.
+                    idle_until = math.inf
                 if self._refused or now > idle_until or not self._may_come():
                     return
                 sleep(WAIT_S)
@@ -122,7 +125,14 @@ class _Loop:
     def _fill(self, may_lease: Callable[[int], bool]) -> None:
         """Lease and submit as much as keeps every lane busy."""
         while len(self._flying) < self._pipeline.depth:
-            leases = lease_one(self._ledger, self._cell.owner, len(self._flying), self._cell.lease_s, may_lease)
+            leases = lease_one(
+                self._ledger,
+                self._cell.owner,
+                len(self._flying),
+                self._cell.lease_s,
+                may_lease,
+                self._pipeline.memory,
+            )
             self._refused = leases is None
             for lease in leases or ():
                 if self._ledger.start(lease, self._node):

@@ -9,14 +9,13 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
-import psutil
-
 from .consumption import Consumption
 from .heartbeat import SILENCE_S
+from .node_memory import NodeMemory, gpu_bytes, stage_bytes
 from .request import Answer, Request, StageSettings
 from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
 from .workitem import Failure, Outcome, State, Workitem
@@ -25,11 +24,6 @@ LANES = ("prepare", "segment", "deliver")
 """In the order in which a workitem passes them; what each does stands in `stages.LANES`."""
 FEATURES_DEADLINE = 24
 """How much longer the last lane may take where a parameter file asks for features."""
-
-
-def default_memory_bytes() -> int:
-    """Memory cap of one child: six tenths of the machine's memory, at least 2 GiB."""
-    return max(2 * 2**30, int(0.6 * psutil.virtual_memory().total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +39,7 @@ class PipelineSettings:
     deadlines_s : mapping as tuple of (lane, seconds)
         A child that does not answer in this time is killed.
     memory_bytes : int
-        Resident memory at which a child is killed.
+        Resident memory at which a child is killed; 0: `node_memory.stage_bytes` of the node on which it works.
     deliverers : int
         Children that measure, encode and store.
     perform : str
@@ -57,7 +51,7 @@ class PipelineSettings:
     stages: StageSettings
     devices: tuple[str, ...] = ("cpu",)
     deadlines_s: tuple[tuple[str, float], ...] = (("prepare", 900.0), ("segment", 1800.0), ("deliver", 1800.0))
-    memory_bytes: int = field(default_factory=default_memory_bytes)
+    memory_bytes: int = 0
     deliverers: int = 1
     perform: str = PERFORM
     silence_s: float = SILENCE_S
@@ -88,12 +82,12 @@ class NodePipeline:
     def __init__(self, settings: PipelineSettings) -> None:
         self.depth = settings.depth
         self._deadlines = dict(settings.deadlines_s)
-        self._memory_bytes = settings.memory_bytes
+        self.memory = NodeMemory(settings.memory_bytes or stage_bytes(), gpu_bytes(settings.devices))
         self._perform, self._silence_s = settings.perform, settings.silence_s
         settings.stages.scratch.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
         cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
-        self._settings = replace(settings.stages, scratch=scratch, cores=cores, memory_bytes=settings.memory_bytes)
+        self._settings = replace(settings.stages, scratch=scratch, cores=cores, memory_bytes=self.memory.host_bytes)
         self._log = settings.stages.scratch.parent / "workers.log"
         self._devices: SimpleQueue[str] = SimpleQueue()
         for device in settings.devices:
@@ -167,7 +161,7 @@ class NodePipeline:
     def _ask(self, lane: str, attempt: _Attempt) -> Answer:
         # Textures of a hundred segments under a dozen filters are hours of work.
         longer = FEATURES_DEADLINE if attempt.workitem.features and lane == "deliver" else 1
-        limits = Limits(self._deadlines[lane] * longer, self._memory_bytes)
+        limits = Limits(self._deadlines[lane] * longer, self.memory.host_bytes)
         request = Request(lane, attempt.workitem, self._local.settings, attempt.consumption)
         started, clock = time.time(), time.perf_counter()
         try:

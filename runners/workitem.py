@@ -92,7 +92,9 @@ class Failure:
     refused : bool
         Whether the input breaks a rule: nothing failed, nothing is tried again.
     lost : bool
-        Whether the machine is to blame (a worker killed from outside), and not the item.
+        Whether the infrastructure is to blame (a worker killed from outside), and not the item.
+    outage : bool
+        Whether an archive that all machines need did not answer: lost, and to be tried again after a pause.
     """
 
     stage: str
@@ -101,6 +103,7 @@ class Failure:
     retryable: bool = False
     refused: bool = False
     lost: bool = False
+    outage: bool = False
 
     @classmethod
     def from_error(cls, stage: str, error: BaseException) -> Failure:

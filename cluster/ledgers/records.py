@@ -69,6 +69,7 @@ def failure_to_json(failure: Failure | None) -> str | None:
             "retryable": failure.retryable,
             "refused": failure.refused,
             "lost": failure.lost,
+            "outage": failure.outage,
         }
     )
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
+from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
 from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Usage
 from .database import Database, Row
@@ -147,6 +148,7 @@ def attempts(database: Database) -> tuple[Attempt, ...]:
             outcome=None if row["outcome"] is None else AttemptClass(row["outcome"]),
             failure=failure_from_json(row["failure"]),
             consumption=tuple(used[row["id"]]),
+            memory=NodeMemory(row["host_bytes"], row["gpu_bytes"]),
         )
         for row in rows
     )

@@ -141,7 +141,25 @@ _VERSION_3: Final = (
 # The price by which a run is governed and accounted for stays with it, whatever tables say later.
 _VERSION_4: Final = ("ALTER TABLE run ADD COLUMN price TEXT",)
 
-_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4)
+# What ran out of memory waits for a node with more than it had, and what met an outage for its pause to end.
+# Who asked for work with what memory, and found none, says which nodes the run has.
+_VERSION_5: Final = (
+    "ALTER TABLE item ADD COLUMN outgrown_host {integer}",
+    "ALTER TABLE item ADD COLUMN outgrown_gpu {integer}",
+    "ALTER TABLE item ADD COLUMN due {real} NOT NULL DEFAULT 0",
+    "ALTER TABLE attempt ADD COLUMN host_bytes {integer} NOT NULL DEFAULT 0",
+    "ALTER TABLE attempt ADD COLUMN gpu_bytes {integer} NOT NULL DEFAULT 0",
+    """CREATE TABLE idle (
+        owner TEXT NOT NULL,
+        host_bytes {integer} NOT NULL,
+        gpu_bytes {integer} NOT NULL,
+        until {real} NOT NULL,
+        PRIMARY KEY (owner, host_bytes, gpu_bytes)
+    ) {keyed}""",
+    "CREATE INDEX item_outgrown ON item (key) WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL",
+)
+
+_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)

@@ -1,0 +1,74 @@
+"""Workitems that ran out of memory: which nodes may try them, and when none is left that may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ...runners.node_memory import NodeMemory
+from ...runners.workitem import State
+from ..ledger import LEASE_S
+from .records import failure_from_json, failure_to_json
+
+if TYPE_CHECKING:
+    from .steps import Steps
+
+FITS = """(outgrown_host IS NULL
+    OR (outgrown_host <= ? AND outgrown_gpu <= ? AND outgrown_host + outgrown_gpu < ?))"""
+"""SQL for whether a node may try an item, with `fitting` as its parameters."""
+
+
+OUTGROWN = "state = 'SCHEDULED' AND outgrown_host IS NOT NULL"
+MORE_TO_DO = ("state = 'IN PROGRESS'", "state = 'SCHEDULED' AND outgrown_host IS NULL")
+
+
+def fitting(memory: NodeMemory) -> tuple[int, int, int]:
+    """Parameters of `FITS` for a node: less of neither than the item had, and more of one."""
+    return memory.host_bytes, memory.gpu_bytes, memory.host_bytes + memory.gpu_bytes
+
+
+def note_idle(steps: Steps, owner: str, memory: NodeMemory, ttl_s: float) -> None:
+    """Note that a node with this memory asked for work and got none: the run has it for `ttl_s` seconds from now."""
+    steps.sql.execute(
+        f"""INSERT INTO idle VALUES (?, ?, ?, {steps.words.now} + ?)
+        ON CONFLICT (owner, host_bytes, gpu_bytes) DO UPDATE SET until = excluded.until""",  # noqa: S608
+        (owner, memory.host_bytes, memory.gpu_bytes, ttl_s),
+    )
+
+
+def give_up(steps: Steps) -> None:
+    """Once nothing else is left to do, cancel the items that no node of the run has the memory for.
+
+    Until then they wait: nodes with more may yet come. The run has the nodes that asked for work, or ended
+    an attempt, not long ago.
+    """
+    if not _is_there(steps, OUTGROWN) or any(_is_there(steps, where) for where in MORE_TO_DO):
+        return
+    waits = steps.sql.execute(
+        f"SELECT key, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
+    ).fetchall()
+    steps.sql.execute(f"DELETE FROM idle WHERE until <= {steps.words.now}")  # noqa: S608
+    nodes = steps.sql.execute(
+        f"""SELECT host_bytes, gpu_bytes FROM idle UNION SELECT host_bytes, gpu_bytes FROM attempt
+        WHERE ended > {steps.words.now} - {LEASE_S}"""  # noqa: S608
+    ).fetchall()
+    for row in waits:
+        had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
+        if any(NodeMemory(each["host_bytes"], each["gpu_bytes"]).more_than(had) for each in nodes):
+            continue
+        _cancel(steps, row["key"], row["failure"], had)
+
+
+def _is_there(steps: Steps, where: str) -> bool:
+    return steps.sql.execute(f"SELECT 1 FROM item WHERE {where} LIMIT 1").fetchone() is not None  # noqa: S608
+
+
+def _cancel(steps: Steps, key: str, told: str, had: NodeMemory) -> None:
+    """Cancel one item, with what it takes to do it."""
+    failure = failure_from_json(told)
+    if failure is not None:
+        step = f"no node of this run has more than {had}; run again with --retry-failed on nodes with more memory"
+        failure = replace(failure, message=f"{failure.message}; {step}")
+    steps.sql.execute(
+        "UPDATE item SET state = ?, failure = ? WHERE key = ?", (State.CANCELED.value, failure_to_json(failure), key)
+    )
