@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from .. import Error, __version__
 
@@ -24,25 +27,56 @@ EXIT_STOPPED = 4
 _LOG = logging.getLogger(__name__)
 
 
+class _Commands(Mapping[str, Any]):
+    """Installed commands by name, each imported when it is asked for: together they take two seconds."""
+
+    def __init__(self) -> None:
+        found = entry_points(group="voxfleet.commands")
+        self._points = {point.name: point for point in sorted(found, key=lambda each: each.name)}
+
+    def __getitem__(self, name: str) -> Any:
+        """A command; KeyError, as if it were not installed, where it cannot be imported."""
+        point = self._points[name]
+        try:
+            command = point.load()
+        except ImportError as exc:
+            _LOG.warning("command %s of %s cannot be loaded: %s", name, point.value, exc)
+            raise KeyError(name) from exc
+        alone = typer.Typer()
+        if isinstance(command, typer.Typer):
+            alone.add_typer(command, name=name)
+        else:
+            alone.command(name)(command)
+        return get_group(alone).commands[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._points)
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+
+class _Group(TyperGroup):
+    """The command line, of which only the command that is called is imported."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands: Any = _Commands()
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self.commands)
+
+
 def application() -> typer.Typer:
     """The command line with every installed command."""
     app = typer.Typer(
         name="voxfleet",
+        cls=_Group,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
-    for point in sorted(entry_points(group="voxfleet.commands"), key=lambda found: found.name):
-        try:
-            command = point.load()
-        except ImportError as exc:
-            _LOG.warning("command %s of %s cannot be loaded: %s", point.name, point.value, exc)
-            continue
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=point.name)
-        else:
-            app.command(point.name)(command)
     return app
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from pydicom import Dataset
+from typing import TYPE_CHECKING, Protocol
 
 from ... import Error
-from ..series import Series
+
+if TYPE_CHECKING:
+    # Half a second to import, and a ledger's records need none of it.
+    from pydicom import Dataset
+
+    from ..series import Series
 
 
 class ArchiveError(Error):
