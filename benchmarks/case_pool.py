@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..enrich.atomic import write_text
+from ..runners.node_memory import stage_bytes
 from ..runners.pictures import Picture
-from ..runners.pipeline import default_memory_bytes
 from ..runners.supervisor import Limits, StageError, StageProcess
 from ..runners.workitem import Failure
 from .case import CaseRequest, CaseResult, PictureRequest, Problem, from_plain, to_plain
@@ -37,7 +37,7 @@ class CasePool:
 
     def __init__(self, kept: Path, state: str, workers: int) -> None:
         self._kept, self._state = kept, state
-        self._limits = Limits(DEADLINE_S, default_memory_bytes() // workers)
+        self._limits = Limits(DEADLINE_S, stage_bytes() // workers)
         self._local = threading.local()
         self._children: list[StageProcess] = []
         kept.mkdir(parents=True, exist_ok=True)

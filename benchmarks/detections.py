@@ -17,8 +17,9 @@ from .lesions import Labels, label_lesions
 from .metrics.froc import Candidate, Detections
 from .readings import Expert
 from .references.coding import same_code
+from .references.mark import MarkedBox, MarkedLine
 from .references.packed_mask import union
-from .references.reference import Annotation, MarkedBox, MarkedLine, Structure
+from .references.reference import Annotation, Structure
 
 Floats = NDArray[np.float64]
 OUTSIDE = "CANDIDATE_OUTSIDE"

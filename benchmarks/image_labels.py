@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .. import Error
 from .references import mdai_json
-from .references.reference import GlobalLabel
+from .references.mark import GlobalLabel
 
 IMAGE_COLUMNS = ("image", "series", "study")
 """Column of a table that tells the image: the first of these that is there."""

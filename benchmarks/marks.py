@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .pairing import Pairing
+from .references.mark import MarkedBox, MarkedLine, MarkedPoint
 from .references.packed_mask import Box, PackedMask
-from .references.reference import Annotation, MarkedBox, MarkedLine, MarkedPoint, Structure
+from .references.reference import Annotation, Structure
 
 
 @dataclass(frozen=True, slots=True)

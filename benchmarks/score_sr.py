@@ -28,9 +28,7 @@ from ..enrich.encoding.content_items import (
 )
 from ..enrich.encoding.encoded import keep_encoding
 from ..enrich.encoding.equipment import LONG_STRING, Producer, ascii_text, code_of
-from ..enrich.features.feature_codes import MILLIMETER, NO_UNITS, PERCENT, PRIVATE_SCHEME
-from ..enrich.series import SourceImage
-from ..enrich.sr import (
+from ..enrich.encoding.report_codes import (
     ALGORITHM_NAME,
     ALGORITHM_PARAMETERS,
     ALGORITHM_VERSION,
@@ -44,11 +42,10 @@ from ..enrich.sr import (
     SOURCE_SERIES,
     TRACKING_IDENTIFIER,
     TRACKING_UID,
-    Referred,
-    add_document,
-    preamble,
-    private_scheme,
 )
+from ..enrich.features.feature_codes import MILLIMETER, NO_UNITS, PERCENT, PRIVATE_SCHEME
+from ..enrich.series import SourceImage
+from ..enrich.sr import Referred, add_document, preamble, private_scheme
 from ..models.codes import ANATOMICAL_STRUCTURE
 from ..models.model import ModelCard
 from .crosswalk import Concept

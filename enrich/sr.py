@@ -15,6 +15,7 @@ from pydicom.uid import EnhancedSRStorage
 
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
+from .encoding import report_codes as concepts
 from .encoding.composite import SeriesRole, new_instance, reference_item, source_references
 from .encoding.content_items import (
     CONTAINS,
@@ -43,42 +44,6 @@ FEATURE_SET = "shape+firstorder"
 ROLE = SeriesRole("sr", EnhancedSRStorage, "SR", 1, f"{FEATURE_SET} Measurements of series")
 ROLE_OF_MORE = replace(ROLE, purpose="Radiomics Measurements of series")
 """Where a parameter file asked for other features than the published ones."""
-
-MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
-LANGUAGE = Code("121049", "DCM", "Language of Content Item and Descendants")
-ENGLISH = Code("eng", "RFC5646", "English")
-OBSERVER_TYPE = Code("121005", "DCM", "Observer Type")
-DEVICE = Code("121007", "DCM", "Device")
-DEVICE_UID = Code("121012", "DCM", "Device Observer UID")
-DEVICE_NAME = Code("121013", "DCM", "Device Observer Name")
-DEVICE_MANUFACTURER = Code("121014", "DCM", "Device Observer Manufacturer")
-DEVICE_MODEL = Code("121015", "DCM", "Device Observer Model Name")
-DEVICE_SERIAL = Code("121016", "DCM", "Device Observer Serial Number")
-PROCEDURE_REPORTED = Code("121058", "DCM", "Procedure reported")
-IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
-IMAGE_LIBRARY = Code("111028", "DCM", "Image Library")
-IMAGE_LIBRARY_GROUP = Code("126200", "DCM", "Image Library Group")
-MODALITY = Code("121139", "DCM", "Modality")
-FRAME_OF_REFERENCE_UID = Code("112227", "DCM", "Frame of Reference UID")
-IMAGING_MEASUREMENTS = Code("126010", "DCM", "Imaging Measurements")
-MEASUREMENT_GROUP = Code("125007", "DCM", "Measurement Group")
-"""Its meaning letter for letter: the Imaging Data Commons finds the groups by it."""
-TRACKING_IDENTIFIER = Code("112039", "DCM", "Tracking Identifier")
-TRACKING_UID = Code("112040", "DCM", "Tracking Unique Identifier")
-FINDING = Code("121071", "DCM", "Finding")
-FINDING_SITE = Code("363698007", "SCT", "Finding Site")
-LATERALITY = Code("272741003", "SCT", "Laterality")
-REFERENCED_SEGMENT = Code("121191", "DCM", "Referenced Segment")
-SOURCE_SERIES = Code("121232", "DCM", "Source series for segmentation")
-ALGORITHM_NAME = Code("111001", "DCM", "Algorithm Name")
-ALGORITHM_PARAMETERS = Code("111002", "DCM", "Algorithm Parameters")
-ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
-MODALITIES = {
-    "CT": Code("CT", "DCM", "Computed Tomography"),
-    "MR": Code("MR", "DCM", "Magnetic Resonance"),
-    "PT": Code("PT", "DCM", "Positron emission tomography"),
-}
-"""CID 29, those that a volume can be read from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +134,8 @@ def encode_sr(
     dataset = new_instance(source, producer, ROLE if producer.measuring == MEASURING else ROLE_OF_MORE)
     uids = (seg.StudyInstanceUID, seg.SeriesInstanceUID, seg.SOPClassUID, seg.SOPInstanceUID)
     add_document(dataset, source, (Referred(*map(str, uids)),))
-    content = [*preamble(source, producer), container(IMAGING_MEASUREMENTS, CONTAINS, groups, None)]
-    dataset.update(root(MEASUREMENT_REPORT, content, "1500"))
+    content = [*preamble(source, producer), container(concepts.IMAGING_MEASUREMENTS, CONTAINS, groups, None)]
+    dataset.update(root(concepts.MEASUREMENT_REPORT, content, "1500"))
     if any(m.concept.scheme_designator == PRIVATE_SCHEME or m.image_filter != ORIGINAL for m in measured.measurements):
         dataset.CodingSchemeIdentificationSequence = [private_scheme()]
     keep_encoding(dataset)
@@ -181,9 +146,9 @@ def decode_sr(dataset: Dataset) -> tuple[MeasurementGroup, ...]:
     """Groups of a TID 1500 report whose regions are segments, in its order; others are passed over."""
     return tuple(
         _read_group(group)
-        for measurements in children(dataset, IMAGING_MEASUREMENTS, "CONTAINER")
-        for group in children(measurements, MEASUREMENT_GROUP, "CONTAINER")
-        if any(children(group, REFERENCED_SEGMENT, "IMAGE"))
+        for measurements in children(dataset, concepts.IMAGING_MEASUREMENTS, "CONTAINER")
+        for group in children(measurements, concepts.MEASUREMENT_GROUP, "CONTAINER")
+        if any(children(group, concepts.REFERENCED_SEGMENT, "IMAGE"))
     )
 
 
@@ -230,20 +195,20 @@ def _evidence(study_instance_uid: str, series: Mapping[str, list[Dataset]]) -> D
 
 def preamble(source: SourceImage, producer: Producer) -> Iterator[bytes]:
     """What stands before the measurements of a TID 1500: language, observer, procedure, images."""
-    yield coded_item(LANGUAGE, HAS_CONCEPT_MOD, ENGLISH)
+    yield coded_item(concepts.LANGUAGE, HAS_CONCEPT_MOD, concepts.ENGLISH)
     yield from _observer(producer)
-    yield coded_item(PROCEDURE_REPORTED, HAS_CONCEPT_MOD, IMAGING_PROCEDURE)
+    yield coded_item(concepts.PROCEDURE_REPORTED, HAS_CONCEPT_MOD, concepts.IMAGING_PROCEDURE)
     yield _image_library(source)
 
 
 def _observer(producer: Producer) -> Iterator[bytes]:
     """Observation context: the device that made the report (TID 1002, TID 1004)."""
-    yield coded_item(OBSERVER_TYPE, HAS_OBS_CONTEXT, DEVICE)
-    yield uid_item(DEVICE_UID, HAS_OBS_CONTEXT, producer.device_uid)
-    yield text_item(DEVICE_NAME, HAS_OBS_CONTEXT, MANUFACTURER)
-    yield text_item(DEVICE_MANUFACTURER, HAS_OBS_CONTEXT, MANUFACTURER)
-    yield text_item(DEVICE_MODEL, HAS_OBS_CONTEXT, ascii_text(producer.card.name))
-    yield text_item(DEVICE_SERIAL, HAS_OBS_CONTEXT, producer.serial_number)
+    yield coded_item(concepts.OBSERVER_TYPE, HAS_OBS_CONTEXT, concepts.DEVICE)
+    yield uid_item(concepts.DEVICE_UID, HAS_OBS_CONTEXT, producer.device_uid)
+    yield text_item(concepts.DEVICE_NAME, HAS_OBS_CONTEXT, MANUFACTURER)
+    yield text_item(concepts.DEVICE_MANUFACTURER, HAS_OBS_CONTEXT, MANUFACTURER)
+    yield text_item(concepts.DEVICE_MODEL, HAS_OBS_CONTEXT, ascii_text(producer.card.name))
+    yield text_item(concepts.DEVICE_SERIAL, HAS_OBS_CONTEXT, producer.serial_number)
 
 
 def _image_library(source: SourceImage) -> bytes:
@@ -251,14 +216,16 @@ def _image_library(source: SourceImage) -> bytes:
     header = source.headers[0]
     items = []
     modality = text(header, "Modality")
-    if modality in MODALITIES:
-        items.append(coded_item(MODALITY, HAS_ACQ_CONTEXT, MODALITIES[modality]))
-    items.append(uid_item(FRAME_OF_REFERENCE_UID, HAS_ACQ_CONTEXT, str(header.FrameOfReferenceUID)))
+    if modality in concepts.MODALITIES:
+        items.append(coded_item(concepts.MODALITY, HAS_ACQ_CONTEXT, concepts.MODALITIES[modality]))
+    items.append(uid_item(concepts.FRAME_OF_REFERENCE_UID, HAS_ACQ_CONTEXT, str(header.FrameOfReferenceUID)))
     items += [
         image_item(None, reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID)
         for reference in source_references(source)
     ]
-    return container(IMAGE_LIBRARY, CONTAINS, [container(IMAGE_LIBRARY_GROUP, CONTAINS, items, None)], None)
+    return container(
+        concepts.IMAGE_LIBRARY, CONTAINS, [container(concepts.IMAGE_LIBRARY_GROUP, CONTAINS, items, None)], None
+    )
 
 
 def _algorithm(producer: Producer) -> list[bytes]:
@@ -266,10 +233,10 @@ def _algorithm(producer: Producer) -> list[bytes]:
     measuring = producer.measuring
     parameters = ",".join(f"{name}={value}" for name, value in measuring.parameters)
     return [
-        text_item(ALGORITHM_NAME, HAS_CONCEPT_MOD, ascii_text(measuring.name)),
-        text_item(ALGORITHM_VERSION, HAS_CONCEPT_MOD, ascii_text(measuring.version)),
+        text_item(concepts.ALGORITHM_NAME, HAS_CONCEPT_MOD, ascii_text(measuring.name)),
+        text_item(concepts.ALGORITHM_VERSION, HAS_CONCEPT_MOD, ascii_text(measuring.version)),
         # In one item, since dcmqi reads no more than one.
-        text_item(ALGORITHM_PARAMETERS, HAS_CONCEPT_MOD, ascii_text(parameters)),
+        text_item(concepts.ALGORITHM_PARAMETERS, HAS_CONCEPT_MOD, ascii_text(parameters)),
     ]
 
 
@@ -281,18 +248,18 @@ def _group(
     # Of an organ: a structure, there. Of a finding: what it is, and the organ it is in.
     region = segment.anatomic_region
     finding, site = (segment.category, segment.type) if region is None else (segment.type, region)
-    side = () if segment.laterality is None else (coded_item(LATERALITY, HAS_CONCEPT_MOD, segment.laterality),)
+    side = () if segment.laterality is None else (coded_item(concepts.LATERALITY, HAS_CONCEPT_MOD, segment.laterality),)
     items = [
-        text_item(TRACKING_IDENTIFIER, HAS_OBS_CONTEXT, str(item.TrackingID)),
-        uid_item(TRACKING_UID, HAS_OBS_CONTEXT, str(item.TrackingUID)),
-        coded_item(FINDING, CONTAINS, finding),
-        coded_item(FINDING_SITE, HAS_CONCEPT_MOD, site, side),
+        text_item(concepts.TRACKING_IDENTIFIER, HAS_OBS_CONTEXT, str(item.TrackingID)),
+        uid_item(concepts.TRACKING_UID, HAS_OBS_CONTEXT, str(item.TrackingUID)),
+        coded_item(concepts.FINDING, CONTAINS, finding),
+        coded_item(concepts.FINDING_SITE, HAS_CONCEPT_MOD, site, side),
         *algorithm,
-        image_item(REFERENCED_SEGMENT, seg.SOPClassUID, seg.SOPInstanceUID, int(item.SegmentNumber)),
-        uid_item(SOURCE_SERIES, CONTAINS, str(series)),
+        image_item(concepts.REFERENCED_SEGMENT, seg.SOPClassUID, seg.SOPInstanceUID, int(item.SegmentNumber)),
+        uid_item(concepts.SOURCE_SERIES, CONTAINS, str(series)),
         *(_number(each) for each in measurements),
     ]
-    return container(MEASUREMENT_GROUP, CONTAINS, items, "1411")
+    return container(concepts.MEASUREMENT_GROUP, CONTAINS, items, "1411")
 
 
 def _number(each: Measurement) -> bytes:
@@ -301,18 +268,18 @@ def _number(each: Measurement) -> bytes:
 
 
 def _read_group(group: Dataset) -> MeasurementGroup:
-    reference = next(children(group, REFERENCED_SEGMENT, "IMAGE")).ReferencedSOPSequence[0]
+    reference = next(children(group, concepts.REFERENCED_SEGMENT, "IMAGE")).ReferencedSOPSequence[0]
     number = int(reference.ReferencedSegmentNumber)
-    site = next(children(group, FINDING_SITE, "CODE"))
-    side = next(children(site, LATERALITY, "CODE"), None)
+    site = next(children(group, concepts.FINDING_SITE, "CODE"))
+    side = next(children(site, concepts.LATERALITY, "CODE"), None)
     return MeasurementGroup(
         segment_number=number,
-        tracking_id=str(next(children(group, TRACKING_IDENTIFIER, "TEXT")).TextValue),
-        tracking_uid=str(next(children(group, TRACKING_UID, "UIDREF")).UID),
+        tracking_id=str(next(children(group, concepts.TRACKING_IDENTIFIER, "TEXT")).TextValue),
+        tracking_uid=str(next(children(group, concepts.TRACKING_UID, "UIDREF")).UID),
         seg_sop_class_uid=str(reference.ReferencedSOPClassUID),
         seg_sop_instance_uid=str(reference.ReferencedSOPInstanceUID),
-        source_series_instance_uid=str(next(children(group, SOURCE_SERIES, "UIDREF")).UID),
-        finding=code_of(next(children(group, FINDING, "CODE")).ConceptCodeSequence[0]),
+        source_series_instance_uid=str(next(children(group, concepts.SOURCE_SERIES, "UIDREF")).UID),
+        finding=code_of(next(children(group, concepts.FINDING, "CODE")).ConceptCodeSequence[0]),
         finding_site=code_of(site.ConceptCodeSequence[0]),
         laterality=None if side is None else code_of(side.ConceptCodeSequence[0]),
         measurements=tuple(_read_number(item, number) for item in group.ContentSequence if item.ValueType == "NUM"),

@@ -17,8 +17,7 @@ from .encoding.content_items import HAS_CONCEPT_MOD, children
 from .encoding.equipment import LONG_STRING, code_of
 from .encoding.functional_groups import frame_count
 from .encoding.patient_study import DATE, REQUIRED
-from .seg import LabelMapSegmentationStorage
-from .sr import (
+from .encoding.report_codes import (
     FINDING,
     FINDING_SITE,
     IMAGING_MEASUREMENTS,
@@ -28,8 +27,9 @@ from .sr import (
     SOURCE_SERIES,
     TRACKING_IDENTIFIER,
     TRACKING_UID,
-    decode_sr,
 )
+from .seg import LabelMapSegmentationStorage
+from .sr import decode_sr
 
 UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 EQUIPMENT = ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions")

@@ -23,10 +23,11 @@ from ...models.codes import LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 from .contours import ContourFault, filled, stacked
 from .dicom_file import readable
 from .errors import UnreadableReference
+from .mark import MarkedPoint, MarkedValue
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns
-from .reference import Annotation, MarkedPoint, MarkedValue, Origin, Reading, Remark, Structure, Subject, check_usable
+from .reference import Annotation, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "LIDC XML"
 NODULE = Code("27925004", "SCT", "Nodule")

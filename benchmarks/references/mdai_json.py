@@ -22,22 +22,11 @@ from ...enrich.series import SourceImage
 from .contours import ContourFault, SelfCrossingContour, ZeroAreaContour, filled, stacked
 from .dicom_file import readable
 from .errors import OutsideImage, UnreadableReference
+from .mark import GlobalLabel, MarkedBox, MarkedLine, MarkedPoint
 from .packed_mask import PackedMask, without
 from .placing import InstancePlaces, check_subject
 from .polygon import Turns, ellipse
-from .reference import (
-    Annotation,
-    GlobalLabel,
-    MarkedBox,
-    MarkedLine,
-    MarkedPoint,
-    Origin,
-    Reading,
-    Remark,
-    Structure,
-    Subject,
-    check_usable,
-)
+from .reference import Annotation, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "MD.ai JSON"
 _HEAD_BYTES = 1 << 16

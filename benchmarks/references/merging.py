@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .mark import MarkedBox, MarkedLine, MarkedPoint, MarkedValue
 from .packed_mask import PackedMask
-from .reference import Annotation, MarkedBox, MarkedLine, MarkedPoint, MarkedValue, Origin, Structure
+from .reference import Annotation, Origin, Structure
 
 
 def merged(annotations: Sequence[Annotation], origin: Origin) -> Annotation:

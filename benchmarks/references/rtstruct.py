@@ -36,11 +36,12 @@ from .contours import (
 )
 from .dicom_file import is_of_class, opened, readable
 from .errors import InvalidReference
+from .mark import MarkedLine, MarkedPoint
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask
 from .placing import check_points_inside, check_subject
 from .polygon import Turns
-from .reference import Annotation, MarkedLine, MarkedPoint, Origin, Reading, Remark, Structure, Subject, check_usable
+from .reference import Annotation, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "RTSTRUCT"
 SOP_CLASSES = frozenset({"1.2.840.10008.5.1.4.1.1.481.3"})

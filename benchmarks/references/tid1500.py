@@ -19,29 +19,18 @@ from pydicom.sr.coding import Code
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.content_items import children
 from ...enrich.encoding.equipment import code_of
+from ...enrich.encoding.report_codes import FINDING, FINDING_SITE, IMAGING_MEASUREMENTS, LATERALITY, TRACKING_IDENTIFIER
 from ...enrich.series import SourceImage
-from ...enrich.sr import FINDING, FINDING_SITE, IMAGING_MEASUREMENTS, LATERALITY, TRACKING_IDENTIFIER
 from .coding import current, same_code
 from .contours import ContourFault, filled, stacked
 from .dicom_file import is_of_class, opened, readable
 from .errors import OtherFrameOfReference
+from .mark import MarkedBox, MarkedLine, MarkedPoint, MarkedValue
 from .oblique import ObliqueContour, fill_oblique
 from .packed_mask import PackedMask, union
 from .placing import InstancePlaces, check_points_inside, check_subject
 from .polygon import ellipse
-from .reference import (
-    Annotation,
-    MarkedBox,
-    MarkedLine,
-    MarkedPoint,
-    MarkedValue,
-    Origin,
-    Reading,
-    Remark,
-    Structure,
-    Subject,
-    check_usable,
-)
+from .reference import Annotation, Origin, Reading, Remark, Structure, Subject, check_usable
 
 NAME = "DICOM SR (TID 1500)"
 SOP_CLASSES: Final = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{number}" for number in (11, 22, 33, 34, 35))

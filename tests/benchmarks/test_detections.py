@@ -9,15 +9,9 @@ from voxfleet.benchmarks.case import CandidateList, CandidatePoint
 from voxfleet.benchmarks.detections import detect, outside_of
 from voxfleet.benchmarks.metrics.froc import Candidate
 from voxfleet.benchmarks.readings import Expert
+from voxfleet.benchmarks.references.mark import MarkedBox, MarkedLine, MarkedPoint
 from voxfleet.benchmarks.references.packed_mask import pack
-from voxfleet.benchmarks.references.reference import (
-    Annotation,
-    MarkedBox,
-    MarkedLine,
-    MarkedPoint,
-    Origin,
-    Structure,
-)
+from voxfleet.benchmarks.references.reference import Annotation, Origin, Structure
 from voxfleet.models.codes import ANATOMICAL_STRUCTURE
 
 SHAPE = (6, 20, 24)

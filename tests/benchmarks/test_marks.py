@@ -10,15 +10,9 @@ import pytest
 from voxfleet.benchmarks.crosswalk import load_crosswalk
 from voxfleet.benchmarks.marks import MarkScore, mark_scores, marked
 from voxfleet.benchmarks.pairing import outlined, pair_structures
+from voxfleet.benchmarks.references.mark import MarkedBox, MarkedLine, MarkedPoint
 from voxfleet.benchmarks.references.packed_mask import pack
-from voxfleet.benchmarks.references.reference import (
-    Annotation,
-    MarkedBox,
-    MarkedLine,
-    MarkedPoint,
-    Origin,
-    Structure,
-)
+from voxfleet.benchmarks.references.reference import Annotation, Origin, Structure
 from voxfleet.models.codes import LUNG
 
 SHAPE = (6, 20, 24)

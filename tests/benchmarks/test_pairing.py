@@ -7,8 +7,9 @@ import pytest
 from pydicom.sr.coding import Code
 from voxfleet.benchmarks.crosswalk import Concept, Crosswalk, Entry, load_crosswalk
 from voxfleet.benchmarks.pairing import NothingPaired, Part, outlined, pair_structures
+from voxfleet.benchmarks.references.mark import MarkedPoint
 from voxfleet.benchmarks.references.packed_mask import pack
-from voxfleet.benchmarks.references.reference import Annotation, MarkedPoint, Origin, Structure
+from voxfleet.benchmarks.references.reference import Annotation, Origin, Structure
 from voxfleet.models.codes import LEFT, LUNG, RIGHT
 
 

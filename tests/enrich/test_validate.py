@@ -9,10 +9,11 @@ from collections.abc import Callable
 import pytest
 from pydicom import Dataset
 from voxfleet.enrich.encoding.content_items import children
+from voxfleet.enrich.encoding.report_codes import FINDING_SITE, IMAGING_MEASUREMENTS
 from voxfleet.enrich.radiomics import measure
 from voxfleet.enrich.seg import encode_seg
 from voxfleet.enrich.series import SourceImage
-from voxfleet.enrich.sr import FINDING_SITE, IMAGING_MEASUREMENTS, encode_sr
+from voxfleet.enrich.sr import encode_sr
 from voxfleet.enrich.validate import InvalidObject, check_linked, validate, validate_pair
 
 
