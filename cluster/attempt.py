@@ -16,6 +16,13 @@ MOST_LOSSES = 5
 """Attempts that may be lost to the infrastructure; more, and the item is taken to kill machines."""
 
 
+LOST = "LOST"
+"""Code of the failure of an attempt whose machine died."""
+
+PREEMPTED = "PREEMPTED"
+"""Code of the failure of an attempt that was lost, too, but whose machine had given notice."""
+
+
 class AttemptClass(StrEnum):
     """How an attempt ended; the ledger's word for who is to blame."""
 
@@ -56,6 +63,11 @@ class Attempt:
     outcome: AttemptClass | None
     failure: Failure | None = None
     consumption: tuple[Consumption, ...] = ()
+
+    @property
+    def preempted(self) -> bool:
+        """Whether it was lost with a machine that was taken away after a notice."""
+        return self.outcome is AttemptClass.LOST and self.failure is not None and self.failure.code == PREEMPTED
 
 
 @dataclass(frozen=True, slots=True)

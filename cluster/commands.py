@@ -9,7 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from threading import Event
 from time import monotonic
 from types import FrameType
 from typing import Annotated, Any
@@ -45,6 +44,7 @@ from .price import Price
 from .run_folder import RunFolder
 from .run_price import begun_run, price_change, price_for, price_to_go_on
 from .sources import citations
+from .stop import Stop
 from .summary import summarise
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
@@ -236,14 +236,14 @@ def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
 
 
 @contextmanager
-def until_stopped(console: Console) -> Iterator[Event]:
-    """An event that Ctrl-C or SIGTERM sets; a second one ends the program at once, resumable all the same."""
-    stop = Event()
+def until_stopped(console: Console) -> Iterator[Stop]:
+    """What Ctrl-C or SIGTERM sets; a second one ends the program at once, resumable all the same."""
+    stop = Stop()
 
     def halt(number: int, _: FrameType | None) -> None:
         if stop.is_set():
             raise SystemExit(128 + number)
-        stop.set()
+        stop.told(number)
         console.print("stopping: what is in flight is finished first (again to leave at once) ...")
 
     before = {number: signal.signal(number, halt) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -30,10 +30,11 @@ class AgentUp:
 
 @dataclass(frozen=True, slots=True)
 class AgentDown:
-    """An agent died, or never came up, with all it held."""
+    """An agent died, or never came up, with all it held; `preempted`: its machine had given notice."""
 
     agent: str
     reason: str
+    preempted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +93,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Lose:
-    """Tell the ledger that these leases died with their agent."""
+    """Tell the ledger that these leases died with their agent; `preempted`: its machine had given notice."""
 
     agent: str
     leases: tuple[Lease, ...]
     reason: str
+    preempted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +188,8 @@ class Dispatch:
             case AgentUp(agent, depth):
                 if agent in self._fleet:
                     self._fleet[agent].depth = depth
-            case AgentDown(agent, reason):
-                yield from self._bury(agent, reason)
+            case AgentDown():
+                yield from self._bury(event)
             case Leased(leases):
                 self._dry = len(leases) < self._asked
                 self._asked = 0
@@ -243,16 +245,18 @@ class Dispatch:
             del agent.held[lease.workitem.key]
             self._idle_deaths = self._busy_deaths = 0
 
-    def _bury(self, name: str, reason: str) -> Iterator[Instruction]:
-        agent = self._fleet.pop(name, None)
+    def _bury(self, down: AgentDown) -> Iterator[Instruction]:
+        agent = self._fleet.pop(down.agent, None)
         if agent is None:
             return
-        self._idle_deaths += not agent.held
-        self._busy_deaths += bool(agent.held)
+        if not down.preempted:
+            # A machine that is taken away says nothing of the cell.
+            self._idle_deaths += not agent.held
+            self._busy_deaths += bool(agent.held)
         if agent.held:
             # What was lost is there to be leased again.
             self._dry = False
-            yield Lose(name, tuple(agent.held.values()), reason)
+            yield Lose(down.agent, tuple(agent.held.values()), down.reason, down.preempted)
 
     def _end(self, failure: str) -> Iterator[Instruction]:
         for name in self._fleet:

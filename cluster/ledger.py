@@ -20,7 +20,7 @@ from typing import Protocol
 from .. import Error
 from ..enrich.archives.archive import StoredObject
 from ..runners.workitem import Outcome, Workitem
-from .attempt import MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
+from .attempt import LOST, MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
 from .rates import Price
 from .run_record import Event, Node, Refusal, Run
 from .standing import Counts, Publication, Recent, Staged, Stored, Usage
@@ -148,12 +148,19 @@ class Ledger(Protocol):
         """Record how the attempt ended, durably; False (and nothing changed) if the lease is no longer held."""
         ...
 
-    def lose(self, leases: Sequence[Lease], reason: str, node: str = "") -> int:
-        """Give back leases whose machine died: attempts are lost, items SCHEDULED again; how many were held."""
+    def lose(self, leases: Sequence[Lease], reason: str, node: str = "", code: str = LOST) -> int:
+        """Give back leases whose machine died: attempts are lost, items SCHEDULED again; how many were held.
+
+        `code` is `attempt.PREEMPTED` where the machine had given notice.
+        """
         ...
 
     def give_back(self, leases: Sequence[Lease]) -> int:
         """Give back leases that were never begun: no attempt, items SCHEDULED again; how many were held."""
+        ...
+
+    def notice(self, owner: str) -> None:
+        """Note that the machine of `owner` is about to be taken away: what it still loses was preempted."""
         ...
 
     def release(self, owner: str, reason: str) -> int:

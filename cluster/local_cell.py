@@ -12,7 +12,8 @@ from time import monotonic, sleep
 from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.workitem import Outcome
 from .leasing import lease_one
-from .ledger import LEASE_S, Lease, Ledger
+from .ledger import LEASE_S, Lease, Ledger, LedgerError
+from .stop import has_notice, loss_code
 
 BEATS = 6
 """Heartbeats sent in the time for which leases hold."""
@@ -66,17 +67,21 @@ def run_locally(
     observe : callable
         Called at least twice a second, and after each outcome.
     stop : threading.Event
-        Set it to drain.
+        Set it to drain; a `Stop` tells whether the machine is about to be taken away.
     """
     node = cell.settings.stages.node
     ledger.heartbeat(cell.owner, 0.0)
     ledger.expire()
     ledger.node_up(node, cell.machine, cell.owner)
     pipeline = NodePipeline(cell.settings)
+    loop = _Loop(ledger, cell, pipeline, stop)
     try:
-        _Loop(ledger, cell, pipeline, stop).work(may_lease, observe)
-    except BaseException:
+        loop.work(may_lease, observe)
+    except LedgerError:
         pipeline.abort()
+        raise
+    except BaseException:
+        loop.give_up("its driver left")
         raise
     finally:
         pipeline.close()
@@ -91,6 +96,7 @@ class _Loop:
         self._node = cell.settings.stages.node
         self._flying: dict[Future[Outcome], Lease] = {}
         self._refused = False
+        self._heeded = False
 
     def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
         beat = looked = monotonic()
@@ -116,9 +122,10 @@ class _Loop:
                 self._ledger.expire()
                 looked = now
             if self._stop.is_set():
+                self._heed()
                 give_up = min(give_up, now + self._cell.drain_s)
             if now >= give_up:
-                self._give_up()
+                self.give_up("its driver was told to stop")
                 return
             observe()
 
@@ -152,7 +159,15 @@ class _Loop:
         """
         return bool(self._ledger.release(self._cell.owner, "nothing in flight")) or self._ledger.counts().open > 0
 
-    def _give_up(self) -> None:
+    def _heed(self) -> None:
+        """Tell the ledger, once, that this machine is about to be taken away: it may be gone before more is said."""
+        if has_notice(self._stop) and not self._heeded:
+            self._ledger.notice(self._cell.owner)
+            self._heeded = True
+
+    def give_up(self, reason: str) -> None:
         """Kill what is in flight, and let others have it."""
-        self._ledger.lose(tuple(self._flying.values()), "its driver was told to stop", self._node)
-        self._pipeline.abort()
+        try:
+            self._ledger.lose(tuple(self._flying.values()), reason, self._node, loss_code(self._stop))
+        finally:
+            self._pipeline.abort()

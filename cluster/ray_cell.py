@@ -30,6 +30,7 @@ from .. import Error
 from ..runners.heartbeat import BEATS
 from ..runners.workitem import Failure, Outcome, State
 from .agent import Agent, CellEvent, CellFailed, CellSettings
+from .attempt import LOST, PREEMPTED
 from .dispatch import (
     AgentDown,
     AgentUp,
@@ -50,6 +51,7 @@ from .dispatch import (
 )
 from .leasing import lease_one
 from .ledger import Lease, Ledger, owner_name
+from .stop import has_notice, loss_code
 
 __all__ = ["CellEvent", "CellFailed", "CellSettings", "run_on_ray"]
 
@@ -65,6 +67,9 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 CLOSE_S = 20.0
 """How long agents may take to let go of what they hold before they are killed."""
+
+TAKEN_AWAY = "terminated expectedly"
+"""What Ray says of an agent whose node was told to end (SIGTERM), and did; for one drained before it has a flag."""
 
 OBJECT_STORE_BYTES = 80 * 2**20
 """Shared memory of a cluster on this machine: outcomes are a few kB, pixels never travel."""
@@ -93,7 +98,7 @@ def run_on_ray(
     CellFailed
         If there is no cluster, or its agents die before they finish anything.
     """
-    cell = _Cell(ledger, settings, may_lease, on_event)
+    cell = _Cell(ledger, settings, may_lease, on_event, stop)
     if settings.address is None:
         # This machine costs from now on: that Ray takes seconds to start is start-up.
         cell.node_up(socket.gethostname())
@@ -102,7 +107,7 @@ def run_on_ray(
     with redirect_stdout(sys.stderr):
         try:
             started_here = _connect(settings)
-            cell.work(stop)
+            cell.work()
         finally:
             cell.close()
             if started_here:
@@ -170,8 +175,10 @@ class _Cell:
         settings: CellSettings,
         may_lease: Callable[[int], bool],
         on_event: Callable[[CellEvent], None],
+        stop: Stop,
     ) -> None:
         self._ledger = ledger
+        self._stop = stop
         self._settings = settings
         self._may_lease = may_lease
         self._on_event = on_event
@@ -188,7 +195,7 @@ class _Cell:
             self._nodes.add(node)
             self._ledger.node_up(node, self._settings.machine, self._owner)
 
-    def work(self, stop: Stop) -> None:
+    def work(self) -> None:
         """Loop until the dispatch is done."""
         self._ledger.heartbeat(self._owner, self._settings.lease_s)
         beat = tick = time.monotonic()
@@ -197,8 +204,10 @@ class _Cell:
         self._feed(Tick(self._ledger.counts().open))
         while not self._dispatch.done:
             now = time.monotonic()
-            if stop.is_set() and deadline == float("inf"):
+            if self._stop.is_set() and deadline == float("inf"):
                 deadline = now + self._settings.drain_s
+                if has_notice(self._stop):
+                    self._ledger.notice(self._owner)
                 self._drain("stopped")
             if now > deadline:
                 return
@@ -211,13 +220,15 @@ class _Cell:
                 self._feed(Tick(self._ledger.counts().open))
                 self._tell("tick", "")
                 tick = now
-            self._collect(stop)
+            self._collect()
         if self._failure:
             raise CellFailed(self._failure)
 
     def close(self) -> None:
-        """End the agents and give back what they still held."""
+        """End the agents; what they were at work on is lost, and what was not begun given back."""
         try:
+            flying = [lease for _, lease in self._calls.values() if lease is not None]
+            self._ledger.lose(flying, "the cell ended", code=loss_code(self._stop))
             closing = [handle.closing for handle in self._agents.values() if handle.closing is not None]
             if closing:
                 ray.wait(closing, num_returns=len(closing), timeout=CLOSE_S)
@@ -228,11 +239,11 @@ class _Cell:
                 self._ledger.node_down(node, self._owner)
             self._ledger.release(self._owner, "the cell ended")
 
-    def _collect(self, stop: Stop) -> None:
+    def _collect(self) -> None:
         """Wait for calls to end, and feed what they gave."""
         if not self._calls:
             # `ray.wait` refuses an empty list.
-            stop.wait(WAIT_S)
+            self._stop.wait(WAIT_S)
             return
         ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         if not ready:
@@ -246,7 +257,7 @@ class _Cell:
         try:
             answer = ray.get(ref)
         except RayActorError as exc:
-            self._buried(name, _line(exc))
+            self._buried(name, _line(exc), _taken_away(exc))
             return
         except (RayError, Error, OSError, RuntimeError) as exc:
             # The agent lives, its call did not: recorded, so that it is not tried for ever.
@@ -286,11 +297,11 @@ class _Cell:
                 try:
                     ray.get(handle.hearing)
                 except RayError as exc:
-                    self._buried(name, _line(exc))
+                    self._buried(name, _line(exc), _taken_away(exc))
                     continue
             handle.hearing, handle.asked = handle.actor.hear.remote(), now
 
-    def _buried(self, name: str, reason: str) -> None:
+    def _buried(self, name: str, reason: str, preempted: bool = False) -> None:
         """An agent is dead: forget its calls, tell the ledger and the dispatch."""
         if name not in self._agents:
             return
@@ -299,7 +310,7 @@ class _Cell:
         node = handle.node
         self._ledger.event("warning", "agent_down", f"{name} on {node or 'no node yet'}: {reason}")
         self._tell("agent_down", f"{name}: {reason}")
-        self._feed(AgentDown(name, reason))
+        self._feed(AgentDown(name, reason, preempted))
         ray.kill(handle.actor)
         del self._agents[name]
         self._nodes_gone()
@@ -331,8 +342,8 @@ class _Cell:
                 return self._lease(number)
             case Start(agent, lease):
                 return self._begin(agent, lease)
-            case Lose(agent, leases, reason):
-                self._ledger.lose(leases, reason, self._agents[agent].node)
+            case Lose(agent, leases, reason, preempted):
+                self._ledger.lose(leases, reason, self._agents[agent].node, PREEMPTED if preempted else LOST)
             case Return(leases):
                 self._ledger.give_back(leases)
             case StopAgent(agent):
@@ -382,6 +393,11 @@ class _Cell:
 
     def _tell(self, kind: str, detail: str, lease: Lease | None = None, outcome: Outcome | None = None) -> None:
         self._on_event(CellEvent(kind, detail, lease, outcome))
+
+
+def _taken_away(error: RayError) -> bool:
+    """Whether an agent went with its node after the node was told to go."""
+    return isinstance(error, RayActorError) and (error.preempted or TAKEN_AWAY in str(error))
 
 
 def _line(error: Exception) -> str:

@@ -9,6 +9,9 @@ from decimal import Decimal
 
 from .rates import Price
 
+NOTICE = "notice"
+"""Kind of the event that the machine of an owner, its detail, is about to be taken away."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

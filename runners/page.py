@@ -28,6 +28,7 @@ STAGE_COLORS = {
     "start-up": "#5b8def",
     "failed": "#c4504a",
     "lost": "#9c3f6b",
+    "preempted": "#5f3b76",
     "idle": "#9aa4b2",
     "gpu idle": "#c7a4a1",
     "drain": "#6b7280",

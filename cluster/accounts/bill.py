@@ -16,6 +16,7 @@ from decimal import Decimal
 from ..ledger import AttemptClass
 from ..planning.plan import GPU_SPEED
 from ..price import Price
+from .cost import PREEMPTED
 from .traffic import Amounts
 
 OVERHEAD = "overhead"
@@ -28,11 +29,12 @@ PURPOSE = {
     AttemptClass.COMPLETED.value: "useful",
     AttemptClass.FAILED.value: "failed",
     AttemptClass.LOST.value: "lost",
+    PREEMPTED: "preempted",
     AttemptClass.REFUSED.value: "refused",
 }
 """What an attempt's dollars were for, by its outcome; others are their own purpose."""
 
-WASTED = ("failed", "lost", "idle", "gpu idle")
+WASTED = ("failed", "lost", "preempted", "idle", "gpu idle")
 """Purposes of which nothing came."""
 
 
@@ -47,7 +49,7 @@ class BillLine:
     series_instance_uid, model : str
         Empty for an overhead.
     outcome : str
-        ``completed``, ``refused``, ``failed``, ``lost``, ``in flight`` or ``overhead``.
+        ``completed``, ``refused``, ``failed``, ``lost``, ``preempted``, ``in flight`` or ``overhead``.
     stage : str
         Of the pipeline; or ``start-up``, ``idle``, ``gpu idle``, ``drain``.
     charge : str
@@ -74,7 +76,7 @@ class BillLine:
 
     @property
     def purpose(self) -> str:
-        """``useful``, ``failed``, ``lost``, ``refused`` or ``in flight``; or the stage of an overhead."""
+        """``useful``, ``failed``, ``lost``, ``preempted``, ``refused``, ``in flight``; or an overhead's stage."""
         return self.stage if self.outcome == OVERHEAD else PURPOSE.get(self.outcome, self.outcome)
 
 

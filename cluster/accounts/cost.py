@@ -39,6 +39,9 @@ LEAST_CORES = 1e-6
 IN_FLIGHT = "in flight"
 """What an attempt that has not ended counts as."""
 
+PREEMPTED = "preempted"
+"""What an attempt counts as that was lost with a machine that was taken away after a notice."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptCost:
@@ -47,7 +50,7 @@ class AttemptCost:
     Attributes
     ----------
     outcome : str
-        ``completed``, ``refused``, ``failed``, ``lost`` or ``in flight``.
+        ``completed``, ``refused``, ``failed``, ``lost``, ``preempted`` or ``in flight``.
     stages : tuple of (str, Decimal)
         Dollars per stage, in the order in which the stages first ran.
     """
@@ -114,9 +117,10 @@ class Costs:
 
     @property
     def wasted(self) -> Decimal:
-        """Spent on attempts that failed or were lost."""
+        """Spent on attempts that failed, or were lost, to whatever cause."""
         spent = dict(self.by_outcome)
-        return sum((spent.get(k.value, Decimal(0)) for k in (AttemptClass.FAILED, AttemptClass.LOST)), Decimal(0))
+        outcomes = (AttemptClass.FAILED.value, AttemptClass.LOST.value, PREEMPTED)
+        return sum((spent.get(outcome, Decimal(0)) for outcome in outcomes), Decimal(0))
 
     def by_key(self) -> dict[str, Decimal]:
         """Dollars per workitem, over all its attempts: the direct cost."""
@@ -185,7 +189,7 @@ def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, no
             key=attempt.key,
             fence=attempt.fence,
             node=attempt.node,
-            outcome=attempt.outcome.value if attempt.outcome else IN_FLIGHT,
+            outcome=_outcome(attempt),
             stages=tuple((name, _usd(used, price)) for name, used in seconds[i].items()),
         )
         for i, attempt in enumerate(attempts)
@@ -194,6 +198,12 @@ def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, no
     for share in shares:
         spent[share.outcome] += share.usd
     return Costs(shares, costs, tuple(spent.items()))
+
+
+def _outcome(attempt: Attempt) -> str:
+    if attempt.outcome is None:
+        return IN_FLIGHT
+    return PREEMPTED if attempt.preempted else attempt.outcome.value
 
 
 def spent_on_nodes(nodes: Iterable[Node], price: Price) -> Decimal:

@@ -18,6 +18,7 @@ from decimal import Decimal
 
 from ...enrich.archives.archive import StoredObject
 from ...runners.workitem import Outcome, Workitem
+from ..attempt import LOST
 from ..ledger import (
     LEASE_S,
     Attempt,
@@ -39,6 +40,7 @@ from ..ledger import (
     attempt_class,
 )
 from ..rates import Price
+from ..run_record import NOTICE
 from . import rows
 from .database import Database
 from .records import moment, price_to_json, size_of, workitem_from_json, workitem_to_json
@@ -146,12 +148,12 @@ class SqlLedger:
                 steps.keep(key, outcome.stored)
             return True
 
-    def lose(self, leases: Sequence[Lease], reason: str, node: str = "") -> int:
+    def lose(self, leases: Sequence[Lease], reason: str, node: str = "", code: str = LOST) -> int:
         """See Ledger."""
         with self._write(durable=True) as steps:
             held = steps.held(leases)
             for lease in held:
-                steps.lose(lease.workitem.key, lease.fence, reason, node)
+                steps.lose(lease.workitem.key, lease.fence, reason, node, code)
             return len(held)
 
     def give_back(self, leases: Sequence[Lease]) -> int:
@@ -161,6 +163,10 @@ class SqlLedger:
             for lease in held:
                 steps.give_back(lease.workitem.key, lease.fence)
             return len(held)
+
+    def notice(self, owner: str) -> None:
+        """See Ledger."""
+        self.event("warning", NOTICE, owner)
 
     def release(self, owner: str, reason: str) -> int:
         """See Ledger."""

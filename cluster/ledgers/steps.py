@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, State
+from ..attempt import LOST, PREEMPTED
 from ..ledger import AttemptClass, Lease, state_after
+from ..run_record import NOTICE
 from .database import Dialect, Transaction
 from .records import consumption_rows, failure_to_json, stored_rows, workitem_from_json
 from .rows import last_seen
@@ -75,7 +77,8 @@ class Steps:
         held = [(row["owner"], self.held_by(row["owner"])) for row in silent]
         for owner, items in held:
             for key, fence in items:
-                self.lose(key, fence, f"no heartbeat from {owner}", "")
+                code = PREEMPTED if self.had_notice(owner, key, fence) else LOST
+                self.lose(key, fence, f"no heartbeat from {owner}", "", code)
             self.end_lives(owner)
             self.forget(owner)
             if items:
@@ -108,9 +111,18 @@ class Steps:
         self.sql.execute("DELETE FROM attempt WHERE key = ? AND fence = ?", (key, fence))
         self.sql.execute("UPDATE item SET state = 'SCHEDULED', owner = NULL WHERE key = ?", (key,))
 
-    def lose(self, key: str, fence: int, reason: str, node: str) -> None:
+    def had_notice(self, owner: str, key: str, fence: int) -> bool:
+        """Whether an owner told, since this attempt began, that its machine is about to be taken away."""
+        row = self.sql.execute(
+            """SELECT count(*) AS told FROM event WHERE kind = ? AND detail = ?
+            AND at >= (SELECT started FROM attempt WHERE key = ? AND fence = ?)""",
+            (NOTICE, owner, key, fence),
+        ).fetchone()
+        return row is not None and row["told"] > 0
+
+    def lose(self, key: str, fence: int, reason: str, node: str, code: str) -> None:
         """End an attempt as lost: the machine's fault and not the item's."""
-        failure = Failure("", "LOST", reason, retryable=True, lost=True)
+        failure = Failure("", code, reason, retryable=True, lost=True)
         self.end_attempt((key, fence), AttemptClass.LOST, failure, node)
         self.settle(key, AttemptClass.LOST, failure)
 

@@ -18,6 +18,8 @@ import pytest
 
 pytest.importorskip("ray")
 
+import ray
+from ray.cluster_utils import Cluster
 from voxfleet.cluster.agent import CellEvent, CellFailed, CellSettings
 from voxfleet.cluster.ledger import AttemptClass, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
@@ -247,6 +249,32 @@ def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path) -> None:
     assert ledger.counts().completed == 1
     assert outcomes(ledger) == {"completed": 1}
     assert sum(e.kind == "agent_down" for e in seen) == len(killed)
+
+
+@pytest.mark.parametrize("notice", [True, False])
+def test_a_node_that_is_taken_away_with_a_notice_was_preempted(tmp_path: Path, notice: bool) -> None:
+    """SIGTERM to a node of two: what its agent held is lost, and counts as preempted; killed, it does not."""
+    small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=small)
+    second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    cluster.wait_for_nodes()
+    ledger = ledger_of(tmp_path, list(range(100, 108)))
+    gone: list[object] = []
+
+    def take_away(event: CellEvent, seen: list[CellEvent]) -> None:
+        if not gone and sum(e.kind == "finished" for e in seen) == 3:
+            gone.append(second)
+            cluster.remove_node(second, allow_graceful=notice)
+
+    try:
+        run(ledger, settings_of(tmp_path, seconds=0.7, address=cluster.address, cpus=1.0, depth=1), take_away)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert ledger.counts().completed == 8
+    lost = [attempt for attempt in ledger.attempts() if attempt.outcome is AttemptClass.LOST]
+    assert lost
+    assert [attempt.preempted for attempt in lost] == [notice] * len(lost)
 
 
 def test_gcs_killed(tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     outcomes = fleet.check()
     assert outcomes[AttemptClass.FAILED] == 0
     assert outcomes[AttemptClass.LOST] <= 3
+    lost = [attempt for attempt in fleet.ledger.attempts() if attempt.outcome is AttemptClass.LOST]
+    assert all(attempt.preempted and attempt.node == "a" for attempt in lost), "by a machine that had given notice"
     lives = {node.node: node for node in fleet.ledger.nodes()}
     assert lives["a"].down is not None
     assert lives["b"].down is not None

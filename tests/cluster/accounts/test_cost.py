@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxfleet.cluster.accounts.cost import cost_of, spent_on_nodes
 from voxfleet.cluster.accounts.parts import parts_of
+from voxfleet.cluster.attempt import LOST, PREEMPTED
 from voxfleet.cluster.ledger import Attempt, AttemptClass, Node
 from voxfleet.cluster.price import Price
 from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Failure
 
 T0 = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DOLLAR_A_SECOND = Price("m", "", "", "on-demand", Decimal(3600) / 4, 2, "", 0, "paper", date(2026, 11, 1))
@@ -132,6 +135,17 @@ def test_nothing_ran() -> None:
     assert cost_of([], [], DOLLAR_A_SECOND, at(4)).total == 0
 
 
+def test_what_was_preempted_is_apart_from_what_was_lost() -> None:
+    """Two attempts lost, one of them with a machine that had given notice: dollars of their own, all wasted."""
+    gone = [
+        replace(attempt(code, AttemptClass.LOST, span=span), failure=Failure("", code, "gone", lost=True))
+        for code, span in ((LOST, (0, 4)), (PREEMPTED, (4, 16)))
+    ]
+    costs = cost_of(gone, [node(0, 16)], DOLLAR_A_SECOND, at(16))
+    assert dict(costs.by_outcome) == {"lost": Decimal("1.00"), "preempted": Decimal("3.00")}
+    assert costs.wasted == costs.total == Decimal("4.00")
+
+
 def test_the_gpu_goes_to_who_held_it() -> None:
     """On a GPU node the GPU's three quarters of a cent go to the series that held it, and are idle where none did."""
     # 4 cores and, at 4 GiB a core, 16 GiB cost 0.126444 and 0.067792 on lists: 65.1 % and 34.9 % of the other quarter.
@@ -208,15 +222,17 @@ STAGES = st.lists(
     ),
     max_size=4,
 )
-ATTEMPTS = st.lists(
-    st.tuples(st.sampled_from("nmx"), st.sampled_from([*AttemptClass, None]), SECONDS, SECONDS, STAGES), max_size=12
-)
+ENDS = st.sampled_from([*((kind, LOST) for kind in AttemptClass), (AttemptClass.LOST, PREEMPTED), (None, LOST)])
+"""How an attempt ended, and the code of its failure."""
+
+ATTEMPTS = st.lists(st.tuples(st.sampled_from("nmx"), ENDS, SECONDS, SECONDS, STAGES), max_size=12)
+Drawn = Sequence[
+    tuple[str, tuple[AttemptClass | None, str], float, float, list[tuple[str, float, float, float, float]]]
+]
 LIVES = st.lists(st.tuples(st.sampled_from("nm"), st.floats(1, 2000).map(lambda s: round(s, 6))), max_size=4)
 
 
-def schedule(
-    drawn: Sequence[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float, float, float]]]],
-) -> list[Attempt]:
+def schedule(drawn: Drawn) -> list[Attempt]:
     """Attempts of a random schedule: overlapping, out of order, outside the life of their node, backwards."""
     return [
         Attempt(
@@ -227,11 +243,12 @@ def schedule(
             started=at(started),
             ended=None if outcome is None else at(ended),
             outcome=outcome,
+            failure=None if outcome in (None, AttemptClass.COMPLETED) else Failure("", code, "why"),
             consumption=tuple(
                 stage(name, begin, begin + wall, cores, gpus) for name, begin, wall, cores, gpus in stages
             ),
         )
-        for i, (where, outcome, started, ended, stages) in enumerate(drawn)
+        for i, (where, (outcome, code), started, ended, stages) in enumerate(drawn)
     ]
 
 
@@ -244,7 +261,7 @@ def schedule(
     gpu_part=st.one_of(st.none(), st.decimals(0, 1, places=3)),
 )
 def test_identity(
-    drawn: list[tuple[str, AttemptClass | None, float, float, list[tuple[str, float, float, float, float]]]],
+    drawn: Drawn,
     lives: list[tuple[str, float]],
     usd_per_hour: Decimal,
     gpus: int,
@@ -261,6 +278,9 @@ def test_identity(
     costs = cost_of(schedule(drawn), nodes, price, at(3000))
     shares = sum((share.usd for share in costs.attempts), Decimal(0))
     assert all(share.usd >= 0 for share in costs.attempts)
+    preempted = [share.outcome == "preempted" for share in costs.attempts]
+    assert preempted == [code == PREEMPTED for _, (_, code), *_ in drawn]
+    assert float(sum(usd for _, usd in costs.by_outcome)) == pytest.approx(float(shares), rel=1e-9)
     parts = [part for life in costs.nodes for part in (life.start_up, life.idle, life.gpu_idle, life.drain)]
     assert all(amount >= Decimal("-1e-9") for amount in parts)
     assert float(shares + costs.overhead) == pytest.approx(float(costs.total), rel=1e-6, abs=1e-9)
