@@ -16,7 +16,7 @@ from ..nnunet.network import Inference, TrainedNetwork, load_network
 from ..parameters import InvalidParameter
 from ..segmentation import Segmentation
 from ..speed import speed_of
-from ..volume_check import finite_values
+from ..volume_check import check_values
 
 LARGEST_UINT8 = 255
 
@@ -45,8 +45,8 @@ class NnunetModel:
         asked = _asked(self._card, parameters)
         inference = _inference(self._card, asked, tuple(self._network.folds))
         turned = _turned(volume, asked["orientation"], self._card.name)
-        values = finite_values(turned, self._card.name)
-        found = self._network.labels(values[np.newaxis], turned.spacing, inference)
+        check_values(turned, self._card.name)
+        found = self._network.labels(turned.array[np.newaxis], turned.spacing, inference)
         labels = turned.with_array(self._numbers[found])
         back = labels.to_patient_orientation(volume.get_closest_patient_orientation())
         return Segmentation(volume.with_array(np.ascontiguousarray(back.array)), self._card.segments)

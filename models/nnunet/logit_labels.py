@@ -10,19 +10,14 @@ where float32 leaves doubt.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from nnunetv2.configuration import ANISO_THRESHOLD
-from nnunetv2.preprocessing.resampling.default_resampling import (
-    determine_do_sep_z_and_axis,
-    resample_data_or_seg_to_shape,
-)
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from numpy.typing import NDArray
+
+from .regridding import Axis, Regridding
 
 BLOCK = (32, 64, 64)
 """Voxels of the full grid that are decided at once."""
@@ -30,66 +25,6 @@ CLASSES_AT_ONCE = 16
 """Classes of a block that are interpolated at once."""
 HALF_STEPS = 2.0**-9
 """Two values that differ by more than this part of the larger stay in order when rounded to float16."""
-
-Resample = Callable[["NDArray[np.generic]", Sequence[int], Sequence[float], Sequence[float]], "NDArray[np.generic]"]
-"""nnU-Net's: logits, new shape, their spacing and the new one in mm -> logits of the new shape."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Axis:
-    """Between which two indices, and how far from the first, each new index of an axis lies."""
-
-    low: NDArray[np.intp]
-    high: NDArray[np.intp]
-    fraction: NDArray[np.float64]
-
-    def within(self, span: slice) -> tuple[slice, Axis]:
-        """The old indices that a span of new ones needs, and the axis counted from the first of them."""
-        low, high = self.low[span], self.high[span]
-        first = int(low.min())
-        return slice(first, int(high.max()) + 1), Axis(low, high, self.fraction[span]).counted_from(first)
-
-    def counted_from(self, first: int) -> Axis:
-        """The axis with its old indices counted from one of them."""
-        return Axis(self.low - first, self.high - first, self.fraction)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Regridding:
-    """From the network's grid to the full one.
-
-    Attributes
-    ----------
-    resample : Resample
-        The function of the plans.
-    shape : tuple of int
-        Of the full grid, (k, j, i).
-    spacing_mm, new_spacing_mm : tuple of float
-        Of the network's grid and of the full one.
-    """
-
-    resample: Resample
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    new_spacing_mm: tuple[float, ...]
-
-    def axes(self, old_shape: tuple[int, ...]) -> tuple[Axis, ...] | None:
-        """Its axes, where the function is nnU-Net's linear one (the default); None for any other."""
-        if self.shape == old_shape:
-            return tuple(_linear(size, size) for size in old_shape)
-        if not _is_linear(self.resample):
-            return None
-        keywords = self.resample.keywords  # type: ignore[attr-defined]
-        _, nearest = determine_do_sep_z_and_axis(
-            keywords.get("force_separate_z", False),
-            self.spacing_mm,
-            self.new_spacing_mm,
-            keywords.get("separate_z_anisotropy_threshold", ANISO_THRESHOLD),
-        )
-        return tuple(
-            _nearest(old, new) if axis == nearest else _linear(old, new)
-            for axis, (old, new) in enumerate(zip(old_shape, self.shape, strict=True))
-        )
 
 
 def labels_of_logits(
@@ -121,37 +56,64 @@ def labels_of_logits(
         return _by_class(torch.cat(list(slabs), dim=1), grid, labels)
     result = np.empty(grid.shape, dtype=np.int16)
     if grid.shape == shape and not labels.has_regions:
-        planes = (plane for slab in slabs for plane in slab.unbind(1))
-        for k, plane in enumerate(planes):
-            # Nothing to interpolate. The first of equals wins, as in nnU-Net's export; NumPy compares float32, with the
-            # classes side by side, four times as fast as float16 as it lies.
-            result[k] = plane.permute(1, 2, 0).float().contiguous().numpy().argmax(axis=-1)
+        _largest(slabs, result)
         return result
     for part, first, ready in _decidable(slabs, axes[0]):
-        here = (axes[0].counted_from(first), *axes[1:])
-        for block in _blocks(ready, grid.shape[1:]):
-            spans = [axis.within(span) for axis, span in zip(here, block, strict=True)]
-            around = part[(slice(None), *(old for old, _ in spans))]
-            result[block] = _decide(around, [axis for _, axis in spans], labels).numpy()
+        _decide_planes(part, (axes[0].counted_from(first), *axes[1:]), ready, labels, result)
+        del part  # with its slab, while the next is predicted
     return result
+
+
+def _largest(slabs: Iterable[torch.Tensor], result: NDArray[np.int16]) -> None:
+    """Labels where there is nothing to interpolate."""
+    k = 0
+    for slab in slabs:
+        for plane in slab.unbind(1):
+            # The first of equals wins, as in nnU-Net's export; NumPy compares float32, with the classes side by
+            # side, four times as fast as float16 as it lies.
+            result[k] = plane.permute(1, 2, 0).float().contiguous().numpy().argmax(axis=-1)
+            k += 1
+        del slab, plane
 
 
 def _decidable(slabs: Iterable[torch.Tensor], axis: Axis) -> Iterator[tuple[torch.Tensor, int, slice]]:
     """Logits of some planes, the number of the first of them, and the new planes that lie between them."""
     held: list[torch.Tensor] = []
     first = upto = done = 0
-    for slab in slabs:
-        held.append(slab)
-        upto += slab.shape[1]
+    for piece in _pieces(slabs):
+        held.append(piece)
+        upto += piece.shape[1]
+        del piece
         ready = int(np.searchsorted(axis.high, upto))
-        if ready - done < BLOCK[0] and ready < len(axis.high):
+        if ready < len(axis.high):
+            ready -= (ready - done) % BLOCK[0]
+        if ready == done:
             continue
         part = held[0] if len(held) == 1 else torch.cat(held, dim=1)
         held.clear()
-        yield part, first, slice(done, ready)
         following = min(int(axis.low[ready]), upto) if ready < len(axis.low) else upto
         held.append(part[:, following - first :].clone())
+        yield part, first, slice(done, ready)
+        del part
         first, done = following, ready
+
+
+def _pieces(slabs: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Copies of few planes, so that what waits for its neighbours does not hold a whole slab."""
+    for slab in slabs:
+        for piece in slab.split(BLOCK[0], dim=1):
+            yield piece.clone()
+        del slab, piece
+
+
+def _decide_planes(
+    part: torch.Tensor, axes: Sequence[Axis], ready: slice, labels: LabelManager, result: NDArray[np.int16]
+) -> None:
+    """Labels of some planes, block by block, from the logits round them."""
+    for block in _blocks(ready, result.shape[1:]):
+        spans = [axis.within(span) for axis, span in zip(axes, block, strict=True)]
+        around = part[(slice(None), *(old for old, _ in spans))]
+        result[block] = _decide(around, [axis for _, axis in spans], labels).numpy()
 
 
 def _decide(part: torch.Tensor, axes: Sequence[Axis], labels: LabelManager) -> torch.Tensor:
@@ -257,13 +219,6 @@ def _by_class(logits: torch.Tensor, grid: Regridding, labels: LabelManager) -> N
     return found.numpy()
 
 
-def _is_linear(resample: Resample) -> bool:
-    if not isinstance(resample, partial) or resample.func is not resample_data_or_seg_to_shape:
-        return False
-    asked = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": False, **resample.keywords}
-    return not asked["is_seg"] and (asked["order"], asked["order_z"]) == (1, 0)
-
-
 def _blocks(ready: slice, shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     """Blocks of some planes (k) of a shape (j, i)."""
     spans = [
@@ -271,18 +226,3 @@ def _blocks(ready: slice, shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]
         for (begin, stop), step in zip([(ready.start, ready.stop), *((0, size) for size in shape)], BLOCK, strict=True)
     ]
     return itertools.product(*spans)
-
-
-def _linear(old: int, new: int) -> Axis:
-    """As `scipy.ndimage.zoom` with ``grid_mode=True, mode="nearest", order=1``: the grids share their outer edges."""
-    at = (np.arange(new) + 0.5) * (old / new) - 0.5
-    below = np.floor(at)
-    low, high = (np.clip(index, 0, old - 1).astype(np.intp) for index in (below, below + 1))
-    return Axis(low, high, at - below)
-
-
-def _nearest(old: int, new: int) -> Axis:
-    """As `scipy.ndimage.map_coordinates` with ``order=0, mode="nearest"``."""
-    at = np.clip((old / new) * (np.arange(new) + 0.5) - 0.5, 0, old - 1)
-    index = np.floor(at + 0.5).astype(np.intp)
-    return Axis(index, index, np.zeros(new))

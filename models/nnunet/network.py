@@ -21,8 +21,11 @@ from ..speed import AS_TRAINED, Speed
 from ..weights import InvalidWeights
 from .card import CHECKPOINT_SUFFIX, DATASET, PLANS
 from .checkpoint import Checkpoint, read_checkpoint, read_verified
-from .logit_labels import Regridding, labels_of_logits
-from .sliding_window import Rung, Window, climb_down, ladder, predict_slabs
+from .ladder import Rung, Window, climb_down, ladder
+from .logit_labels import labels_of_logits
+from .preprocessing import Cropped, preprocessed
+from .regridding import Regridding
+from .sliding_window import predict_slabs
 from .trainer import build_network
 
 
@@ -103,7 +106,7 @@ class TrainedNetwork:
 
     def labels(
         self,
-        channels: NDArray[np.float32],
+        channels: NDArray[Any],
         spacing_mm: tuple[float, float, float],
         inference: Inference = Inference(),
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -133,12 +136,8 @@ class TrainedNetwork:
         if len(channels) != self._inputs:
             raise InvalidWeights(self.name, f"takes {self._inputs} channels, not {len(channels)}")
         weights = [self._fold(fold).weights for fold in inference.folds or self.folds]
-        preprocessor = self.configuration.preprocessor_class(verbose=False)
-        data, _, properties = preprocessor.run_case_npy(
-            channels, None, {"spacing": list(spacing_mm)}, self.plans, self.configuration, self.dataset
-        )
-        image = torch.from_numpy(np.ascontiguousarray(data, dtype=np.float32))
-        del data, channels
+        seen, cropped = preprocessed(channels, spacing_mm, self.plans, self.configuration, self.dataset)
+        image = torch.from_numpy(seen)
         axes = self._mirroring_axes if inference.mirroring else ()
         tile = tuple(self.configuration.patch_size)
         outputs, speed = self.label_manager.num_segmentation_heads, inference.speed
@@ -146,34 +145,30 @@ class TrainedNetwork:
         network = self._compiled if speed.compiled else self._network
         strides = np.prod(self.configuration.pool_op_kernel_sizes, axis=0).tolist() if inference.smaller_tiles else None
         rungs = ladder(window, self._device, strides)
-        grid = self._regridding(properties)
+        grid = self._regridding(cropped)
 
         def labels_by(rung: Rung) -> NDArray[np.int16]:
             slabs = predict_slabs(network, weights, image, rung, self.name)
             return labels_of_logits(slabs, tuple(image.shape[1:]), grid, self.label_manager)
 
-        return self._to_source(climb_down(rungs, labels_by, self.name), properties)
+        return self._to_source(climb_down(rungs, labels_by, self.name), cropped)
 
     def _fold(self, fold: str) -> Checkpoint:
         if fold not in self.folds:
             raise InvalidWeights(self.name, f"no fold {fold!r}; there are {', '.join(self.folds)}")
         return self.folds[fold]
 
-    def _regridding(self, properties: dict[str, Any]) -> Regridding:
+    def _regridding(self, cropped: Cropped) -> Regridding:
         """From the network's grid to that of the image, cropped."""
-        spacing = [properties["spacing"][axis] for axis in self.plans.transpose_forward]
-        shape = tuple(int(size) for size in properties["shape_after_cropping_and_before_resampling"])
-        own = self.configuration.spacing
-        own = own if len(own) == len(shape) else [spacing[0], *own]
-        return Regridding(self.configuration.resampling_fn_probabilities, shape, tuple(own), tuple(spacing))
+        own = tuple(self.configuration.spacing)
+        own = own if len(own) == len(cropped.shape) else (cropped.spacing_mm[0], *own)
+        return Regridding(self.configuration.resampling_fn_probabilities, cropped.shape, own, cropped.spacing_mm)
 
-    def _to_source(
-        self, found: NDArray[np.int16], properties: dict[str, Any]
-    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    def _to_source(self, found: NDArray[np.int16], cropped: Cropped) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Labels on the grid of the image as it was given: uncropped, axes turned back."""
         kind = np.uint8 if len(self.label_manager.foreground_labels) < 255 else np.uint16  # noqa: PLR2004 - nnU-Net's
-        whole = np.zeros(properties["shape_before_cropping"], dtype=kind)
-        whole[tuple(slice(*box) for box in properties["bbox_used_for_cropping"])] = found
+        whole = np.zeros(cropped.whole, dtype=kind)
+        whole[cropped.box] = found
         return np.ascontiguousarray(whole.transpose(self.plans.transpose_backward))
 
 

@@ -55,7 +55,7 @@ class WarmNetworks:
 
     def labels(self, network: Network, image: NDArray[Any], spacing_mm: Spacing, class_map: str) -> Labels:
         """Labels (x, y, z) of a canonical image; see `totalsegmentator_steps.Networks`."""
-        channels = np.ascontiguousarray(image.transpose(2, 1, 0)[np.newaxis], dtype=np.float32)
+        channels = image.transpose(2, 1, 0)[np.newaxis]
         x_mm, y_mm, z_mm = spacing_mm
         step_size = WIDE_STEP if class_map in WIDE_STEP_CLASS_MAPS else STEP
         inference = Inference(mirroring=False, step_size=step_size, speed=self._speed)

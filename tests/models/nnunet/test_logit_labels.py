@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +18,8 @@ from nnunetv2.preprocessing.resampling.no_resampling import no_resampling_hack  
 from nnunetv2.preprocessing.resampling.resample_torch import resample_torch_fornnunet  # noqa: E402
 from nnunetv2.utilities.label_handling.label_handling import LabelManager  # noqa: E402
 from voxfleet.models.nnunet import logit_labels  # noqa: E402
-from voxfleet.models.nnunet.logit_labels import Regridding, labels_of_logits  # noqa: E402
+from voxfleet.models.nnunet.logit_labels import labels_of_logits  # noqa: E402
+from voxfleet.models.nnunet.regridding import Regridding  # noqa: E402
 
 CLASSES = LabelManager({"background": 0, **{f"class {number}": number for number in range(1, 9)}}, None)
 REGIONS = LabelManager({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "inner": 3}, [1, 3, 2])
@@ -87,3 +90,25 @@ def test_same_grid_is_decided_without_resampling():
     logits = logits_of(9, (5, 6, 7), 2.0)
     grid = Regridding(partial(no_resampling_hack), (5, 6, 7), (3.0, 3.0, 3.0), (3.0, 3.0, 3.0))
     np.testing.assert_array_equal(labels_of_logits([logits], (5, 6, 7), grid, CLASSES), logits.numpy().argmax(axis=0))
+
+
+@pytest.mark.parametrize("name", ["same", "finer"])
+def test_a_slab_is_let_go_before_the_next_is_made(name):
+    """While the network works on a slab, none of the ones before is in memory."""
+    old, new, spacing_mm, new_spacing_mm = GRIDS["finer"]
+    grid = Regridding(LINEAR, old, spacing_mm, spacing_mm)
+    if name == "finer":
+        grid = Regridding(LINEAR, new, spacing_mm, new_spacing_mm)
+    logits = logits_of(9, old, 3.0)
+
+    def slabs() -> Iterator[Any]:
+        owners: list[weakref.ref[Any]] = []
+        for planes in logits.numpy().reshape(9, 4, 5, *old[1:]).transpose(1, 0, 2, 3, 4):
+            slab = planes.copy()
+            assert all(owner() is None for owner in owners)
+            owners.append(weakref.ref(slab))
+            made = [torch.from_numpy(slab)]
+            del slab
+            yield made.pop()
+
+    np.testing.assert_array_equal(labels_of_logits(slabs(), old, grid, CLASSES), exported(logits, grid, CLASSES))

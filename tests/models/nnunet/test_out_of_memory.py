@@ -20,9 +20,9 @@ pytest.importorskip("nnunetv2")
 from voxfleet.enrich.phantom import chest_phantom  # noqa: E402
 from voxfleet.models import catalogue  # noqa: E402
 from voxfleet.models.memory import OutOfMemory  # noqa: E402
+from voxfleet.models.nnunet import ladder as nnunet_ladder  # noqa: E402
 from voxfleet.models.nnunet import network as nnunet_network  # noqa: E402
-from voxfleet.models.nnunet import sliding_window  # noqa: E402
-from voxfleet.models.nnunet.sliding_window import Rung, ladder  # noqa: E402
+from voxfleet.models.nnunet.ladder import Rung, ladder  # noqa: E402
 
 TRAINED = f"nnunet:{Path(__file__).parents[1] / 'trained'}"
 PARAMETERS = {"step_size": "1"}
@@ -33,7 +33,8 @@ from pathlib import Path
 import torch
 from voxfleet.enrich.phantom import chest_phantom
 from voxfleet.models import catalogue
-from voxfleet.models.nnunet.sliding_window import Rung, Window, climb_down, predict_slabs
+from voxfleet.models.nnunet.ladder import Rung, Window, climb_down
+from voxfleet.models.nnunet.sliding_window import predict_slabs
 
 def limit(extra_mib):
     used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -104,7 +105,7 @@ def test_a_gpu_that_is_full_once(model, caplog):
 def test_a_gpu_that_is_too_small(model, monkeypatch):
     """Full in every way, smaller tiles too, it is a recorded failure that says what may help."""
     loaded, calls = model
-    monkeypatch.setattr(sliding_window, "SMALLEST_TILE", 16)
+    monkeypatch.setattr(nnunet_ladder, "SMALLEST_TILE", 16)
     volume = chest_phantom((20, 48, 48), (12.0, 8.0, 8.0), seed=3).volume
     ways = {"no": (2, "24x48x48"), "yes": (4, "24x24x24")}
     for smaller_tiles, (number, tile) in ways.items():

@@ -16,14 +16,8 @@ pytest.importorskip("nnunetv2")
 
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from voxfleet.models.memory import OutOfMemory  # noqa: E402
-from voxfleet.models.nnunet.sliding_window import (  # noqa: E402
-    InvalidLogits,
-    Rung,
-    Window,
-    climb_down,
-    ladder,
-    predict_slabs,
-)
+from voxfleet.models.nnunet.ladder import Rung, Window, climb_down, ladder  # noqa: E402
+from voxfleet.models.nnunet.sliding_window import InvalidLogits, predict_slabs  # noqa: E402
 
 WINDOW = Window((64, 64, 32), 0.5, (), 3)
 
@@ -69,25 +63,6 @@ def predict(net: Tiny, rungs: tuple[Rung, ...], image=IMAGE, folds=()):
     return climb_down(rungs, lambda rung: torch.cat(list(predict_slabs(net, weights, image, rung, "t")), dim=1), "t")
 
 
-def test_ladder_on_a_gpu():
-    """First as trained, then with sums in host memory; smaller tiles only where they are asked for."""
-    on_gpu, on_host = ladder(WINDOW, "cuda:1")
-    assert (on_gpu, on_host) == (Rung(WINDOW, "cuda:1"), Rung(WINDOW, "cpu"))
-    tiles = [rung.window.tile for rung in ladder(WINDOW, "cuda", (8, 8, 8))]
-    assert tiles == [(64, 64, 32), (64, 64, 32), (64, 32, 32), (32, 32, 32)]
-
-
-def test_ladder_on_the_cpu():
-    """Sums are in host memory from the start."""
-    assert ladder(WINDOW, "cpu") == (Rung(WINDOW, "cpu"),)
-
-
-def test_batches_are_given_up_first():
-    """Where memory ends, tiles go through the network one by one before anything else is changed."""
-    together = replace(WINDOW, batch=4)
-    assert ladder(together, "cuda") == (Rung(together, "cuda"), Rung(WINDOW, "cuda"), Rung(WINDOW, "cpu"))
-
-
 @pytest.mark.parametrize("axes", [(), (0, 2)])
 def test_a_batch_gives_nearly_the_same_logits(axes):
     """Four tiles of a row at once, and what is left over: each lands in its place, to rounding."""
@@ -99,12 +74,6 @@ def test_a_batch_gives_nearly_the_same_logits(axes):
     found = predict(net, (Rung(four, "cpu"),), IMAGE)
     assert len(net.tiles) < alone
     torch.testing.assert_close(found.float(), expected.float(), rtol=2e-3, atol=2e-3)
-
-
-def test_smaller_tiles_fit_the_network():
-    """Tiles stay multiples of what the network halves them by."""
-    tiles = [rung.window.tile for rung in ladder(Window((160, 96), 0.5, (), 2), "cpu", (32, 32))]
-    assert tiles == [(160, 96), (64, 96), (64, 32), (32, 32)]
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: str(error)[:20] or "MemoryError")
