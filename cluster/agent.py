@@ -12,6 +12,7 @@ from typing import Protocol
 
 from .. import Error
 from ..runners.heartbeat import SILENCE_S, Switch, end_process
+from ..runners.node_memory import NodeMemory
 from ..runners.workitem import Outcome, Workitem
 from .ledger import LEASE_S, Lease
 
@@ -31,6 +32,11 @@ class CellFailed(Error):
 
 class Pipeline(Protocol):
     """What an agent wraps: `runners.pipeline.NodePipeline`."""
+
+    @property
+    def memory(self) -> NodeMemory:
+        """What a stage may take here."""
+        ...
 
     def submit(self, workitem: Workitem) -> Future[Outcome]:
         """Future outcome of one workitem."""
@@ -110,9 +116,9 @@ class Agent:
         self._pipeline: Pipeline = getattr(importlib.import_module(module), name)(settings)
         self._switch = Switch(silence_s, end_process)
 
-    def where(self) -> tuple[str, int]:
-        """Host name of the machine, and process id of this agent on it."""
-        return socket.gethostname(), os.getpid()
+    def where(self) -> tuple[str, int, NodeMemory]:
+        """Host name of the machine, process id of this agent on it, and what a stage may take there."""
+        return socket.gethostname(), os.getpid(), self._pipeline.memory
 
     def process(self, workitem: Workitem) -> Outcome:
         """The outcome of one workitem; called by up to `depth` threads at a time."""

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from ..runners.consumption import Consumption
+from ..runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..runners.workitem import Failure, Outcome, State, Workitem
 
 MOST_FAILS = 2
@@ -15,6 +16,11 @@ MOST_FAILS = 2
 MOST_LOSSES = 5
 """Attempts that may be lost to the infrastructure; more, and the item is taken to kill machines."""
 
+PAUSES_S = (15.0, 60.0, 240.0, 960.0)
+"""After an item's first, second, ... loss to an archive that did not answer, before it is tried again."""
+
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+"""Code of the failure after which an item goes to a node with more memory, and nowhere else."""
 
 LOST = "LOST"
 """Code of the failure of an attempt whose machine died."""
@@ -52,7 +58,13 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at one workitem: open while `ended` is None."""
+    """One attempt at one workitem: open while `ended` is None.
+
+    Attributes
+    ----------
+    memory : NodeMemory
+        Class of the node that it was leased for.
+    """
 
     key: str
     fence: int
@@ -63,6 +75,7 @@ class Attempt:
     outcome: AttemptClass | None
     failure: Failure | None = None
     consumption: tuple[Consumption, ...] = ()
+    memory: NodeMemory = UNKNOWN_MEMORY
 
     @property
     def preempted(self) -> bool:
@@ -94,7 +107,7 @@ def attempt_class(outcome: Outcome) -> AttemptClass:
     return AttemptClass.FAILED
 
 
-def state_after(kind: AttemptClass, *, fails: int, losses: int, retryable: bool) -> State:
+def state_after(kind: AttemptClass, *, fails: int, losses: int, failure: Failure | None) -> State:
     """Where a workitem goes after an attempt.
 
     Parameters
@@ -103,8 +116,8 @@ def state_after(kind: AttemptClass, *, fails: int, losses: int, retryable: bool)
         How the attempt ended.
     fails, losses : int
         The item's counters, this attempt included.
-    retryable : bool
-        Whether a failed attempt may succeed when tried again.
+    failure : Failure or None
+        Why it did not complete.
     """
     if kind is AttemptClass.COMPLETED:
         return State.COMPLETED
@@ -112,4 +125,12 @@ def state_after(kind: AttemptClass, *, fails: int, losses: int, retryable: bool)
         return State.CANCELED
     if kind is AttemptClass.LOST:
         return State.SCHEDULED if losses < MOST_LOSSES else State.CANCELED
-    return State.SCHEDULED if retryable and fails < MOST_FAILS else State.CANCELED
+    if failure is not None and failure.code == OUT_OF_MEMORY:
+        # Where there is more: with each attempt it grows, and so this ends.
+        return State.SCHEDULED
+    return State.SCHEDULED if failure is not None and failure.retryable and fails < MOST_FAILS else State.CANCELED
+
+
+def pause_s(failure: Failure | None, losses: int) -> float:
+    """Seconds before an item is tried again after its `losses`-th loss."""
+    return PAUSES_S[min(losses, len(PAUSES_S)) - 1] if failure is not None and failure.outage else 0.0

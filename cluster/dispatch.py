@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from .ledger import Lease
 
 MOST_IDLE_DEATHS = 3
@@ -22,10 +23,11 @@ their agent five times each, and then it is the cell."""
 
 @dataclass(frozen=True, slots=True)
 class AgentUp:
-    """An agent is ready for `depth` workitems at a time."""
+    """An agent is ready for `depth` workitems at a time, on a node with this memory."""
 
     agent: str
     depth: int
+    memory: NodeMemory = UNKNOWN_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Leased:
     """The answer to LeaseMore: fewer than asked for, or none, where there is nothing more now."""
 
     leases: tuple[Lease, ...]
+    memory: NodeMemory = UNKNOWN_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +81,10 @@ class StartAgent:
 
 @dataclass(frozen=True, slots=True)
 class LeaseMore:
-    """Lease up to `number` workitems; answer with Leased, and with nothing leased also."""
+    """Lease up to `number` workitems for nodes with this memory; answer with Leased, and with nothing leased also."""
 
     number: int
+    memory: NodeMemory = UNKNOWN_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,7 @@ class _Agent:
     """What is known of an agent: depth 0 until it is up."""
 
     depth: int = 0
+    memory: NodeMemory = UNKNOWN_MEMORY
     held: dict[str, Lease] = field(default_factory=dict)
 
     @property
@@ -156,8 +161,8 @@ class Dispatch:
     agents: int
     _fleet: dict[str, _Agent] = field(default_factory=dict)
     _started: int = 0
-    _asked: int = 0
-    _dry: bool = False
+    _asked: dict[NodeMemory, int] = field(default_factory=dict)
+    _dry: set[NodeMemory] = field(default_factory=set)
     _draining: bool = False
     _idle_deaths: int = 0
     _busy_deaths: int = 0
@@ -185,19 +190,19 @@ class Dispatch:
 
     def _react(self, event: Event) -> Iterator[Instruction]:
         match event:
-            case AgentUp(agent, depth):
+            case AgentUp(agent, depth, memory):
                 if agent in self._fleet:
-                    self._fleet[agent].depth = depth
+                    self._fleet[agent].depth, self._fleet[agent].memory = depth, memory
             case AgentDown():
                 yield from self._bury(event)
-            case Leased(leases):
-                self._dry = len(leases) < self._asked
-                self._asked = 0
-                yield from self._hand_out(leases)
+            case Leased(leases, memory):
+                if len(leases) < self._asked.pop(memory, 0):
+                    self._dry.add(memory)
+                yield from self._hand_out(leases, memory)
             case Finished(agent, lease):
                 self._forget(agent, lease)
             case Tick(open_items):
-                self._dry = False
+                self._dry.clear()
                 if open_items == 0 and self.in_flight == 0:
                     self._draining = True
             case Drain():
@@ -207,11 +212,11 @@ class Dispatch:
     def _continue(self) -> Iterator[Instruction]:
         """Whatever the state now calls for, whichever event led to it."""
         if self._draining:
-            if self.in_flight == 0 and self._asked == 0:
+            if self.in_flight == 0 and not self._asked:
                 yield from self._end("")
             return
         if self._hopeless:
-            if self.in_flight == 0 and self._asked == 0:
+            if self.in_flight == 0 and not self._asked:
                 deaths = self._idle_deaths + self._busy_deaths
                 yield from self._end(f"{deaths} agents died in a row, with nothing finished")
             return
@@ -220,16 +225,18 @@ class Dispatch:
             name = f"agent-{self._started}"
             self._fleet[name] = _Agent()
             yield StartAgent(name)
-        free = sum(agent.free for agent in self._fleet.values())
-        if free and not self._asked and not self._dry:
-            self._asked = free
-            yield LeaseMore(free)
+        for memory in sorted({agent.memory for agent in self._fleet.values()}):
+            free = sum(agent.free for agent in self._fleet.values() if agent.memory == memory)
+            if free and memory not in self._asked and memory not in self._dry:
+                self._asked[memory] = free
+                yield LeaseMore(free, memory)
 
-    def _hand_out(self, leases: tuple[Lease, ...]) -> Iterator[Instruction]:
-        """Give each lease to the agent that it fits best; return what no agent has room for any more."""
+    def _hand_out(self, leases: tuple[Lease, ...], memory: NodeMemory) -> Iterator[Instruction]:
+        """Give each lease to the agent of that class that it fits best; return what none has room for any more."""
         returned: list[Lease] = []
         for lease in leases:
-            name, agent = max(self._fleet.items(), key=lambda item: item[1].fits(lease), default=("", _Agent()))
+            alike = [each for each in self._fleet.items() if each[1].memory == memory]
+            name, agent = max(alike, key=lambda item: item[1].fits(lease), default=("", _Agent()))
             if agent.free == 0 or self._draining:
                 returned.append(lease)
                 continue
@@ -255,7 +262,7 @@ class Dispatch:
             self._busy_deaths += bool(agent.held)
         if agent.held:
             # What was lost is there to be leased again.
-            self._dry = False
+            self._dry.clear()
             yield Lose(down.agent, tuple(agent.held.values()), down.reason, down.preempted)
 
     def _end(self, failure: str) -> Iterator[Instruction]:

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from .. import Error
 from ..enrich.archives.archive import StoredObject
+from ..runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..runners.workitem import Outcome, Workitem
 from .attempt import LOST, MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
 from .rates import Price
@@ -126,13 +127,19 @@ class Ledger(Protocol):
         """Write down a source object that never became a workitem; False if it stood there already."""
         ...
 
-    def lease(self, owner: str, limit: int, ttl_s: float = LEASE_S) -> tuple[Lease, ...]:
-        """Up to `limit` SCHEDULED workitems for `owner`.
+    def lease(
+        self, owner: str, limit: int, ttl_s: float = LEASE_S, memory: NodeMemory = UNKNOWN_MEMORY
+    ) -> tuple[Lease, ...]:
+        """Up to `limit` SCHEDULED workitems for a node of `owner` with `memory`.
 
         Those tried least often come first (what kills its machine waits until all else was
         tried), of these the largest (so that the last to end are short), then in order of `add`.
         Also a heartbeat: the leases hold for `ttl_s` seconds from now. Items whose owner was
         silent for longer than its time are taken back first.
+
+        An item that ran out of memory goes only where there is more of the host's or of the GPU's, and less
+        of neither. Once nothing but such items is left and no node of the run has more than they had, they are
+        CANCELED. An item that met an outage is leased once its pause (`PAUSES_S`) is over.
         """
         ...
 
@@ -185,6 +192,10 @@ class Ledger(Protocol):
 
     def counts(self) -> Counts:
         """How many workitems stand where."""
+        ...
+
+    def waiting(self, memory: NodeMemory) -> int:
+        """How many SCHEDULED workitems a node with this memory may take, now or when their pause is over."""
         ...
 
     def held_by_others(self, owner: str) -> int:

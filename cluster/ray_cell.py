@@ -28,6 +28,7 @@ from ray.exceptions import RayActorError, RayError
 
 from .. import Error
 from ..runners.heartbeat import BEATS
+from ..runners.node_memory import NodeMemory
 from ..runners.workitem import Failure, Outcome, State
 from .agent import Agent, CellEvent, CellFailed, CellSettings
 from .attempt import LOST, PREEMPTED
@@ -267,11 +268,11 @@ class _Cell:
             failure = Failure("agent", "AGENT_ERROR", _line(exc), retryable=True)
             answer = Outcome(lease.workitem.key, State.CANCELED, failure=failure)
         if lease is None:
-            host, pid = answer
+            host, pid, memory = answer
             self._agents[name].node = host
             self.node_up(host)
             self._tell("agent_up", f"{name} is process {pid} on {host}")
-            self._feed(AgentUp(name, self._settings.depth))
+            self._feed(AgentUp(name, self._settings.depth, memory))
             return
         held = self._ledger.finish(lease, answer, self._agents[name].node)
         self._tell("finished" if held else "fenced", lease.workitem.key, lease, answer)
@@ -338,8 +339,8 @@ class _Cell:
         match instruction:
             case StartAgent(agent):
                 self._start_agent(agent)
-            case LeaseMore(number):
-                return self._lease(number)
+            case LeaseMore(number, memory):
+                return self._lease(number, memory)
             case Start(agent, lease):
                 return self._begin(agent, lease)
             case Lose(agent, leases, reason, preempted):
@@ -353,18 +354,18 @@ class _Cell:
                 self._failure = failure
         return ()
 
-    def _lease(self, number: int) -> tuple[Event, ...]:
-        """Lease one at a time, as long as it may be."""
+    def _lease(self, number: int, memory: NodeMemory) -> tuple[Event, ...]:
+        """Lease one at a time for nodes with this memory, as long as it may be."""
         leases: list[Lease] = []
         while len(leases) < number:
             flying = self._dispatch.in_flight + len(leases)
-            new = lease_one(self._ledger, self._owner, flying, self._settings.lease_s, self._may_lease)
+            new = lease_one(self._ledger, self._owner, flying, self._settings.lease_s, self._may_lease, memory)
             if new is None:
-                return (Leased(tuple(leases)), *((Drain("no more may be leased"),) if flying == 0 else ()))
+                return (Leased(tuple(leases), memory), *((Drain("no more may be leased"),) if flying == 0 else ()))
             if not new:
                 break
             leases.extend(new)
-        return (Leased(tuple(leases)),)
+        return (Leased(tuple(leases), memory),)
 
     def _begin(self, name: str, lease: Lease) -> tuple[Event, ...]:
         handle = self._agents[name]

@@ -15,6 +15,7 @@ from ...cluster.ledger import Run
 from ...cluster.price import Price
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
+from ...runners.node_memory import UNKNOWN_MEMORY
 from ...runners.request import Answer, Delivery, Request
 from ...runners.workitem import Outcome, State, Workitem
 
@@ -63,6 +64,8 @@ def stored_of(workitem: Workitem) -> StoredObject:
 
 class Waiting:
     """A node pipeline whose workitems take what they say in ``segment``; it leaves its process id in a folder."""
+
+    memory = UNKNOWN_MEMORY
 
     def __init__(self, folder: str) -> None:
         self._threads = ThreadPoolExecutor(THREADS)

@@ -17,6 +17,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from ...enrich.archives.archive import StoredObject
+from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ...runners.workitem import Outcome, Workitem
 from ..attempt import LOST
 from ..ledger import (
@@ -41,8 +42,9 @@ from ..ledger import (
 )
 from ..rates import Price
 from ..run_record import NOTICE
-from . import rows
+from . import outgrown, rows
 from .database import Database
+from .outgrown import FITS, fitting
 from .records import moment, price_to_json, size_of, workitem_from_json, workitem_to_json
 from .steps import Steps
 
@@ -106,12 +108,18 @@ class SqlLedger:
             )
             return done.rowcount > 0
 
-    def lease(self, owner: str, limit: int, ttl_s: float = LEASE_S) -> tuple[Lease, ...]:
+    def lease(
+        self, owner: str, limit: int, ttl_s: float = LEASE_S, memory: NodeMemory = UNKNOWN_MEMORY
+    ) -> tuple[Lease, ...]:
         """See Ledger."""
         with self._write(durable=False) as steps:
             steps.expire()
             steps.hold(owner, ttl_s)
-            return steps.take(owner, limit)
+            leases = steps.take(owner, limit, memory)
+            if not leases:
+                outgrown.note_idle(steps, owner, memory, ttl_s)
+                outgrown.give_up(steps)
+            return leases
 
     def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> None:
         """See Ledger."""
@@ -200,8 +208,8 @@ class SqlLedger:
         """See Ledger."""
         with self._write(durable=True) as steps:
             done = steps.sql.execute(
-                """UPDATE item SET state = 'SCHEDULED', fails = 0, losses = 0, failure = NULL
-                WHERE state = 'CANCELED' AND NOT refused"""
+                """UPDATE item SET state = 'SCHEDULED', fails = 0, losses = 0, failure = NULL, due = 0,
+                outgrown_host = NULL, outgrown_gpu = NULL WHERE state = 'CANCELED' AND NOT refused"""
             )
             return done.rowcount
 
@@ -242,6 +250,14 @@ class SqlLedger:
     def counts(self) -> Counts:
         """See Ledger."""
         return rows.counts(self._database)
+
+    def waiting(self, memory: NodeMemory) -> int:
+        """See Ledger."""
+        (row,) = self._database.rows(
+            f"SELECT count(*) AS n FROM item WHERE state = 'SCHEDULED' AND {FITS}",  # noqa: S608
+            fitting(memory),
+        )
+        return int(row["n"])
 
     def held_by_others(self, owner: str) -> int:
         """See Ledger."""

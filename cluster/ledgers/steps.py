@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
+from ...runners.node_memory import NodeMemory
 from ...runners.workitem import Failure, State
-from ..attempt import LOST, PREEMPTED
-from ..ledger import AttemptClass, Lease, state_after
+from ..attempt import LOST, OUT_OF_MEMORY, PREEMPTED, AttemptClass, Lease, pause_s, state_after
 from ..run_record import NOTICE
 from .database import Dialect, Transaction
+from .outgrown import FITS, fitting
 from .records import consumption_rows, failure_to_json, stored_rows, workitem_from_json
 from .rows import last_seen
 
@@ -48,21 +49,23 @@ class Steps:
         ).fetchone()
         return row is not None
 
-    def take(self, owner: str, limit: int) -> tuple[Lease, ...]:
+    def take(self, owner: str, limit: int, memory: NodeMemory) -> tuple[Lease, ...]:
         """Up to `limit` SCHEDULED items in the order of `Ledger.lease`, with an open attempt at each."""
         rows = self.sql.execute(
             f"""WITH next AS MATERIALIZED (
-                SELECT seq FROM item {self.words.ready} WHERE state = 'SCHEDULED'
+                SELECT seq FROM item {self.words.ready}
+                WHERE state = 'SCHEDULED' AND due <= {self.words.now} AND {FITS}
                 ORDER BY fails + losses, bytes DESC, seq LIMIT ? {self.words.take})
             UPDATE item SET state = 'IN PROGRESS', owner = ?, fence = fence + 1
             WHERE seq IN (SELECT seq FROM next)
             RETURNING seq, key, model, workitem, bytes, fence, fails, losses""",  # noqa: S608
-            (limit, owner),
+            (*fitting(memory), limit, owner),
         ).fetchall()
         rows.sort(key=lambda row: (row["fails"] + row["losses"], -row["bytes"], row["seq"]))
         self.sql.executemany(
-            f"INSERT INTO attempt (key, model, fence, owner, started) VALUES (?, ?, ?, ?, {self.words.now})",  # noqa: S608
-            [(row["key"], row["model"], row["fence"], owner) for row in rows],
+            f"""INSERT INTO attempt (key, model, fence, owner, host_bytes, gpu_bytes, started)
+            VALUES (?, ?, ?, ?, ?, ?, {self.words.now})""",  # noqa: S608
+            [(row["key"], row["model"], row["fence"], owner, memory.host_bytes, memory.gpu_bytes) for row in rows],
         )
         return tuple(
             Lease(workitem_from_json(row["workitem"]), owner, row["fence"], row["fails"] + row["losses"] + 1)
@@ -164,15 +167,28 @@ class Steps:
         row = self.sql.execute("SELECT fails, losses FROM item WHERE key = ?", (key,)).fetchone()
         fails = row["fails"] + (kind is AttemptClass.FAILED)
         losses = row["losses"] + (kind is AttemptClass.LOST)
-        retryable = failure is not None and failure.retryable
-        state = state_after(kind, fails=fails, losses=losses, retryable=retryable)
+        state = state_after(kind, fails=fails, losses=losses, failure=failure)
         if state is State.CANCELED and kind is AttemptClass.LOST and failure is not None:
             failure = replace(failure, code="LOST_TOO_OFTEN", message=f"{losses} times; last: {failure.message}")
         self.sql.execute(
-            """UPDATE item SET state = ?, refused = ?, owner = NULL, fails = ?, losses = ?, failure = ?
-            WHERE key = ?""",
-            (state.value, kind is AttemptClass.REFUSED, fails, losses, failure_to_json(failure), key),
+            f"""UPDATE item SET state = ?, refused = ?, owner = NULL, fails = ?, losses = ?, failure = ?,
+            due = {self.words.now} + ? WHERE key = ?""",  # noqa: S608
+            (
+                state.value,
+                kind is AttemptClass.REFUSED,
+                fails,
+                losses,
+                failure_to_json(failure),
+                pause_s(failure, losses),
+                key,
+            ),
         )
+        if failure is not None and failure.code == OUT_OF_MEMORY:
+            self.sql.execute(
+                """UPDATE item SET (outgrown_host, outgrown_gpu) = (SELECT host_bytes, gpu_bytes FROM attempt
+                WHERE attempt.key = item.key AND attempt.fence = item.fence) WHERE key = ?""",
+                (key,),
+            )
 
     def keep(self, key: str, stored: Sequence[StoredObject]) -> None:
         """Write down the objects that an item left in the target."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
 
@@ -25,6 +26,7 @@ class StandIn:
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._folder = Path(settings["folder"])
         self._seconds = float(settings["seconds"])
+        self.memory = NodeMemory(2**31)
         self._threads = ThreadPoolExecutor(4)
         for name in ("pids", "begun", "stored"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)

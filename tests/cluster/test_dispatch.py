@@ -30,7 +30,10 @@ from voxfleet.cluster.dispatch import (
     Tick,
 )
 from voxfleet.cluster.ledger import Lease
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Workitem
+
+SMALL, LARGE = NodeMemory(8 * 2**30), NodeMemory(64 * 2**30, 24 * 2**30)
 
 
 def lease(number: int, fence: int = 1) -> Lease:
@@ -52,6 +55,8 @@ class World:
         self.done: list[int] = []
         self.starting: list[str] = []
         self.up: set[str] = set()
+        self.memory: dict[str, NodeMemory] = {}
+        self.leased_for: dict[Lease, NodeMemory] = {}
         self.over: Done | None = None
 
     def number(self, held: Lease) -> int:
@@ -74,14 +79,17 @@ class World:
                 assert agent not in self.up
                 assert agent not in self.starting
                 self.starting.append(agent)
-            case LeaseMore(number):
-                assert number > 0
+            case LeaseMore(number, memory):
+                assert 0 < number <= self.depth * sum(self.memory[agent] == memory for agent in self.up)
                 taken = [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]
                 for item in taken:
                     self.fences[item] += 1
-                return [Leased(tuple(lease(item, self.fences[item]) for item in taken))]
+                leases = tuple(lease(item, self.fences[item]) for item in taken)
+                self.leased_for |= dict.fromkeys(leases, memory)
+                return [Leased(leases, memory)]
             case Start(agent, held):
                 assert agent in self.up
+                assert self.leased_for[held] == self.memory[agent], "a lease for another class of node"
                 assert self.number(held) not in self.running, "an item started twice at a time"
                 assert sum(name == agent for name, _ in self.running.values()) < self.depth
                 self.running[self.number(held)] = (agent, held)
@@ -105,7 +113,8 @@ class World:
         if self.starting and roll < 0.4:
             agent = self.starting.pop(0)
             self.up.add(agent)
-            self.feed(AgentUp(agent, self.depth))
+            self.memory[agent] = self.chance.choice([SMALL, LARGE])
+            self.feed(AgentUp(agent, self.depth, self.memory[agent]))
         elif self.up and self.chance.random() < death:
             agent = self.chance.choice(sorted(self.up))
             self.up.remove(agent)
@@ -191,6 +200,18 @@ def test_models_of_one_series_go_to_the_agent_that_reads_it() -> None:
     third = Lease(replace(lease(1).workitem, model="m3"), "cell", 1, 1)
     begun = [each for each in dispatch.handle(Leased((second, third))) if isinstance(each, Start)]
     assert begun == [Start(reader, second), Start("agent-2", third)]
+
+
+def test_classes_of_nodes_are_asked_for_apart() -> None:
+    """Where there is nothing for small nodes, there may be for large ones; what is leased for one goes to no other."""
+    dispatch = Dispatch(2)
+    small, large = (i.agent for i in dispatch.handle(Tick(2)) if isinstance(i, StartAgent))
+    assert dispatch.handle(AgentUp(small, 1, SMALL)) == (LeaseMore(1, SMALL),)
+    assert dispatch.handle(Leased((), SMALL)) == ()
+    assert dispatch.handle(AgentUp(large, 2, LARGE)) == (LeaseMore(2, LARGE),)
+    begun = dispatch.handle(Leased((lease(1), lease(2)), LARGE))
+    assert begun == (Start(large, lease(1)), Start(large, lease(2)))
+    assert dispatch.handle(Tick(2)) == (LeaseMore(1, SMALL),)
 
 
 def test_asks_again_only_after_time_passed() -> None:

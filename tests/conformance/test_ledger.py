@@ -36,6 +36,7 @@ from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.price import Price
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
 LEDGERS: dict[str, Callable[[Path], Ledger]] = {
@@ -324,6 +325,108 @@ class TestFinish:
         assert ledger.finish(lease, completed(lease))
         assert not ledger.finish(lease, completed(lease))
         assert (len(ledger.attempts()), len(ledger.stored())) == (1, 1)
+
+
+SMALL, LARGE, WITH_GPU = NodeMemory(8 * 2**30), NodeMemory(64 * 2**30), NodeMemory(8 * 2**30, 24 * 2**30)
+
+
+def ran_out(ledger: Ledger, memory: NodeMemory) -> None:
+    """An item is leased for a node with this memory, and it does not suffice."""
+    (lease,) = ledger.lease(OWNER, 1, 60, memory)
+    failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
+    assert ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+
+
+class TestMemory:
+    """What ran out of memory goes where there is more, and nowhere else."""
+
+    @pytest.mark.parametrize("larger", [LARGE, WITH_GPU])
+    def test_a_larger_node_takes_it(self, ledger: Ledger, larger: NodeMemory) -> None:
+        """The same class and one that says nothing get none of it, also after a finish by another; a larger one does.
+
+        The attempts say for which class they were.
+        """
+        ledger.add([workitem(1, 9), workitem(2, 1)])
+        ran_out(ledger, SMALL)
+        held = ledger.lease(OTHER, 1, 60, larger)
+        assert [lease.workitem.series_instance_uid for lease in held] == ["1.2.2"]
+        for memory in (SMALL, NodeMemory()):
+            assert ledger.lease(OWNER, 5, 60, memory) == ()
+            assert ledger.waiting(memory) == 0
+        assert ledger.waiting(larger) == 1
+        ledger.finish(held[0], completed(held[0]))
+        (lease,) = ledger.lease(OTHER, 5, 60, larger)
+        assert ledger.finish(lease, completed(lease, "2.25.2"))
+        assert ledger.counts() == Counts(completed=2)
+        assert [attempt.memory for attempt in ledger.attempts()] == [SMALL, larger, larger]
+
+    def test_it_waits_while_larger_nodes_may_come(self, ledger: Ledger) -> None:
+        """As long as anything else is to be done, it is not given up."""
+        ledger.add([workitem(1, 9), workitem(2, 1)])
+        ran_out(ledger, SMALL)
+        (other,) = ledger.lease(OWNER, 5, 60, SMALL)
+        assert ledger.lease(OTHER, 5, 60, SMALL) == ()
+        assert ledger.counts() == Counts(scheduled=1, in_progress=1)
+        ledger.finish(other, completed(other))
+        assert ledger.lease(OWNER, 5, 60, SMALL) == ()
+        assert ledger.counts() == Counts(completed=1, failed=1)
+
+    def test_it_waits_for_a_larger_node_that_has_nothing_to_do(self, ledger: Ledger) -> None:
+        """A larger node that asked a moment ago is one of the run's; one that was silent for its time is not."""
+        ledger.add([workitem(1)])
+        (lease,) = ledger.lease(OWNER, 1, 60, SMALL)
+        assert ledger.lease(OTHER, 1, 0.2, LARGE) == ()
+        failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
+        ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(scheduled=1)
+        time.sleep(0.25)
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(failed=1)
+
+    def test_where_no_node_has_more_it_is_quarantined_with_the_next_step(self, ledger: Ledger) -> None:
+        """The failure keeps its code, says what it had, and what to do; retry_failed lets any node try it again."""
+        ledger.add([workitem(1)])
+        ran_out(ledger, SMALL)
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        (item,) = ledger.items()
+        assert item.failure is not None
+        assert (item.state, item.failure.code) == (State.CANCELED, "OUT_OF_MEMORY")
+        assert "more than 8.0 GiB for a stage; run again with --retry-failed on nodes with more" in item.failure.message
+        assert ledger.retry_failed() == 1
+        ran_out(ledger, SMALL)
+        ran_out(ledger, LARGE)
+        assert ledger.lease(OWNER, 1, 60, LARGE) == ()
+        (item,) = ledger.items()
+        assert item.failure is not None
+        assert "64.0 GiB" in item.failure.message
+
+
+class TestOutage:
+    """An archive that does not answer is the infrastructure's fault."""
+
+    def test_it_is_tried_five_times_with_pauses(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each loss to it is followed by a pause; the fifth is the last; none counts as the item's own failure."""
+        monkeypatch.setattr("voxfleet.cluster.attempt.PAUSES_S", (0.1, 0.2))
+        ledger.add([workitem(1), workitem(2)])
+        other = one(ledger)
+        failure = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)
+        for losses in range(1, MOST_LOSSES + 1):
+            lease = one(ledger)
+            ended = time.monotonic()
+            ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+            (item,) = (each for each in ledger.items() if each.workitem == lease.workitem)
+            assert (item.fails, item.losses) == (0, losses)
+            if losses < MOST_LOSSES:
+                if time.monotonic() - ended < 0.09:
+                    assert ledger.lease(OWNER, 1) == ()
+                assert ledger.waiting(SMALL) == 1
+                time.sleep(0.11 if losses == 1 else 0.21)
+        assert ledger.finish(other, completed(other))
+        assert ledger.counts() == Counts(completed=1, failed=1)
+        assert item.failure is not None
+        assert item.failure.code == "LOST_TOO_OFTEN"
+        assert "answered 503" in item.failure.message
 
 
 class TestAdopt:
