@@ -17,6 +17,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from voxfleet.cluster.attempt import PREEMPTED
 from voxfleet.cluster.ledger import (
     MOST_FAILS,
     MOST_LOSSES,
@@ -490,6 +491,28 @@ class TestSilence:
         assert ledger.counts() == Counts(scheduled=2)
         assert [item.losses for item in ledger.items()] == [1, 1]
         assert any(event.kind == "owner_silent" for event in ledger.events())
+
+    def test_what_falls_silent_after_a_notice_was_preempted(self, ledger: Ledger) -> None:
+        """Lost as anything else, and marked: what was begun before its owner's notice, and of that owner alone."""
+        ledger.add([workitem(1), workitem(2)])
+        ledger.lease(OWNER, 1), ledger.lease(OTHER, 1)
+        ledger.notice(OWNER)
+        ledger.heartbeat(OWNER, ttl_s=0), ledger.heartbeat(OTHER, ttl_s=0)
+        time.sleep(0.002)
+        assert ledger.expire() == 2
+        ledger.lease(OWNER, 1, ttl_s=0)
+        time.sleep(0.002)
+        assert ledger.expire() == 1
+        assert all(attempt.outcome is AttemptClass.LOST for attempt in ledger.attempts())
+        assert [attempt.preempted for attempt in ledger.attempts()] == [True, False, False]
+
+    def test_what_is_given_up_after_a_notice_was_preempted(self, ledger: Ledger) -> None:
+        """A loss says by its code that the machine had given notice; without one it did not."""
+        ledger.add([workitem(1), workitem(2)])
+        first, second = ledger.lease(OWNER, 2)
+        assert ledger.lose([first], "its driver was told to stop", "n", PREEMPTED) == 1
+        assert ledger.lose([second], "machine died") == 1
+        assert [attempt.preempted for attempt in ledger.attempts()] == [True, False]
 
     def test_heartbeat_holds_all(self, ledger: Ledger) -> None:
         """A heartbeat holds every lease of its owner, and no other's."""
