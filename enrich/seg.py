@@ -16,6 +16,7 @@ from .encoding.encoded import keep_encoding
 from .encoding.equipment import MANUFACTURER, Producer, ascii_line, ascii_text, code_item
 from .encoding.functional_groups import PlaneGroups, SourceFrame, functional_groups, plane_groups
 from .encoding.patient_study import text
+from .encoding.seg_kinds import BINARY, BINARY_DEFLATED, LABELMAP
 from .encoding.segment_frames import (
     SegmentFrame,
     binary_frames,
@@ -26,9 +27,6 @@ from .encoding.segment_frames import (
 )
 from .series import SourceImage
 
-BINARY, LABELMAP = "BINARY", "LABELMAP"
-BINARY_DEFLATED = "BINARY_DEFLATED"
-"""Segmentation Type BINARY in the transfer syntax Deflated Explicit VR Little Endian: a fortieth of the size."""
 LabelMapSegmentationStorage = UID("1.2.840.10008.5.1.4.1.1.66.7")
 """Not among the names of pydicom 3.0."""
 PURPOSE = "Segmentation of Series"

@@ -14,8 +14,8 @@ from rich.table import Column, Table
 
 from ..enrich.archives.archive import RefusedObject
 from ..enrich.archives.opening import open_archive
+from ..enrich.encoding.seg_kinds import SEG_KINDS
 from ..enrich.features.feature_parameters import read_feature_parameters
-from ..enrich.seg import ROLES
 from ..models import catalogue
 from .cli import EXIT_INCOMPLETE
 from .devices import devices_of
@@ -55,9 +55,9 @@ def parameters_of(texts: list[str]) -> dict[str, str]:
 
 
 def segmentation_type_of(text: str) -> str:
-    """How the SEG is written, for what stands behind ``--seg``; a key of `seg.ROLES`."""
+    """How the SEG is written, for what stands behind ``--seg``; one of SEG_KINDS."""
     name = text.upper().replace("-", "_")
-    if name not in ROLES:
+    if name not in SEG_KINDS:
         raise typer.BadParameter(f"{text!r} is none of binary, binary-deflated and labelmap")
     return name
 

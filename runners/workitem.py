@@ -38,7 +38,7 @@ class Workitem:
     parameters : tuple of (str, str)
         All of the model's parameters, sorted by name.
     segmentation_type : str
-        ``BINARY``, ``BINARY_DEFLATED`` or ``LABELMAP``: a key of `enrich.seg.ROLES`.
+        ``BINARY``, ``BINARY_DEFLATED`` or ``LABELMAP``: `enrich.encoding.seg_kinds`.
     repair : bool
         Whether tilt and uneven gaps are resampled.
     features : str

@@ -13,8 +13,7 @@ from pydicom.sr.coding import Code
 
 from ... import __version__
 from ...models.model import ModelCard
-from ..features.feature_parameters import FeatureParameters, content_sha256
-from ..features.first_order import BIN_WIDTH
+from ..features.feature_parameters import BIN_WIDTH, FeatureParameters, content_sha256
 from ..identity import derived_uid, series_offset
 
 MANUFACTURER = "Voxfleet"

@@ -24,10 +24,9 @@ from ..measurement import ORIGINAL, FailedFeature, Measured, Measurement
 from ..radiomics import check_geometry, measure
 from .derived_images import Box, ImageType, crop, extreme_of, image_types, needs_whole_volume, with_extreme
 from .feature_codes import ARBITRARY_UNITS, EXCESS_KURTOSIS_OFFSET, RADIOMICS
-from .feature_parameters import FeatureParameters, check_version
+from .feature_parameters import BIN_WIDTH, FeatureParameters, check_version
 from .feature_pool import Answer, Job, compute_all
 from .feature_worker import Task
-from .first_order import BIN_WIDTH
 from .texture_codes import FEATURES
 
 SHAPES = ("shape", "shape2D")

@@ -19,6 +19,8 @@ from typing import Any
 
 from ... import Error
 
+BIN_WIDTH = 25
+"""Width of the bins of Entropy and Uniformity, in units of the image (pyradiomics' default)."""
 EXTRA = "pip install 'voxfleet[radiomics]'"
 DOCUMENTATION = "https://pyradiomics.readthedocs.io/en/latest/customization.html"
 MAPPINGS = ("setting", "voxelSetting", "imageType", "featureClass")

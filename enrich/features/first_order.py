@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import Error
+from .feature_parameters import BIN_WIDTH
 from .runs import WIDEST, Runs
 
-BIN_WIDTH = 25
-"""Width of the bins of Entropy and Uniformity, in units of the image (pyradiomics' default)."""
 LARGEST_TABLE = 1 << 24
 """Counters of all labels together (64 MiB); wider ranges of integers are sorted instead."""
 

@@ -15,7 +15,7 @@ from ...models.segmentation import Segmentation
 from ..measurement import Measured
 from ..radiomics import SegmentFeatures, assemble, check_geometry
 from .feature_codes import RADIOMICS
-from .first_order import BIN_WIDTH
+from .feature_parameters import BIN_WIDTH
 
 SETTINGS = {"binWidth": BIN_WIDTH, "geometryTolerance": 1e-3, "additionalInfo": False}
 """Those of the published collection: no resampling, no normalization."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from ..geometry import DUPLICATE_DISTANCE_MM, check_instances, tilt_degrees, uneven
 from ..identity import derived_uid
@@ -132,6 +131,9 @@ def _straighten(stack: SliceStack, array: NDArray[Any], tilt: float) -> tuple[Sl
     matrix grows to hold every shifted slice; new voxels take the least value of the volume.
     """
     first = stack.slices[0]
+    # A tenth of a second to import, and few series need it.
+    from scipy import ndimage
+
     spacing = np.array([first.pixel_spacing_mm[1], first.pixel_spacing_mm[0]])
     corner = stack.across_mm.min(axis=0)
     shifts = (stack.across_mm - corner) / spacing
