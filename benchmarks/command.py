@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from ..cluster.commands import PriceFile, archive_uri, dollars_of, until_stopped, wishes_of
+from ..cluster.commands import archive_uri, dollars_of, until_stopped, wishes_of
 from ..cluster.enrichment import Plan
+from ..cluster.options import PriceFile
 from ..cluster.run_folder import RunFolder
 from ..cluster.run_price import begun_run, price_to_go_on
 from ..models import catalogue

@@ -1,4 +1,4 @@
-"""Commands over a run: ``enrich``, ``status``, ``report``."""
+"""Commands over a run: ``enrich`` and ``report``."""
 
 from __future__ import annotations
 
@@ -38,21 +38,16 @@ from .governor import BudgetSpent, Governor
 from .ledger import Ledger
 from .ledgers.opening import keep_in, open_ledger
 from .limits import FAILURE_SHARE, Limits
-from .outputs import show_summary, write_outputs
+from .options import AsJson, PriceFile, RunName
 from .patience import patient
 from .price import Price
 from .run_folder import RunFolder
 from .run_price import begun_run, price_change, price_for, price_to_go_on
 from .sources import citations
 from .stop import Stop
-from .summary import summarise
 
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 OBSERVE_FACTOR = 20.0
 """The ledger is looked at again after so many times as long as the last look took."""
-
-PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before the bundled ones.")]
 
 
 def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
@@ -160,32 +155,16 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
             with suppress(BudgetSpent):
                 perform(plan, ledger, governor, observe)
-        summary = summarise(ledger, plan.price)
-        write_outputs(plan.folder, summary)
-        show_summary(summary, plan.folder, as_json=as_json)
+        _conclude(ledger, plan.price, plan.folder, as_json=as_json)
         code = _exit_code(ledger, console, why=_why(governor, on), short=governor.out_of_budget)
     raise typer.Exit(code)
 
 
-def status(
-    run: RunName,
-    series: Annotated[
-        bool, typer.Option("--series", help="Add a row for every series: result, seconds, cost.")
-    ] = False,
-    prices: PriceFile = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show where a run stands: done, refused, failed and why, ETA, dollars useful and wasted."""
-    folder, ledger, price = _opened(run, prices)
-    show_summary(summarise(ledger, price), folder, as_json=as_json, series=series)
-
-
 def report(run: RunName, prices: PriceFile = None, as_json: AsJson = False) -> None:
     """Write a run's page, tables and provenance anew, from the ledger; nothing is run again."""
-    folder, ledger, price = _opened(run, prices)
-    summary = summarise(ledger, price)
-    write_outputs(folder, summary)
-    show_summary(summary, folder, as_json=as_json)
+    folder = RunFolder(run).must_exist()
+    ledger = open_ledger(folder)
+    _conclude(ledger, price_for(ledger.run(), override=prices), folder, as_json=as_json)
 
 
 def archive_uri(text: str) -> str:
@@ -229,10 +208,15 @@ def dollars_of(text: str | None) -> Decimal | None:
         raise typer.BadParameter(f"--budget {text}: not an amount") from exc
 
 
-def _opened(run: str, prices: Path | None) -> tuple[RunFolder, Ledger, Price]:
-    folder = RunFolder(run).must_exist()
-    ledger = open_ledger(folder)
-    return folder, ledger, price_for(ledger.run(), override=prices)
+def _conclude(ledger: Ledger, price: Price, folder: RunFolder, *, as_json: bool) -> None:
+    """Write all that people and machines read about a run, and show its figures."""
+    # Pages, tables and provenance: a third of a second to import, which the first workitem need not wait for.
+    from .outputs import show_summary, write_outputs
+    from .summary import summarise
+
+    summary = summarise(ledger, price)
+    write_outputs(folder, summary)
+    show_summary(summary, folder, as_json=as_json)
 
 
 @contextmanager

@@ -9,24 +9,7 @@ from decimal import Decimal
 from ..runners.run_report import Reason, StageTotal
 from .ledger import Counts, Event, Refusal, Run
 from .price import Price
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, from indexes alone: quick also where there are 126,068 workitems.
-
-    Attributes
-    ----------
-    eta_s : float or None
-        Seconds until nothing is left at the rate of the last minutes; None if nothing moves.
-    usd : Decimal
-        What the nodes cost so far.
-    """
-
-    counts: Counts
-    per_s: float
-    eta_s: float | None
-    usd: Decimal
+from .progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ..runners.workitem import Outcome, Workitem
 from .attempt import LOST, MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
 from .rates import Price
 from .run_record import Event, Node, Refusal, Run
-from .standing import Counts, Publication, Recent, Staged, Stored, Usage
+from .standing import Counts, Publication, Recent, Staged, Stored, Trouble, Usage
 
 __all__ = [
     "LEASE_S",
@@ -49,6 +49,7 @@ __all__ = [
     "RunMismatch",
     "Staged",
     "Stored",
+    "Trouble",
     "Usage",
     "attempt_class",
     "owner_name",
@@ -220,6 +221,10 @@ class Ledger(Protocol):
 
     def recent(self, window_s: float) -> Recent:
         """How many workitems were settled in the last `window_s` seconds."""
+        ...
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """Why workitems and source objects were refused or failed, the most frequent first."""
         ...
 
     def attempts(self) -> tuple[Attempt, ...]:

@@ -15,10 +15,10 @@ from ..runners.request import file_name
 from ..runners.results import PAGE, PROVENANCE
 from ..runners.run_report import RunPage, SeriesLine, Spending, Totals, run_report
 from .figures import RunSummary, SeriesRow
-from .price import Price
 from .result_cost import add_costs
 from .run_folder import RunFolder
 from .summary import to_json, to_parquet
+from .wording import attempted, counted, heading, priced, priced_when, troubled
 
 TABLE = "series.parquet"
 
@@ -32,7 +32,7 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool, serie
     for text in _lines(summary):
         console.print(text)
     for row in summary.failures:
-        console.print(f"{row.count:6} {row.result} {row.code} ({row.stage}), for example: {row.message}")
+        console.print(troubled(row.count, row.result, row.code, row.stage, row.message))
     if series:
         for line in _series(summary):
             console.print(line)
@@ -43,17 +43,15 @@ def show_summary(summary: RunSummary, folder: RunFolder, *, as_json: bool, serie
 
 
 def _lines(summary: RunSummary) -> tuple[str, ...]:
-    counts, money, price = summary.counts, summary.money, summary.price
+    money = summary.money
     each = f", {money.per_completed * 100:.4f} cents a result" if money.per_completed is not None else ""
-    eta = f", about {summary.progress.eta_s:.0f} s to go" if summary.progress.eta_s else ""
     return (
-        f"[bold]{summary.run.name}[/bold]  {summary.run.source} -> {summary.run.target}",
-        f"{counts.completed} completed, {counts.refused} refused, {counts.failed} failed, {counts.open} open{eta}; "
-        f"{counts.never_workitems} objects could not be used",
-        f"{summary.attempts} attempts, {summary.lost} of them lost to killed workers or machines",
+        heading(summary.run),
+        counted(summary.progress),
+        attempted(summary.attempts, summary.lost),
         f"${money.total:.6f}: useful ${money.useful:.6f}, wasted ${money.wasted:.6f}, "
         f"refused ${money.refused:.6f}, start-up and idle ${money.overhead:.6f}{each}",
-        f"at {_priced(price)}, {price.dated}, {price.source}",
+        priced_when(summary.price),
     )
 
 
@@ -140,17 +138,10 @@ def _spending(summary: RunSummary) -> Spending:
         overhead=money.overhead,
         per_completed=money.per_completed,
         budget=summary.run.budget_usd,
-        price=_priced(price),
+        price=priced(price),
         price_source=price.source,
         price_dated=price.dated,
     )
-
-
-def _priced(price: Price) -> str:
-    """A price in words."""
-    alike = f", priced as {price.equivalent_of}" if price.equivalent_of else ""
-    where = " ".join(part for part in (price.provider, price.region, price.market) if part)
-    return f"{price.usd_per_hour} US$ an hour for {price.machine}{alike} ({where})"
 
 
 def _series_line(row: SeriesRow, page: str) -> SeriesLine:

@@ -81,3 +81,24 @@ class Publication:
     waiting: int = 0
     published: int = 0
     rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One reason for which workitems, or source objects, were refused or failed.
+
+    Attributes
+    ----------
+    stage : str
+        Where; empty before the first.
+    count : int
+        How many.
+    example : str
+        What was said of one of them.
+    """
+
+    refused: bool
+    stage: str
+    code: str
+    count: int
+    example: str

@@ -13,24 +13,14 @@ from typing import Any
 
 from ..runners.run_report import Reason, StageTotal
 from ..runners.workitem import State
-from .accounts.cost import Costs, cost_of, spent_on_nodes
-from .figures import ModelRow, Money, Progress, RunSummary, SeriesRow
-from .ledger import Attempt, AttemptClass, Counts, Item, Ledger, Recent, Refusal, Stored
+from .accounts.cost import Costs, cost_of
+from .figures import ModelRow, Money, RunSummary, SeriesRow
+from .ledger import Attempt, AttemptClass, Item, Ledger, Refusal, Stored
 from .price import Price, stale_note
-
-RATE_WINDOW_S = 300.0
-"""The rate that the ETA goes by is of the last five minutes."""
+from .progress import RATE_WINDOW_S, progress_of
 
 USD_PLACES = Decimal("1e-10")
 """Decimals kept of an amount in a table: a second of the cheapest machine is 1e-5 dollars."""
-
-__all__ = ["Progress", "RunSummary", "progress", "summarise", "to_json", "to_parquet"]
-
-
-def progress(ledger: Ledger, price: Price) -> Progress:
-    """Where a run stands now, without reading its items."""
-    counts = ledger.counts()
-    return _progress(counts, ledger.recent(RATE_WINDOW_S), spent_on_nodes(ledger.nodes(), price))
 
 
 def summarise(ledger: Ledger, price: Price) -> RunSummary:
@@ -43,7 +33,7 @@ def summarise(ledger: Ledger, price: Price) -> RunSummary:
     return RunSummary(
         run=ledger.run(),
         at=now,
-        progress=_progress(counts, ledger.recent(RATE_WINDOW_S), costs.total),
+        progress=progress_of(counts, ledger.recent(RATE_WINDOW_S), costs.total),
         attempts=len(attempts),
         lost=sum(attempt.outcome is AttemptClass.LOST for attempt in attempts),
         money=_money(costs, counts.completed),
@@ -90,11 +80,6 @@ def to_parquet(summary: RunSummary, path: Path) -> None:
     temporary = path.with_suffix(".tmp")
     parquet.write_table(pa.table(columns), temporary)
     os.replace(temporary, path)  # noqa: PTH105 - as atomic as it gets
-
-
-def _progress(counts: Counts, recent: Recent, usd: Decimal) -> Progress:
-    eta_s = counts.open / recent.per_s if recent.per_s else (0.0 if counts.open == 0 else None)
-    return Progress(counts, recent.per_s, eta_s, usd)
 
 
 def _series(

@@ -20,7 +20,8 @@ from statistics import median
 from ...cluster.ledger import Lease, Ledger, Run
 from ...cluster.ledgers.postgres import PostgresLedger
 from ...cluster.ledgers.sqlite import SqliteLedger
-from ...cluster.summary import progress, summarise
+from ...cluster.progress import progress
+from ...cluster.summary import summarise
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Outcome, State, Workitem

@@ -11,7 +11,7 @@ from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
-from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Usage
+from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Trouble, Usage
 from .database import Database, Row
 from .records import (
     failure_from_json,
@@ -128,6 +128,21 @@ def recent(database: Database, window_s: float) -> Recent:
         (window_s,),
     )
     return Recent(row["settled"], min(window_s, row["age"] or 0.0))
+
+
+def troubles(database: Database) -> tuple[Trouble, ...]:
+    """Reasons of what is CANCELED, which is little of a run that goes well, and of refused objects."""
+    found: dict[tuple[bool, str, str], list[str]] = {}
+    with database.read() as sql:
+        canceled = sql.execute("SELECT refused, failure FROM item WHERE state = 'CANCELED' ORDER BY seq").fetchall()
+        refusals = sql.execute("SELECT code, reason FROM refusal ORDER BY identifier").fetchall()
+    for row in canceled:
+        failure = json.loads(row["failure"])
+        found.setdefault((bool(row["refused"]), failure["stage"], failure["code"]), []).append(failure["message"])
+    for row in refusals:
+        found.setdefault((True, "search", row["code"]), []).append(row["reason"])
+    rows = [Trouble(*kind, len(messages), messages[0]) for kind, messages in found.items()]
+    return tuple(sorted(rows, key=lambda each: (-each.count, each.code)))
 
 
 def attempts(database: Database) -> tuple[Attempt, ...]:

@@ -37,6 +37,7 @@ from ..ledger import (
     RunMismatch,
     Staged,
     Stored,
+    Trouble,
     Usage,
     attempt_class,
 )
@@ -267,6 +268,10 @@ class SqlLedger:
             (owner,),
         )
         return int(row["n"])
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        """See Ledger."""
+        return rows.troubles(self._database)
 
     def attempts(self) -> tuple[Attempt, ...]:
         """See Ledger."""
