@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from pydicom.sr.coding import Code
 
+PRIVATE_SCHEME = "99VOXFLEET"
+"""Coding scheme of our own; PS3.16 section 8 leaves designators that begin with 99 to everyone."""
+
 ANATOMICAL_STRUCTURE = Code("123037004", "SCT", "Anatomical Structure")
 """Segmented Property Category of organs; the published collection's meaning, not CID 7150's newer one."""
 MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
 """Segmented Property Category of lesions and findings (CID 7150)."""
+PHYSICAL_OBJECT = Code("260787004", "SCT", "Physical object")
+"""Segmented Property Category of implants and devices (CID 7150)."""
 RIGHT = Code("24028007", "SCT", "Right")
 LEFT = Code("7771000", "SCT", "Left")
 LUNG = Code("39607008", "SCT", "Lung")

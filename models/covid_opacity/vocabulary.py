@@ -14,8 +14,7 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
-PRIVATE_SCHEME = "99VOXFLEET"
-"""Coding scheme of our own; PS3.16 section 8 leaves designators that begin with 99 to everyone."""
+from ..codes import PRIVATE_SCHEME
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import colorsys
 import csv
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from pydicom.sr.coding import Code
 
-from ..codes import ANATOMICAL_STRUCTURE, LEFT, LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE, RIGHT, TRACHEA_AND_BRONCHUS
+from ..codes import LEFT, LUNG, MORPHOLOGICALLY_ABNORMAL_STRUCTURE, RIGHT, TRACHEA_AND_BRONCHUS
 from ..segmentation import Segment
+from .coded_class import CodedClass, sct
+from .teeth import TEETH_CLASSES
 
 _GOLDEN_ANGLE = 0.618033988749895
 """Turns between the hues of two neighbouring classes without a colour of their own."""
@@ -26,46 +28,15 @@ _MISSPELT = {"Gluteus minius muscle": "Gluteus minimus muscle"}
 """Code Meanings of the table, as they were meant."""
 
 
-@dataclass(frozen=True, slots=True)
-class CodedClass:
-    """What a class is, in codes.
-
-    Attributes
-    ----------
-    label : str
-        For people, with the side first, as in ``Right Kidney`` of the published collection.
-    type : Code
-        Segmented Property Type.
-    region : Code or None
-        Anatomic Region, for findings and parts.
-    category : Code
-        Segmented Property Category.
-    laterality : Code or None
-    color : tuple of int or None
-        Of the package's table, sRGB.
-    """
-
-    label: str
-    type: Code
-    region: Code | None = None
-    category: Code = ANATOMICAL_STRUCTURE
-    laterality: Code | None = None
-    color: tuple[int, int, int] | None = None
-
-
-def _sct(value: str, meaning: str) -> Code:
-    return Code(value, "SCT", meaning)
-
-
-_MUSCLE = _sct("127954009", "Skeletal muscle")
-_BONE_OF_HEAD = _sct("312779009", "Bone structure of head and/or neck")
-_CARTILAGE = _sct("309312004", "Cartilage")
-_LARYNX = _sct("4596009", "Larynx")
-_AIRWAY = _sct("89187006", "Airway structure")
-_VERTEBRA = _sct("51282000", "Vertebra")
-_LATERAL_VENTRICLE = _sct("66720007", "Lateral Ventricle")
-_LIVER = _sct("10200004", "Liver")
-_BRAIN = _sct("12738006", "Brain")
+_MUSCLE = sct("127954009", "Skeletal muscle")
+_BONE_OF_HEAD = sct("312779009", "Bone structure of head and/or neck")
+_CARTILAGE = sct("309312004", "Cartilage")
+_LARYNX = sct("4596009", "Larynx")
+_AIRWAY = sct("89187006", "Airway structure")
+_VERTEBRA = sct("51282000", "Vertebra")
+_LATERAL_VENTRICLE = sct("66720007", "Lateral Ventricle")
+_LIVER = sct("10200004", "Liver")
+_BRAIN = sct("12738006", "Brain")
 _FINDING = MORPHOLOGICALLY_ABNORMAL_STRUCTURE
 
 _MUSCLES = (
@@ -114,67 +85,68 @@ _COUINAUD = (
 _CLASSES: dict[str, CodedClass] = {
     **{name: CodedClass(name.replace("_", " ").title(), _MUSCLE) for name in _MUSCLES},
     **{
-        f"liver_segment_{number}": CodedClass(f"Liver Segment {part}", _sct(value, f"Couinaud hepatic segment {part}"))
+        f"liver_segment_{number}": CodedClass(f"Liver Segment {part}", sct(value, f"Couinaud hepatic segment {part}"))
         for number, (value, part) in enumerate(_COUINAUD, start=1)
     },
-    "anterior_scalene": CodedClass("Anterior Scalene", _sct("50755001", "Scalenous anterior muscle")),
-    "sternocleidomastoid": CodedClass("Sternocleidomastoid", _sct("22823000", "Sternocleidomastoid muscle")),
-    "trapezius": CodedClass("Trapezius", _sct("31764008", "Trapezius muscle")),
-    "pectoralis_major": CodedClass("Pectoralis Major", _sct("60005003", "Pectoralis major muscle")),
-    "serratus_anterior": CodedClass("Serratus Anterior", _sct("18346003", "Serratus anterior muscle")),
-    "latissimus_dorsi": CodedClass("Latissimus Dorsi", _sct("15665001", "Latissimus dorsi muscle")),
-    "erector_spinae": CodedClass("Erector Spinae", _sct("44947003", "Erector spinae muscle")),
-    "tongue": CodedClass("Tongue", _sct("21974007", "Tongue")),
+    "anterior_scalene": CodedClass("Anterior Scalene", sct("50755001", "Scalenous anterior muscle")),
+    "sternocleidomastoid": CodedClass("Sternocleidomastoid", sct("22823000", "Sternocleidomastoid muscle")),
+    "trapezius": CodedClass("Trapezius", sct("31764008", "Trapezius muscle")),
+    "pectoralis_major": CodedClass("Pectoralis Major", sct("60005003", "Pectoralis major muscle")),
+    "serratus_anterior": CodedClass("Serratus Anterior", sct("18346003", "Serratus anterior muscle")),
+    "latissimus_dorsi": CodedClass("Latissimus Dorsi", sct("15665001", "Latissimus dorsi muscle")),
+    "erector_spinae": CodedClass("Erector Spinae", sct("44947003", "Erector spinae muscle")),
+    "tongue": CodedClass("Tongue", sct("21974007", "Tongue")),
     "lung": CodedClass("Lung", LUNG),
-    "lung_nodules": CodedClass("Nodules of Lung", _sct("27925004", "Nodule"), LUNG, _FINDING),
+    "lung_nodules": CodedClass("Nodules of Lung", sct("27925004", "Nodule"), LUNG, _FINDING),
     "lung_airways": CodedClass("Airways", TRACHEA_AND_BRONCHUS),
     "lung_airways_wall": CodedClass("Wall of Airways", _AIRWAY),
-    "lung_arteries": CodedClass("Pulmonary Arteries", _sct("81040000", "Pulmonary artery")),
-    "lung_veins": CodedClass("Pulmonary Veins", _sct("122972007", "Pulmonary vein")),
-    "liver_lesions": CodedClass("Lesions of Liver", _sct("52988006", "Lesion"), _LIVER, _FINDING),
-    "brain_aneurysm": CodedClass("Aneurysm of Brain", _sct("85659009", "aneurysm"), _BRAIN, _FINDING),
-    "breast": CodedClass("Breast", _sct("76752008", "Breast")),
-    "abdominal_cavity": CodedClass("Abdominal Cavity", _sct("52731004", "Abdominal cavity")),
-    "thoracic_cavity": CodedClass("Thoracic Cavity", _sct("43799004", "Chest cavity")),
-    "pericardium": CodedClass("Pericardium", _sct("76848001", "Pericardium")),
-    "mediastinum": CodedClass("Mediastinum", _sct("72410000", "Mediastinum")),
+    "lung_arteries": CodedClass("Pulmonary Arteries", sct("81040000", "Pulmonary artery")),
+    "lung_veins": CodedClass("Pulmonary Veins", sct("122972007", "Pulmonary vein")),
+    "liver_lesions": CodedClass("Lesions of Liver", sct("52988006", "Lesion"), _LIVER, _FINDING),
+    "brain_aneurysm": CodedClass("Aneurysm of Brain", sct("85659009", "aneurysm"), _BRAIN, _FINDING),
+    "breast": CodedClass("Breast", sct("76752008", "Breast")),
+    "abdominal_cavity": CodedClass("Abdominal Cavity", sct("52731004", "Abdominal cavity")),
+    "thoracic_cavity": CodedClass("Thoracic Cavity", sct("43799004", "Chest cavity")),
+    "pericardium": CodedClass("Pericardium", sct("76848001", "Pericardium")),
+    "mediastinum": CodedClass("Mediastinum", sct("72410000", "Mediastinum")),
     "vertebrae": CodedClass("Vertebrae", _VERTEBRA),
-    "vertebrae_L6": CodedClass("L6 vertebra", _VERTEBRA, _sct("122496007", "Lumbar spine")),
-    "intervertebral_discs": CodedClass("Intervertebral Discs", _sct("421060004", "Spine")),
-    "eye": CodedClass("Eye", _sct("81745001", "Eye")),
-    "eyeball": CodedClass("Eyeball", _sct("79652003", "Eyeball")),
-    "eye_lens": CodedClass("Lens of Eye", _sct("78076003", "Lens")),
-    "optic_nerve": CodedClass("Optic Nerve", _sct("18234004", "optic nerve")),
-    "parotid_gland": CodedClass("Parotid Gland", _sct("45289007", "Parotid gland")),
-    "submandibular_gland": CodedClass("Submandibular Gland", _sct("54019009", "Submandibular gland")),
-    "nasopharynx": CodedClass("Nasopharynx", _sct("71836000", "nasopharynx")),
-    "oropharynx": CodedClass("Oropharynx", _sct("31389004", "oropharynx")),
-    "hypopharynx": CodedClass("Hypopharynx", _sct("81502006", "Hypopharynx")),
-    "nasal_cavity": CodedClass("Nasal Cavity", _sct("279549004", "nasal cavity")),
-    "auditory_canal": CodedClass("Auditory Canal", _sct("84301002", "External auditory canal")),
-    "soft_palate": CodedClass("Soft Palate", _sct("49460000", "Soft palate")),
+    "vertebrae_L6": CodedClass("L6 vertebra", _VERTEBRA, sct("122496007", "Lumbar spine")),
+    "intervertebral_discs": CodedClass("Intervertebral Discs", sct("421060004", "Spine")),
+    "eye": CodedClass("Eye", sct("81745001", "Eye")),
+    "eyeball": CodedClass("Eyeball", sct("79652003", "Eyeball")),
+    "eye_lens": CodedClass("Lens of Eye", sct("78076003", "Lens")),
+    "optic_nerve": CodedClass("Optic Nerve", sct("18234004", "optic nerve")),
+    "parotid_gland": CodedClass("Parotid Gland", sct("45289007", "Parotid gland")),
+    "submandibular_gland": CodedClass("Submandibular Gland", sct("54019009", "Submandibular gland")),
+    "nasopharynx": CodedClass("Nasopharynx", sct("71836000", "nasopharynx")),
+    "oropharynx": CodedClass("Oropharynx", sct("31389004", "oropharynx")),
+    "hypopharynx": CodedClass("Hypopharynx", sct("81502006", "Hypopharynx")),
+    "nasal_cavity": CodedClass("Nasal Cavity", sct("279549004", "nasal cavity")),
+    "auditory_canal": CodedClass("Auditory Canal", sct("84301002", "External auditory canal")),
+    "soft_palate": CodedClass("Soft Palate", sct("49460000", "Soft palate")),
     "hard_palate": CodedClass("Hard Palate", _BONE_OF_HEAD),
     "larynx_air": CodedClass("Air of Larynx", _LARYNX),
     "thyroid_cartilage": CodedClass("Thyroid Cartilage", _CARTILAGE, _LARYNX),
     "cricoid_cartilage": CodedClass("Cricoid Cartilage", _CARTILAGE, _LARYNX),
-    "hyoid": CodedClass("Hyoid Bone", _sct("21387005", "Hyoid bone")),
-    "zygomatic_arch": CodedClass("Zygomatic Arch", _sct("13881006", "Zygoma")),
+    "hyoid": CodedClass("Hyoid Bone", sct("21387005", "Hyoid bone")),
+    "zygomatic_arch": CodedClass("Zygomatic Arch", sct("13881006", "Zygoma")),
     "styloid_process": CodedClass("Styloid Process", _BONE_OF_HEAD),
-    "internal_carotid_artery": CodedClass("Internal Carotid Artery", _sct("86117002", "Internal carotid artery")),
-    "internal_jugular_vein": CodedClass("Internal Jugular Vein", _sct("12123001", "Internal jugular vein")),
-    "mandible": CodedClass("Mandible", _sct("91609006", "Mandible")),
-    "teeth_lower": CodedClass("Lower Teeth", _sct("88176008", "Mandibular dental arch")),
-    "teeth_upper": CodedClass("Upper Teeth", _sct("39481002", "Maxillary dental arch")),
-    "head": CodedClass("Head", _sct("69536005", "Head")),
-    "sinus_maxillary": CodedClass("Maxillary Sinus", _sct("15924003", "Maxillary sinus")),
-    "sinus_frontal": CodedClass("Frontal Sinus", _sct("55060009", "Frontal sinus")),
-    "ventricle_frontal_horn": CodedClass("Frontal Horn", _sct("30399003", "Anterior Horn Lateral Ventricle")),
-    "ventricle_occipital_horn": CodedClass("Occipital Horn", _sct("52943005", "Posterior Horn Lateral Ventricle")),
-    "ventricle_temporal_horn": CodedClass("Temporal Horn", _sct("53118009", "Inferior Horn of Lateral Ventricle")),
+    "internal_carotid_artery": CodedClass("Internal Carotid Artery", sct("86117002", "Internal carotid artery")),
+    "internal_jugular_vein": CodedClass("Internal Jugular Vein", sct("12123001", "Internal jugular vein")),
+    "mandible": CodedClass("Mandible", sct("91609006", "Mandible")),
+    "teeth_lower": CodedClass("Lower Teeth", sct("88176008", "Mandibular dental arch")),
+    "teeth_upper": CodedClass("Upper Teeth", sct("39481002", "Maxillary dental arch")),
+    "head": CodedClass("Head", sct("69536005", "Head")),
+    "sinus_maxillary": CodedClass("Maxillary Sinus", sct("15924003", "Maxillary sinus")),
+    "sinus_frontal": CodedClass("Frontal Sinus", sct("55060009", "Frontal sinus")),
+    "ventricle_frontal_horn": CodedClass("Frontal Horn", sct("30399003", "Anterior Horn Lateral Ventricle")),
+    "ventricle_occipital_horn": CodedClass("Occipital Horn", sct("52943005", "Posterior Horn Lateral Ventricle")),
+    "ventricle_temporal_horn": CodedClass("Temporal Horn", sct("53118009", "Inferior Horn of Lateral Ventricle")),
     "ventricle_body": CodedClass("Body of Lateral Ventricle", _LATERAL_VENTRICLE),
     "ventricle_trigone": CodedClass("Trigone of Lateral Ventricle", _LATERAL_VENTRICLE),
-    "third_ventricle": CodedClass("Third Ventricle", _sct("49841001", "Third ventricle")),
-    "fourth_ventricle": CodedClass("Fourth Ventricle", _sct("35918002", "Fourth Ventricle")),
+    "third_ventricle": CodedClass("Third Ventricle", sct("49841001", "Third ventricle")),
+    "fourth_ventricle": CodedClass("Fourth Ventricle", sct("35918002", "Fourth Ventricle")),
+    **TEETH_CLASSES,
 }
 """Classes that the package's table leaves out, without their side."""
 

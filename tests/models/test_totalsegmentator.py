@@ -21,10 +21,12 @@ pytest.importorskip("totalsegmentator")
 
 import torch
 from totalsegmentator import registry
+from totalsegmentator.map_tasks_config import TASK_CONFIGS, TASK_ID_WEIGHTS_CONFIGS
 from totalsegmentator.resampling import change_spacing
 from voxfleet.benchmarks.performance import totalsegmentator_peer
 from voxfleet.benchmarks.performance.totalsegmentator_weights import write_home
 from voxfleet.models import catalogue
+from voxfleet.models.codes import PRIVATE_SCHEME
 from voxfleet.models.fetching import FetchFailed, source_of
 from voxfleet.models.model import ModelError
 from voxfleet.models.parameters import InvalidParameter
@@ -237,15 +239,25 @@ def test_vertebrae_in_one_piece_are_an_error():
 
 
 def test_open_tasks_are_offered():
-    """Every task of the package that needs no licence is known; only `teeth` lacks codes for its canals and pulps."""
+    """Every task of the package that needs no licence is known, and has codes for all of its classes."""
     open_tasks = {
         name
         for name in registry.TASKS
         if not registry.requires_license(name) and name not in ("test", "total_highres_test")
     }
     assert {task.package_task for task in tasks().values()} == open_tasks
-    assert set(tasks()) - set(offered()) == {"teeth"}
+    assert set(tasks()) == set(offered())
     assert {task.modality for task in tasks().values() if registry.task_modality(task.package_task) == "MR"} == {"MR"}
+
+
+def test_no_weights_that_need_a_licence_are_used():
+    """No network of an open task, whatever it is cropped by, is one of a task that the package sells licences for."""
+    sold: set[str] = set()
+    for name in filter(registry.requires_license, registry.TASKS):
+        ids = TASK_CONFIGS[name]["task_id"]
+        sold |= {TASK_ID_WEIGHTS_CONFIGS[each]["foldername"] for each in (ids if isinstance(ids, list) else [ids])}
+    assert sold
+    assert not sold & {network.dataset for task in tasks().values() for network in task.networks}
 
 
 def test_segments_are_those_of_the_published_collection():
@@ -277,7 +289,7 @@ def test_codes_that_the_package_lacks_are_those_of_dicom():
     known = {value for meanings in concepts["SCT"].values() for value in meanings}
     for name, found in totalsegmentator_codes._CLASSES.items():
         for code in (found.type, found.region):
-            assert code is None or code.value in known, (name, code)
+            assert code is None or code.value in known or code.scheme_designator == PRIVATE_SCHEME, (name, code)
 
 
 def test_own_trainers_take_the_network_of_the_plans():

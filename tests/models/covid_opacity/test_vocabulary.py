@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voxfleet.enrich.features.feature_codes import PRIVATE_SCHEME
+from voxfleet.models import codes as model_codes
 from voxfleet.models.covid_opacity import vocabulary
 
 
@@ -24,4 +25,4 @@ def test_codes_are_told_apart():
     assert len({code.value for code in codes}) == len(codes)
     assert all(len(code.value) <= 16 for code in codes)
     assert {code.scheme_designator for code in codes} == {"SCT", PRIVATE_SCHEME}
-    assert vocabulary.PRIVATE_SCHEME == PRIVATE_SCHEME
+    assert model_codes.PRIVATE_SCHEME == PRIVATE_SCHEME
