@@ -6,25 +6,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
 from pydicom import Dataset
 
-from ...digest import dataset_digest
 from ...series import Series
-from ..archive import (
-    ReadBackDiffers,
-    RefusedObject,
-    RetrieveError,
-    SeriesEntry,
-    StoreConflict,
-    StoredObject,
-    StoreError,
-)
-from ..dicomweb.stow import encode
+from ..archive import RefusedObject, RetrieveError, SeriesEntry, StoredObject
 from ..folder.found_series import by_instance, found_series, one_each
 from ..folder.index import FoundFile
-from ..folder.store import checked_uids
 from ..header import DAMAGE
+from ..object_file import object_digest
+from ..storing import prepared, store_if_absent
 from ..uids import is_uid
 from .errors import ObjectChanged, retrieve_errors, search_errors, store_errors
 from .objects import Bucket, BucketObject
@@ -103,21 +93,20 @@ class S3Archive:
         StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
             If the object could not be stored or came back changed.
         """
-        uids = checked_uids(dataset, self.uri)
-        digest = dataset_digest(dataset)
-        encoded = encode(dataset, self.uri, uids).getbuffer()
-        key = f"{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}.dcm"
-        with store_errors(self.uri, uids.sop_instance_uid):
-            already_there = self._bucket.find(key) is not None or not self._bucket.put_new(key, encoded)
-            held = self._digest(key)
-        if held is None:
-            reason = "the service took the object, or said that there is one, and does not hold it"
-            raise StoreError(self.uri, uids.sop_instance_uid, reason)
-        if held != digest and already_there:
-            raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
-        if held != digest:
-            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the service gives another data set back")
-        return uids.stored(f"{self.uri}/{key}", digest, encoded.nbytes, already_there=already_there)
+        with (
+            prepared(dataset, self.uri) as outgoing,
+            store_errors(self.uri, outgoing.uids.sop_instance_uid),
+        ):
+            uids = outgoing.uids
+            key = f"{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}.dcm"
+            already_there = store_if_absent(
+                self.uri,
+                uids,
+                outgoing.digest,
+                held=lambda: self._digest(key),
+                send=lambda: self._bucket.put_new(key, outgoing.path),
+            )
+            return uids.stored(f"{self.uri}/{key}", outgoing.digest, outgoing.bytes, already_there=already_there)
 
     def probe(self) -> None:
         """Write an empty object, which is removed again.
@@ -169,7 +158,7 @@ class S3Archive:
             path = Path(folder) / "object.dcm"
             self._bucket.fetch(found, path)
             try:
-                return dataset_digest(pydicom.dcmread(path))
+                return object_digest(path)
             except DAMAGE:
                 return ""
 

@@ -127,8 +127,8 @@ class Bucket:
             raise
         return BucketObject(key, meta["size"], version_of(meta["e_tag"], meta["last_modified"]))
 
-    def put_new(self, key: str, content: memoryview) -> bool:
-        """Write an object if its key is free; False if it is taken, and then nothing has changed.
+    def put_new(self, key: str, content: Path) -> bool:
+        """Write a file as an object if its key is free; False if it is taken, and then nothing has changed.
 
         The service itself looks (``If-None-Match: *``, or generation 0), so of several writers one
         wins. A large object is sent in parts under another key and then copied on that condition;
@@ -141,7 +141,7 @@ class Bucket:
         """
         path = self._prefix + key
         try:
-            if content.nbytes > PART_BYTES and self._put_parts(path, content):
+            if content.stat().st_size > PART_BYTES and self._put_parts(path, content):
                 return True
             obstore.put(self._store, path, content, mode="create", use_multipart=False)
         except (AlreadyExistsError, PreconditionError):
@@ -206,7 +206,7 @@ class Bucket:
             raise error
         self._serves_ranges = False
 
-    def _put_parts(self, path: str, content: memoryview) -> bool:
+    def _put_parts(self, path: str, content: Path) -> bool:
         """Write a large object in parts; False if the service cannot give it its key on condition."""
         part = f"{path}.{secrets.token_hex(8)}{PART_SUFFIX}"
         obstore.put(self._store, part, content, use_multipart=True, chunk_size=PART_BYTES // 4, max_concurrency=4)

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-import pydicom
 import requests
 from pydicom import Dataset
 
-from ...digest import dataset_digest, file_sha256
 from ...series import Instance, Series
-from ..archive import (
-    NotThere,
-    ReadBackDiffers,
-    RefusedObject,
-    RetrieveError,
-    SeriesEntry,
-    StoreConflict,
-    StoredObject,
-    StoreError,
-)
-from ..folder.store import checked_uids
-from ..http_session import Patience, open_client, open_session, status_of
-from ..uids import ObjectUids, is_uid, object_uids
-from .errors import NOT_FOUND, check_whole, retrieve_errors, search_errors, store_errors
-from .stow import encode, send
+from ..archive import NotThere, RefusedObject, RetrieveError, SeriesEntry, StoredObject
+from ..http_answers import NOT_FOUND, status_of
+from ..http_session import Patience, open_client, open_session
+from ..object_file import object_digest
+from ..received import filed
+from ..storing import prepared, store_if_absent
+from ..uids import is_uid
+from .errors import retrieve_errors, search_errors, store_errors
+from .multipart import parts_of
+from .stow import send
 
 PAGE = 1000
 """Series asked for at once."""
-READ_BYTES = 1 << 20
-"""Taken from the connection at once."""
-SEND_BYTES = 1 << 40
-"""More than any object: each is sent in one piece."""
-AS_STORED: Final = (("application/dicom", "*"),)
+AS_STORED: Final = {"Accept": 'multipart/related; type="application/dicom"; transfer-syntax=*'}
 """Any transfer syntax: the archive gives what it holds and decodes nothing."""
 _Answer = dict[str, dict[str, Any]]
 """One match of a search in the DICOM JSON model (PS3.18 F)."""
@@ -56,8 +46,7 @@ class DicomwebArchive:
         self._url = url.rstrip("/")
         self._patience = patience or Patience()
         self._session = open_session(self._url, self._patience)
-        self._client = open_client(self._url, self._session, self._patience, READ_BYTES)
-        self._sender = open_client(self._url, self._session, self._patience, SEND_BYTES)
+        self._client = open_client(self._url, self._session, self._patience)
 
     @property
     def uri(self) -> str:
@@ -101,10 +90,8 @@ class DicomwebArchive:
         into.mkdir(parents=True, exist_ok=True)
         instances: dict[str, Instance] = {}
         with retrieve_errors(self.uri, entry.series_instance_uid, self._patience):
-            for dataset in self._client.iter_series(
-                entry.study_instance_uid, entry.series_instance_uid, media_types=AS_STORED
-            ):
-                each = self._written(dataset, entry, into)
+            for part in self._parts(f"/studies/{entry.study_instance_uid}/series/{entry.series_instance_uid}", into):
+                each = filed(part, into, self.uri, entry.series_instance_uid)
                 instances[each.sop_instance_uid] = each
         if not instances:
             raise NotThere(self.uri, entry.series_instance_uid, "the archive gave no instance of this series")
@@ -117,9 +104,6 @@ class DicomwebArchive:
     def store(self, dataset: Dataset) -> StoredObject:
         """Store one object if it is absent, read it back whole, compare.
 
-        An archive may report success for an object that it dropped because another bears its UID
-        (Orthanc does); so it is looked for first, and what comes back decides.
-
         Raises
         ------
         StoreConflict
@@ -127,22 +111,20 @@ class DicomwebArchive:
         StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
             If the object could not be stored or came back changed.
         """
-        uids = checked_uids(dataset, self.uri)
-        digest = dataset_digest(dataset)
-        encoded = encode(dataset, self.uri, uids)
-        size = encoded.getbuffer().nbytes
-        with store_errors(self.uri, uids, self._patience):
-            held = self._held(uids)
-            if held is None:
-                send(self._sender, encoded, self.uri, uids)
-                self._compare(digest, uids)
-            elif held != digest:
-                raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
-        place = (
-            f"{self.uri}/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}"
-            f"/instances/{uids.sop_instance_uid}"
-        )
-        return uids.stored(place, digest, size, already_there=held is not None)
+        with prepared(dataset, self.uri) as outgoing:
+            uids, url = outgoing.uids, f"{self._url}/studies"
+            path = (
+                f"/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}"
+                f"/instances/{uids.sop_instance_uid}"
+            )
+
+            def sent() -> bool:
+                send(self._session, url, outgoing, self.uri, self._patience)
+                return True
+
+            with store_errors(self.uri, uids, self._patience):
+                already_there = store_if_absent(self.uri, uids, outgoing.digest, lambda: self._held(path), sent)
+            return uids.stored(f"{self.uri}{path}", outgoing.digest, outgoing.bytes, already_there=already_there)
 
     def close(self) -> None:
         """Close the connections."""
@@ -185,40 +167,25 @@ class DicomwebArchive:
                 return len(instances)
             offset += len(page)
 
-    def _written(self, dataset: Dataset, entry: SeriesEntry, into: Path) -> Instance:
-        """One received object, checked and written as it came."""
-        uids = object_uids(dataset)
-        if not isinstance(uids, ObjectUids):
-            raise RetrieveError(self.uri, entry.series_instance_uid, f"the archive gave an object whose {uids.reason}")
-        if uids.series_instance_uid != entry.series_instance_uid:
-            reason = f"the archive gave an object of series {uids.series_instance_uid}"
-            raise RetrieveError(self.uri, entry.series_instance_uid, reason)
-        check_whole(dataset)
-        path = into / f"{uids.sop_instance_uid}.dcm"
-        pydicom.dcmwrite(path, dataset)
-        size = path.stat().st_size
-        return Instance(uids.sop_class_uid, uids.sop_instance_uid, file_sha256(path), size, path)
+    def _parts(self, path: str, into: Path) -> Iterator[Path]:
+        """Objects that the archive gives for a path, each as a file in `into`."""
+        timeout = (self._patience.connect_s, self._patience.read_s)
+        with self._session.get(f"{self._url}{path}", headers=AS_STORED, stream=True, timeout=timeout) as response:
+            response.raise_for_status()
+            yield from parts_of(response, into)
 
-    def _held(self, uids: ObjectUids) -> str | None:
-        """Digest of the object that the archive holds under these UIDs, or None."""
-        try:
-            dataset = self._client.retrieve_instance(
-                uids.study_instance_uid, uids.series_instance_uid, uids.sop_instance_uid, media_types=AS_STORED
-            )
-        except requests.HTTPError as exc:
-            if status_of(exc) in NOT_FOUND:
-                return None
-            raise
-        check_whole(dataset)
-        return dataset_digest(dataset)
-
-    def _compare(self, digest: str, uids: ObjectUids) -> None:
-        held = self._held(uids)
-        if held is None:
-            reason = "the archive took the object without complaint and does not hold it"
-            raise StoreError(self.uri, uids.sop_instance_uid, reason)
-        if held != digest:
-            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the archive gives another data set back")
+    def _held(self, path: str) -> str | None:
+        """Digest of the object that the archive holds at a path, or None."""
+        with TemporaryDirectory(prefix="voxfleet-") as folder:
+            try:
+                digests = [object_digest(each) for each in self._parts(path, Path(folder))]
+            except requests.HTTPError as exc:
+                if status_of(exc) in NOT_FOUND:
+                    return None
+                raise
+        if len(digests) != 1:
+            raise ValueError(f"{len(digests)} objects for one")
+        return digests[0]
 
 
 def _series_instance_uid(entry: SeriesEntry) -> str:

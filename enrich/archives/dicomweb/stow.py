@@ -1,21 +1,19 @@
-"""STOW-RS (PS3.18 10.5): one object sent, and what the archive says about it."""
+"""STOW-RS (PS3.18 10.5): one object sent from its file, and what the archive says about it."""
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-import pydicom
 import requests
-from dicomweb_client.web import DICOMwebClient
-from pydicom import Dataset
 
 from ..archive import NoSpace, StoreRefused
-from ..header import DAMAGE
-from ..uids import ObjectUids
+from ..http_session import Patience
+from ..storing import Outgoing
+from .multipart import StowBody
 
 _FAILED_SOP_SEQUENCE, _FAILURE_REASON = "00081198", "00081197"
+_NO_REASON: Final[dict[str, Any]] = {"Value": [0]}
 _OUT_OF_RESOURCES: Final = range(0xA700, 0xA800)
 """PS3.4 B.2.3 and PS3.18 table I.2-2."""
 _MEANINGS: Final = {
@@ -29,46 +27,32 @@ _MEANINGS: Final = {
 }
 
 
-def encode(dataset: Dataset, uri: str, uids: ObjectUids) -> BytesIO:
-    """Encode the object as a DICOM file (PS3.10).
-
-    Raises
-    ------
-    StoreRefused
-        If it cannot be encoded.
-    """
-    encoded = BytesIO()
-    try:
-        pydicom.dcmwrite(encoded, dataset, enforce_file_format=True)
-    except DAMAGE as exc:
-        reason = f"cannot be encoded: {' '.join(str(exc).split())[:200]}"
-        raise StoreRefused(uri, uids.sop_instance_uid, reason) from exc
-    encoded.seek(0)
-    return encoded
-
-
-def send(client: DICOMwebClient, encoded: BytesIO, uri: str, uids: ObjectUids) -> None:
-    """Send one encoded object, and raise if the archive says that it failed.
+def send(session: requests.Session, url: str, outgoing: Outgoing, uri: str, patience: Patience) -> None:
+    """Send one object to the studies at `url`, and raise if the archive says that it failed.
 
     What the archive says is not believed further than that: the caller reads the object back.
 
     Raises
     ------
     StoreRefused, NoSpace
-        If the archive names the object in its Failed SOP Sequence (0008,1198).
+        If the archive names the object in its Failed SOP Sequence (0008,1198), whatever the status code.
     requests.RequestException
         If it does not answer, or with an HTTP error.
     """
-    dataset = pydicom.dcmread(encoded)
-    try:
-        answer = client.store_instances([dataset])
-    except DAMAGE:
-        return  # Stored or not, the answer cannot be read; the read-back tells.
-    reasons = [int(item.get("FailureReason") or 0) for item in answer.get("FailedSOPSequence") or ()]
-    if not reasons:
-        return
-    error = NoSpace if reasons[0] in _OUT_OF_RESOURCES else StoreRefused
-    raise error(uri, uids.sop_instance_uid, f"not stored: the archive says {_meaning(reasons[0])}")
+    with outgoing.path.open("rb") as file:
+        body = StowBody(file)
+        response = session.post(
+            url,
+            data=body,
+            headers={"Content-Type": body.content_type},
+            timeout=(patience.connect_s, patience.read_s),
+        )
+    response.raise_for_status()
+    reason = _reason(response)
+    if reason is None:
+        return  # Stored, or an answer that cannot be read: the read-back tells.
+    error = NoSpace if reason in _OUT_OF_RESOURCES else StoreRefused
+    raise error(uri, outgoing.uids.sop_instance_uid, f"not stored: the archive says {_meaning(reason)}")
 
 
 def failure_in(response: requests.Response | None) -> str:
@@ -94,10 +78,11 @@ def _reason(response: requests.Response | None) -> int | None:
         return None
     try:
         if "json" in response.headers.get("Content-Type", ""):
-            return int(response.json()[_FAILED_SOP_SEQUENCE]["Value"][0][_FAILURE_REASON]["Value"][0])
-        for element in ET.fromstring(response.content).iter():  # noqa: S314 - expat expands no entity bombs
-            if element.get("tag") == _FAILURE_REASON:
-                return int("".join(element.itertext()))
-    except (ValueError, LookupError, TypeError, ET.ParseError):
+            failed = response.json()[_FAILED_SOP_SEQUENCE]["Value"]
+            return int(failed[0].get(_FAILURE_REASON, _NO_REASON)["Value"][0])
+        tree = ET.fromstring(response.content)  # noqa: S314 - expat expands no entity bombs
+        for item in tree.iterfind(f"{{*}}DicomAttribute[@tag='{_FAILED_SOP_SEQUENCE}']/{{*}}Item"):
+            return int(item.findtext(f"{{*}}DicomAttribute[@tag='{_FAILURE_REASON}']/{{*}}Value", "0"))
+    except (AttributeError, ValueError, LookupError, TypeError, ET.ParseError):
         return None
     return None

@@ -6,28 +6,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
 from pydicom import Dataset
 from pynetdicom import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from ...digest import dataset_digest, file_sha256
-from ...series import Instance, Series
-from ..archive import (
-    NotThere,
-    ReadBackDiffers,
-    RefusedObject,
-    RetrieveError,
-    SeriesEntry,
-    StoreConflict,
-    StoredObject,
-    StoreError,
-)
-from ..dicomweb.errors import check_whole
-from ..dicomweb.stow import encode
-from ..folder.store import checked_uids
+from ...series import Series
+from ..archive import NotThere, RefusedObject, RetrieveError, SeriesEntry, StoredObject, StoreError
 from ..http_session import Patience
-from ..uids import ObjectUids, is_uid, object_uids
+from ..object_file import object_digest
+from ..received import filed
+from ..storing import prepared, store_if_absent
+from ..uids import ObjectUids, is_uid
 from .address import parse_address
 from .association import associate, silence
 from .errors import RETRIEVE, SEARCH, STORE, check_status, errors_as
@@ -108,7 +97,9 @@ class DimseArchive:
             received = Received(into)
             with querying(self._address, self._patience, sorted(set(held.values())), received) as query:
                 query.fetch(received, "SERIES", StudyInstanceUID=study, SeriesInstanceUID=series)
-            instances = tuple(self._instance(received.paths[uid], entry) for uid in sorted(received.paths))
+            instances = tuple(filed(received.paths[uid], into, self.uri, series) for uid in sorted(received.paths))
+        if [each.sop_instance_uid for each in instances] != sorted(received.paths):
+            raise RetrieveError(self.uri, series, "the node gave objects under UIDs that are not theirs")
         if len(instances) != entry.instances:
             reason = f"the node gave {len(instances)} of {entry.instances} instances"
             raise RetrieveError(self.uri, series, reason)
@@ -124,38 +115,24 @@ class DimseArchive:
         StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
             If the object could not be stored or came back changed.
         """
-        uids = checked_uids(dataset, self.uri)
-        digest = dataset_digest(dataset)
-        encoded = encode(dataset, self.uri, uids)
-        size = encoded.getbuffer().nbytes
-        with errors_as(STORE, self.uri, uids.sop_instance_uid):
-            held = self._held(uids)
-            if held is None:
-                send(self._address, self._patience, encoded, uids)
-                self._compare(digest, uids)
-            elif held != digest:
-                raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
-            if self._address.commit_to is not None:
-                commit(self._address, self._patience, uids)
-        place = (
-            f"{self.uri.partition('?')[0]}/{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}"
-        )
-        return uids.stored(place, digest, size, already_there=held is not None)
+        with prepared(dataset, self.uri) as outgoing:
+            uids = outgoing.uids
+
+            def sent() -> bool:
+                send(self._address, self._patience, outgoing)
+                return True
+
+            with errors_as(STORE, self.uri, uids.sop_instance_uid):
+                already_there = store_if_absent(self.uri, uids, outgoing.digest, lambda: self._held(uids), sent)
+                if self._address.commit_to is not None:
+                    commit(self._address, self._patience, uids)
+            place = "/".join(
+                (self.uri.partition("?")[0], uids.study_instance_uid, uids.series_instance_uid, uids.sop_instance_uid)
+            )
+            return uids.stored(place, outgoing.digest, outgoing.bytes, already_there=already_there)
 
     def close(self) -> None:
         """Nothing to let go of: an association ends with the step that it was made for."""
-
-    def _instance(self, path: Path, entry: SeriesEntry) -> Instance:
-        """One received file, checked."""
-        dataset = pydicom.dcmread(path)
-        uids = object_uids(dataset)
-        if not isinstance(uids, ObjectUids):
-            raise RetrieveError(self.uri, entry.series_instance_uid, f"the node gave an object whose {uids.reason}")
-        if uids.series_instance_uid != entry.series_instance_uid or uids.sop_instance_uid != path.stem:
-            reason = f"the node gave an object of series {uids.series_instance_uid} as {path.stem}"
-            raise RetrieveError(self.uri, entry.series_instance_uid, reason)
-        check_whole(dataset)
-        return Instance(uids.sop_class_uid, uids.sop_instance_uid, file_sha256(path), path.stat().st_size, path)
 
     def _held(self, uids: ObjectUids) -> str | None:
         """Digest of the object that the node holds under these UIDs, or None."""
@@ -174,17 +151,7 @@ class DimseArchive:
             path = received.paths.get(uids.sop_instance_uid)
             if path is None:
                 raise StoreError(self.uri, uids.sop_instance_uid, "the node finds the object and does not give it")
-            dataset = pydicom.dcmread(path)
-            check_whole(dataset)
-            return dataset_digest(dataset)
-
-    def _compare(self, digest: str, uids: ObjectUids) -> None:
-        held = self._held(uids)
-        if held is None:
-            reason = "the node took the object without complaint and does not hold it"
-            raise StoreError(self.uri, uids.sop_instance_uid, reason)
-        if held != digest:
-            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the node gives another data set back")
+            return object_digest(path)
 
 
 def _all_series(query: Query) -> Iterator[tuple[str, Dataset]]:

@@ -26,6 +26,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 from ...digest import dataset_digest
 from ..header import DAMAGE
 from ..http_session import Patience
+from ..storing import Outgoing
 from ..uids import ObjectUids
 from .address import DimseAddress
 from .association import Handlers, accepted, associate, listen, silence
@@ -38,7 +39,7 @@ _REQUEST_COMMITMENT: Final = 1
 _COMMITMENT: Final = UID(StorageCommitmentPushModel)
 
 
-def send(address: DimseAddress, patience: Patience, encoded: BytesIO, uids: ObjectUids) -> None:
+def send(address: DimseAddress, patience: Patience, outgoing: Outgoing) -> None:
     """Send one object as it is encoded, or in plain little endian where the node wants that and it is the same.
 
     Raises
@@ -46,11 +47,10 @@ def send(address: DimseAddress, patience: Patience, encoded: BytesIO, uids: Obje
     DimseFault
         If the node takes no encoding that keeps the data set equal, or says that it did not store.
     """
-    encoded.seek(0)
-    dataset = pydicom.dcmread(encoded)
+    dataset = pydicom.dcmread(outgoing.path)
     own = UID(dataset.file_meta.TransferSyntaxUID)
     offered = [own, *(each for each in _LITTLE_ENDIAN[:2] if own in _LITTLE_ENDIAN and each != own)]
-    contexts = [build_context(uids.sop_class_uid, each) for each in offered]
+    contexts = [build_context(outgoing.uids.sop_class_uid, each) for each in offered]
     with associate(address, patience, contexts) as association:
         taken = {syntax for _, syntax in accepted(association)}
         for syntax in (each for each in offered if each in taken):

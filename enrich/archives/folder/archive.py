@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
 from pydicom import Dataset
 
-from ...digest import dataset_digest, file_sha256
+from ...digest import file_sha256
 from ...series import Instance, Series
 from ..archive import (
     AccessDenied,
@@ -21,10 +20,12 @@ from ..archive import (
     StoreRefused,
 )
 from ..header import DAMAGE
+from ..object_file import object_digest
+from ..storing import checked_uids
 from .found_series import by_instance, found_series, one_each, uids_of
 from .index import FolderIndex, FoundFile
 from .scan import refresh, shown
-from .store import checked_uids, probe_folder, store_file
+from .store import probe_folder, store_file
 
 
 class FolderArchive:
@@ -150,7 +151,7 @@ class FolderArchive:
         paths = [self._root / each.path for each in group]
         try:
             return len({file_sha256(path) for path in paths}) == 1 or (
-                len({dataset_digest(pydicom.dcmread(path)) for path in paths}) == 1
+                len({object_digest(path) for path in paths}) == 1
             )
         except (OSError, *DAMAGE):
             return False

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import pydicom
 from pydicom import Dataset
 
 from ...digest import dataset_digest
-from ..archive import AccessDenied, NoSpace, ReadBackDiffers, StoreConflict, StoredObject, StoreError, StoreRefused
+from ..archive import AccessDenied, NoSpace, StoredObject, StoreError, StoreRefused
 from ..header import DAMAGE
-from ..uids import ObjectUids, UidFault, object_uids
+from ..object_file import object_digest
+from ..storing import checked_uids, encode, store_if_absent
 from .scan import PART_SUFFIX
 
 STALE_PART_S = 3600.0
@@ -25,22 +25,6 @@ STALE_PART_S = 3600.0
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DENIED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
-
-
-def checked_uids(dataset: Dataset, uri: str) -> ObjectUids:
-    """UIDs under which an object is to be stored.
-
-    Raises
-    ------
-    StoreRefused
-        If one is absent or breaks the rule of PS3.5 9.1, or the transfer syntax is not known.
-    """
-    uids = object_uids(dataset)
-    if isinstance(uids, UidFault):
-        raise StoreRefused(uri, str(dataset.get("SOPInstanceUID") or "object without UID"), uids.reason)
-    if not getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""):
-        raise StoreRefused(uri, uids.sop_instance_uid, "Transfer Syntax UID (0002,0010) is absent: cannot be encoded")
-    return uids
 
 
 def store_file(dataset: Dataset, path: Path) -> StoredObject:
@@ -60,15 +44,14 @@ def store_file(dataset: Dataset, path: Path) -> StoredObject:
     uids = checked_uids(dataset, uri)
     digest = dataset_digest(dataset)
     with _errors(uri, uids.sop_instance_uid):
-        already_there = path.exists() or not _write(dataset, path)
-        found = _digest_of(path)
-        size = path.stat().st_size
-    if found != digest and already_there:
-        raise StoreConflict(
-            uri, uids.sop_instance_uid, f"another object is there as {path.name}; it was left as it was"
+        already_there = store_if_absent(
+            uri,
+            uids,
+            digest,
+            held=lambda: _digest_of(path) if path.exists() else None,
+            send=lambda: _write(dataset, path),
         )
-    if found != digest:
-        raise ReadBackDiffers(uri, uids.sop_instance_uid, f"{path.name} is not what was written")
+        size = path.stat().st_size
     return uids.stored(f"dir:{path}", digest, size, already_there=already_there)
 
 
@@ -114,7 +97,7 @@ def _original(error: OSError) -> OSError:
 def _digest_of(path: Path) -> str:
     """Digest of the object in a file; empty if the file holds none."""
     try:
-        return dataset_digest(pydicom.dcmread(path))
+        return object_digest(path)
     except DAMAGE:
         return ""
 
@@ -126,7 +109,7 @@ def _write(dataset: Dataset, path: Path) -> bool:
     part = path.parent / f".{path.name}.{secrets.token_hex(8)}{PART_SUFFIX}"
     try:
         with part.open("xb") as file:
-            pydicom.dcmwrite(file, dataset, enforce_file_format=True)
+            encode(dataset, file)
             file.flush()
             os.fsync(file.fileno())
         first = _name(part, path)

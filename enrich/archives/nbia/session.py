@@ -13,8 +13,8 @@ import requests
 
 from ..archive import AccessDenied, ArchiveError, NotThere, RetrieveError, SearchError, SearchUnanswered, SourceNotThere
 from ..credentials import BadCredentials
-from ..dicomweb.errors import BUSY_OR_BROKEN, DENIED, NOT_FOUND
-from ..http_session import Patience, open_session, status_of, told
+from ..http_answers import DENIED, NOT_FOUND, UNAUTHORIZED, may_pass, status_of, told
+from ..http_session import Patience, open_session
 from ..opening import BadArchiveUri
 
 USER: Final = "VOXFLEET_NBIA_USER"
@@ -24,7 +24,7 @@ VERSIONS: Final = ("v1", "v2", "v4")
 USUAL_BASE: Final = "/nbia-api"
 CLIENT_ID: Final = "NBIA"
 """What NBIA's own documentation has users name as their OAuth client."""
-_UNAUTHORIZED, _BAD_REQUEST, _SERVER_ERROR = 401, 400, 500
+_BAD_REQUEST = 400
 _ADVICE: Final = f"; credentials come from {USER} and {PASSWORD}, or {TOKEN}"
 _SHOWN = 500
 """Characters of an answer that are looked at."""
@@ -108,7 +108,7 @@ class NbiaSession:
         if self._user and not self._token:
             self._log_in()
         response = self._asked(verb, query)
-        if response.status_code == _UNAUTHORIZED and self._user:
+        if response.status_code == UNAUTHORIZED and self._user:
             response.close()
             self._log_in()
             response = self._asked(verb, query)
@@ -161,16 +161,15 @@ def nbia_errors(uri: str, identifier: str, patience: Patience) -> Iterator[None]
         status, reason = status_of(exc), told(exc, patience)
         if status in DENIED or _is_refusal(exc):
             raise AccessDenied(uri, identifier, reason + _ADVICE) from exc
-        raise _kind(status, identifier)(uri, identifier, reason) from exc
+        raise _kind(status, identifier, exc)(uri, identifier, reason) from exc
 
 
-def _kind(status: int | None, identifier: str) -> type[ArchiveError]:
+def _kind(status: int | None, identifier: str, error: Exception) -> type[ArchiveError]:
     if identifier:
         return NotThere if status in NOT_FOUND else RetrieveError
     if status in NOT_FOUND:
         return SourceNotThere
-    may_pass = status is None or status >= _SERVER_ERROR or status in BUSY_OR_BROKEN
-    return SearchUnanswered if may_pass else SearchError
+    return SearchUnanswered if may_pass(status, error) else SearchError
 
 
 def _is_refusal(error: requests.RequestException) -> bool:

@@ -7,14 +7,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import pydicom
-
-from ...digest import dataset_digest, file_sha256
+from ...digest import file_sha256
 from ...series import Instance, Series
 from ..archive import AccessDenied, NotThere, RefusedObject, RetrieveError, SearchError, SeriesEntry, SourceNotThere
 from ..folder.found_series import found_series, one_each, uids_of
 from ..folder.index import FolderIndex, FoundFile
 from ..header import DAMAGE, Header, header_of
+from ..object_file import object_digest
 from ..read_only import ReadOnly
 from .pack import DAMAGED, UnsafePack, copy_members, open_pack
 
@@ -122,7 +121,7 @@ class PackedArchive(ReadOnly):
                 with open_pack(self._path) as pack:
                     copy_members(pack, paths)
                 return len({file_sha256(path) for path in paths.values()}) == 1 or (
-                    len({dataset_digest(pydicom.dcmread(path)) for path in paths.values()}) == 1
+                    len({object_digest(path) for path in paths.values()}) == 1
                 )
             except (OSError, UnsafePack, *DAMAGED, *DAMAGE):
                 return False

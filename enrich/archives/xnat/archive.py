@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 
-import pydicom
 from pydicom import Dataset
 
 from ...digest import dataset_digest, file_sha256
@@ -25,11 +23,11 @@ from ..archive import (
     StoreRefused,
 )
 from ..attaching import Attachment
-from ..dicomweb.errors import check_whole
-from ..dicomweb.stow import encode
-from ..folder.store import checked_uids
 from ..http_session import Patience
-from ..uids import ObjectUids, is_uid, object_uids
+from ..object_file import opened
+from ..received import filed
+from ..storing import prepared, store_if_absent
+from ..uids import ObjectUids, is_uid
 from .address import XnatAddress
 from .errors import retrieve_errors, search_errors, store_errors
 from .resource import files_of, make_resource, send_new, unpack
@@ -129,26 +127,22 @@ class XnatArchive:
         StoreRefused, NoSpace, ReadBackDiffers, StoreError, AccessDenied
             If the object could not be stored or came back changed.
         """
-        uids = checked_uids(dataset, self.uri)
-        digest = dataset_digest(dataset)
-        encoded = encode(dataset, self.uri, uids).getbuffer()
-        with store_errors(self.uri, uids.sop_instance_uid, self._patience):
-            scan = self._find(uids.study_instance_uid, uids.series_instance_uid)
-            held = None if scan is None else self._held(scan, uids)
-            already_there = held is not None
-            if held is None:
-                scan = scan or self._make_scan(dataset, uids)
-                path = (*scan.path, "resources", DICOM)
-                already_there = not send_new(self._session, path, f"{uids.sop_instance_uid}.dcm", bytes(encoded))
-                held = self._held(scan, uids)
-            if scan is None or held is None:
-                raise StoreError(self.uri, uids.sop_instance_uid, "the archive took the object and does not hold it")
-        if held != digest and already_there:
-            raise StoreConflict(self.uri, uids.sop_instance_uid, "another object is there; it was left as it was")
-        if held != digest:
-            raise ReadBackDiffers(self.uri, uids.sop_instance_uid, "the archive gives another data set back")
-        place = f"{self.uri}/{'/'.join(scan.path)}/resources/{DICOM}/files/{uids.sop_instance_uid}.dcm"
-        return uids.stored(place, digest, encoded.nbytes, already_there=already_there)
+        with (
+            prepared(dataset, self.uri) as outgoing,
+            store_errors(self.uri, outgoing.uids.sop_instance_uid, self._patience),
+        ):
+            uids = outgoing.uids
+            scan = self._find(uids.study_instance_uid, uids.series_instance_uid) or self._make_scan(dataset, uids)
+            resource, name = (*scan.path, "resources", DICOM), f"{uids.sop_instance_uid}.dcm"
+            already_there = store_if_absent(
+                self.uri,
+                uids,
+                outgoing.digest,
+                held=lambda: self._held(scan, uids),
+                send=lambda: send_new(self._session, resource, name, outgoing.path),
+            )
+            place = f"{self.uri}/{'/'.join(resource)}/files/{name}"
+            return uids.stored(place, outgoing.digest, outgoing.bytes, already_there=already_there)
 
     def attach(self, attachment: Attachment) -> str:
         """Store one file as a resource of the study's session if it is absent, read it back, compare.
@@ -213,21 +207,7 @@ class XnatArchive:
         with TemporaryFile(dir=into) as file:
             self._session.download(file, *resource, format="zip")
             for part in unpack(file, listed, into, (self.uri, scan.series_instance_uid)):
-                yield self._filed(part, scan, into)
-
-    def _filed(self, part: Path, scan: XnatScan, into: Path) -> Instance:
-        """One file of a zip, checked and named by its UID."""
-        dataset = pydicom.dcmread(part, defer_size=1 << 16)
-        uids = object_uids(dataset)
-        if not isinstance(uids, ObjectUids):
-            raise RetrieveError(self.uri, scan.series_instance_uid, f"the archive gave an object whose {uids.reason}")
-        if uids.series_instance_uid != scan.series_instance_uid:
-            reason = f"the archive gave an object of series {uids.series_instance_uid}"
-            raise RetrieveError(self.uri, scan.series_instance_uid, reason)
-        check_whole(dataset)
-        path = into / f"{uids.sop_instance_uid}.dcm"
-        shutil.move(part, path)
-        return Instance(uids.sop_class_uid, uids.sop_instance_uid, file_sha256(path), path.stat().st_size, path)
+                yield filed(part, into, self.uri, scan.series_instance_uid)
 
     def _held(self, scan: XnatScan, uids: ObjectUids) -> str | None:
         """Digest of the object that the scan holds under this UID, whatever its file is called, or None."""
@@ -237,13 +217,13 @@ class XnatArchive:
         names = [each.name for each in files_of(self._session, resource)]
         foreign = [each for each in names if not is_uid(each.removesuffix(".dcm"))]
         for name in [own] if own in names else foreign:
-            with TemporaryFile() as file:
-                self._session.download(file, *resource, "files", name)
-                file.seek(0)
-                dataset = pydicom.dcmread(file)
-                if str(dataset.get("SOPInstanceUID", "")) == uids.sop_instance_uid or name == own:
-                    check_whole(dataset)
-                    return dataset_digest(dataset)
+            with TemporaryDirectory(prefix="voxfleet-") as folder:
+                path = Path(folder) / "object.dcm"
+                with path.open("wb") as file:
+                    self._session.download(file, *resource, "files", name)
+                with opened(path) as held:
+                    if str(held.get("SOPInstanceUID", "")) == uids.sop_instance_uid or name == own:
+                        return dataset_digest(held)
         return None
 
     def _make_scan(self, dataset: Dataset, uids: ObjectUids) -> XnatScan:

@@ -30,14 +30,13 @@ from ..archive import (
     StoreError,
     StoreRefused,
 )
-from ..dicomweb.errors import BUSY_OR_BROKEN, DENIED, NOT_FOUND, CutObject
 from ..header import DAMAGE
-from ..http_session import Patience, told
+from ..http_answers import DENIED, INSUFFICIENT_STORAGE, NOT_FOUND, may_pass, told
+from ..http_session import Patience
+from ..object_file import CutObject
 from .session import NotUnderstood
 
 CONFLICT: Final = 409
-_SERVER_ERROR: Final = 500
-_INSUFFICIENT_STORAGE: Final = 507
 FAULTS: Final = (requests.RequestException, XNATError)
 """What a request raises."""
 _ADVICE: Final = "; credentials come from VOXFLEET_XNAT_USER and VOXFLEET_XNAT_PASSWORD or .netrc"
@@ -69,7 +68,7 @@ def search_errors(uri: str, patience: Patience) -> Iterator[None]:
             raise AccessDenied(uri, "", reason + _ADVICE) from exc
         if status in NOT_FOUND:
             raise SourceNotThere(uri, "", f"no such project, or no XNAT here: {reason}") from exc
-        if _may_pass(exc):
+        if may_pass(status, exc):
             raise SearchUnanswered(uri, "", reason) from exc
         raise SearchError(uri, "", reason) from exc
     except NotUnderstood as exc:
@@ -113,9 +112,9 @@ def store_errors(uri: str, identifier: str, patience: Patience) -> Iterator[None
             raise AccessDenied(uri, identifier, reason + _ADVICE) from exc
         if status == CONFLICT:
             raise StoreConflict(uri, identifier, reason) from exc
-        if status == _INSUFFICIENT_STORAGE:
+        if status == INSUFFICIENT_STORAGE:
             raise NoSpace(uri, identifier, reason) from exc
-        raise (StoreError if _may_pass(exc) else StoreRefused)(uri, identifier, reason) from exc
+        raise (StoreError if may_pass(status, exc) else StoreRefused)(uri, identifier, reason) from exc
     except OSError as exc:
         raise StoreError(uri, identifier, f"cannot be read or written here: {exc.strerror}") from exc
     except DAMAGE as exc:
@@ -124,14 +123,6 @@ def store_errors(uri: str, identifier: str, patience: Patience) -> Iterator[None
 
 def _denied(error: Exception) -> bool:
     return isinstance(error, XNATLoginFailedError | XNATExpiredCredentialsError) or status_of(error) in DENIED
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same request may succeed later: no answer, a server's own trouble, or too many requests."""
-    status = status_of(error)
-    if status is not None:
-        return status >= _SERVER_ERROR or status in BUSY_OR_BROKEN
-    return not isinstance(error, requests.exceptions.SSLError)
 
 
 def _reason(error: Exception, patience: Patience) -> str:

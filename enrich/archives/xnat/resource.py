@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from ..archive import RetrieveError
-from ..dicomweb.errors import NOT_FOUND
+from ..http_answers import NOT_FOUND
 from .errors import CONFLICT, FAULTS, UnsafeAnswer, status_of
 from .session import XnatSession
 
