@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from voxfleet.cluster.ledger import AttemptClass
+from voxfleet.cluster.run_record import NOTICE
 
 if TYPE_CHECKING:
     from conftest import Postgres, StubFleet, Wire
@@ -70,6 +71,9 @@ def test_preemption_notice(stub_fleet: MakeFleet) -> None:
     assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
     counts = fleet.ledger.counts()
     assert (counts.completed, counts.in_progress, counts.scheduled) == (3, 0, 4)
+    lost = [attempt for attempt in fleet.ledger.attempts() if attempt.outcome is AttemptClass.LOST]
+    assert lost
+    assert all(attempt.preempted for attempt in lost)
     assert fleet.start("next").wait(60) == 0
     fleet.check()
     assert fleet.segmented().total() == 7 + 1
@@ -87,6 +91,28 @@ def test_a_notice_with_time_enough_redoes_nothing(stub_fleet: MakeFleet) -> None
     assert fleet.start("next").wait(60) == 0
     assert fleet.check() == {AttemptClass.COMPLETED: 12}
     assert fleet.segmented().total() == 12
+
+
+@pytest.mark.parametrize(
+    ("signals", "preempted"),
+    [((signal.SIGTERM, signal.SIGKILL), True), ((signal.SIGTERM,) * 2, True), ((signal.SIGINT,) * 2, False)],
+)
+def test_what_a_driver_leaves_at_once_is_lost_by_its_cause(
+    stub_fleet: MakeFleet, signals: tuple[signal.Signals, ...], preempted: bool
+) -> None:
+    """A machine gone right after its notice, a user who will not wait: what flew is lost, the first preempted."""
+    fleet = stub_fleet([{"seconds": "20"}] * 2)
+    driver = fleet.start("a", "--lease-s", 3)
+    fleet.until(lambda: bool(fleet.segmented()))
+    driver.send_signal(signals[0])
+    fleet.until(lambda: not preempted or any(event.kind == NOTICE for event in fleet.ledger.events()))
+    time.sleep(0.1)
+    driver.send_signal(signals[1])
+    driver.wait(20)
+    fleet.until(lambda: bool(fleet.ledger.expire()) or fleet.ledger.counts().in_progress == 0)
+    lost = fleet.ledger.attempts()
+    assert {attempt.outcome for attempt in lost} == {AttemptClass.LOST}
+    assert {attempt.preempted for attempt in lost} == {preempted}
 
 
 def test_poison_storm(stub_fleet: MakeFleet) -> None:
