@@ -75,6 +75,8 @@ class CellSettings:
         Environment variables of the agents.
     silence_s : float
         An agent ends itself when the driver falls silent for so long.
+    label : str
+        Of the machines, ``cell`` on the provider's bill; empty: none.
     """
 
     agents: int
@@ -89,6 +91,7 @@ class CellSettings:
     drain_s: float = 600.0
     environment: Mapping[str, str] = field(default_factory=dict)
     silence_s: float = SILENCE_S
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

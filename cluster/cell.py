@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ MOST_WORKERS = 200
 
 RAY_WITH_PRIORITIES = (2, 56)
 """The first Ray whose autoscaler prefers one group of workers to another."""
+
+CELL_VARIABLE = "VOXFLEET_CELL"
+"""Environment variable that tells a driver the label ``cell`` of its machines."""
 
 ENDED = ("Complete", "Failed")
 """Values of a RayJob's jobDeploymentStatus after which it does nothing more."""
@@ -209,6 +213,11 @@ class CellState:
     def over(self) -> bool:
         """Whether it does nothing more."""
         return self.deployment in ENDED
+
+
+def cell_label() -> str:
+    """Label ``cell`` of the machines of this driver; empty: they have none."""
+    return os.environ.get(CELL_VARIABLE, "")
 
 
 def state_of(job: Mapping[str, Any]) -> CellState:

@@ -12,7 +12,7 @@ import json
 import shlex
 from typing import Any
 
-from .cell import Cell
+from .cell import CELL_VARIABLE, Cell
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 
@@ -141,7 +141,10 @@ def _terms(cell: Cell, *, spot: bool, works: bool) -> list[dict[str, Any]]:
 
 
 def _head(cell: Cell) -> dict[str, Any]:
-    environment: list[dict[str, Any]] = [{"name": "VOXFLEET_RUNS", "value": RUNS}]
+    environment: list[dict[str, Any]] = [
+        {"name": "VOXFLEET_RUNS", "value": RUNS},
+        {"name": CELL_VARIABLE, "value": cell.name},
+    ]
     if cell.access.ledger_secret:
         source = {"secretKeyRef": {"name": cell.access.ledger_secret, "key": "url"}}
         environment.append({"name": "VOXFLEET_LEDGER", "valueFrom": source})

@@ -22,6 +22,7 @@ from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
 from .budget import DRAIN_S, LAG_S
+from .cell import cell_label
 from .governor import Governor
 from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import LocalCell, run_locally
@@ -184,7 +185,7 @@ def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[]
     """Work until nothing is left or the governor says no; or leave it all, where told to."""
     shutil.rmtree(plan.folder.scratch, ignore_errors=True)
     if plan.on == "local":
-        cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner)
+        cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner, label=cell_label())
         run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)
     elif plan.on not in ("workers", "nothing"):
         _perform_on_ray(plan, ledger, governor, observe)
@@ -208,5 +209,6 @@ def _perform_on_ray(plan: Plan, ledger: Ledger, governor: Governor, observe: Cal
         address=os.environ.get("RAY_ADDRESS") if plan.on == "ray" else plan.on,
         gpus=sum(device.startswith("cuda") for device in plan.devices),
         machine=plan.price.machine,
+        label=cell_label(),
     )
     run_on_ray(ledger, cell, may_lease=governor.may_lease, on_event=lambda _: observe(), stop=governor.stop)

@@ -203,8 +203,11 @@ class Ledger(Protocol):
         """How many workitems are IN PROGRESS with anybody but `owner`."""
         ...
 
-    def node_up(self, node: str, machine: str, owner: str) -> None:
-        """Note that a node of `owner` begins to cost money, now; a life of it that never ended ends when last seen."""
+    def node_up(self, node: str, machine: str, owner: str, cell: str = "") -> None:
+        """Note that a node of `owner` begins to cost money, now; a life of it that never ended ends when last seen.
+
+        `cell` is the label by which the provider's bill names its part of the run; empty: none.
+        """
         ...
 
     def node_down(self, node: str, owner: str) -> None:

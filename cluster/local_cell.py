@@ -41,6 +41,8 @@ class LocalCell:
     lease_s : float
         How long leases hold when this driver falls silent; for twice as long it stays for what other
         drivers hold: were one dead, its workitems would be back by then.
+    label : str
+        Of the machine, ``cell`` on the provider's bill; empty: none.
     """
 
     settings: PipelineSettings
@@ -48,6 +50,7 @@ class LocalCell:
     owner: str
     drain_s: float = math.inf
     lease_s: float = LEASE_S
+    label: str = ""
 
 
 def run_locally(
@@ -72,7 +75,7 @@ def run_locally(
     node = cell.settings.stages.node
     ledger.heartbeat(cell.owner, 0.0)
     ledger.expire()
-    ledger.node_up(node, cell.machine, cell.owner)
+    ledger.node_up(node, cell.machine, cell.owner, cell.label)
     pipeline = NodePipeline(cell.settings)
     loop = _Loop(ledger, cell, pipeline, stop)
     try:

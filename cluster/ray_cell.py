@@ -194,7 +194,7 @@ class _Cell:
         """Note that a node costs money, unless that is known."""
         if node not in self._nodes:
             self._nodes.add(node)
-            self._ledger.node_up(node, self._settings.machine, self._owner)
+            self._ledger.node_up(node, self._settings.machine, self._owner, self._settings.label)
 
     def work(self) -> None:
         """Loop until the dispatch is done."""

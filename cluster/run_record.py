@@ -93,6 +93,8 @@ class Node:
     last_seen : datetime
         Its end; or now, while any driver of the run sends heartbeats; or else its last sign
         of life, an attempt that began or ended on it.
+    cell : str
+        Label of its machine on the provider's bill; empty: none.
     """
 
     node: str
@@ -100,3 +102,4 @@ class Node:
     up: datetime
     down: datetime | None
     last_seen: datetime
+    cell: str = ""

@@ -16,6 +16,7 @@ from ..runners.environment import node_name
 from ..runners.pipeline import PipelineSettings
 from ..runners.request import StageSettings
 from ..runners.worklist import references, wish
+from .cell import cell_label
 from .commands import observer, until_stopped
 from .governor import BudgetSpent, Governor
 from .ledger import Run
@@ -64,6 +65,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
             price.machine,
             f"{name}:{place.path}",
             drain,
+            label=cell_label(),
         )
         with progress_bar(console) as bar:
             task = bar.add_task(asked.name, total=None, counts="")

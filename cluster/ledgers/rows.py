@@ -95,9 +95,10 @@ def nodes(database: Database) -> tuple[Node, ...]:
             moment(row["up"]),
             None if row["down"] is None else moment(row["down"]),
             moment(row["last_seen"]),
+            row["cell"],
         )
         for row in database.rows(
-            f"SELECT node, machine, up, down, {last_seen(database.dialect.now)} AS last_seen FROM node ORDER BY id"  # noqa: S608
+            f"SELECT node.*, {last_seen(database.dialect.now)} AS last_seen FROM node ORDER BY id"  # noqa: S608
         )
     )
 

@@ -159,7 +159,10 @@ _VERSION_5: Final = (
     "CREATE INDEX item_outgrown ON item (key) WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL",
 )
 
-_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
+# A provider's bill is divided by the label of the cell that a machine belongs to.
+_VERSION_6: Final = ("ALTER TABLE node ADD COLUMN cell TEXT NOT NULL DEFAULT ''",)
+
+_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)

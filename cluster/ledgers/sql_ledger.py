@@ -219,13 +219,13 @@ class SqlLedger:
         with self._write(durable=False) as steps:
             steps.note(level, kind, detail)
 
-    def node_up(self, node: str, machine: str, owner: str) -> None:
+    def node_up(self, node: str, machine: str, owner: str, cell: str = "") -> None:
         """See Ledger."""
         with self._write(durable=True) as steps:
             steps.end_lives(owner, node)
             steps.sql.execute(
-                f"INSERT INTO node (node, machine, up, owner) VALUES (?, ?, {self._now}, ?)",  # noqa: S608
-                (node, machine, owner),
+                f"INSERT INTO node (node, machine, up, owner, cell) VALUES (?, ?, {self._now}, ?, ?)",  # noqa: S608
+                (node, machine, owner, cell),
             )
 
     def node_down(self, node: str, owner: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voxfleet.cluster.cell import PLATFORMS, Access, BadCell, Cell, Workers
+from voxfleet.cluster.cell import CELL_VARIABLE, PLATFORMS, Access, BadCell, Cell, Workers
 from voxfleet.cluster.cell_manifest import manifest
 
 GIB = 2**30
@@ -120,6 +120,8 @@ def test_labels_for_the_bill_stand_on_job_and_pods() -> None:
     templates = [cluster["headGroupSpec"]["template"], *(each["template"] for each in cluster["workerGroupSpecs"])]
     for metadata in (job["metadata"], *(each["metadata"] for each in templates)):
         assert (metadata["labels"]["run"], metadata["labels"]["cell"]) == ("nlst", "c0")
+    (head,) = pods(manifest(CELL))["head"]["containers"]
+    assert {"name": CELL_VARIABLE, "value": "c0"} in head["env"], "and the driver tells the ledger"
 
 
 def test_secrets_are_named_and_not_told() -> None:

@@ -588,8 +588,9 @@ class TestNodes:
         ledger.node_up("n1", "g4dn.xlarge", OWNER)
         ledger.node_down("n1", OWNER)
         ledger.node_up("n1", "g4dn.xlarge", OWNER)
-        ledger.node_up("n1", "g4dn.xlarge", OWNER)
+        ledger.node_up("n1", "g4dn.xlarge", OWNER, "c0")
         first, second, third = ledger.nodes()
+        assert (first.cell, third.cell) == ("", "c0")
         assert first.down is not None
         assert second.down == second.up
         assert third.down is None
