@@ -31,6 +31,7 @@ from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, runni
 
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+ARCHIVES = Path(__file__).parent / "enrich" / "archives"
 START_S = 20.0
 BUCKET = "test-bucket"
 
@@ -53,6 +54,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
             patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
             patch.delenv(f"VOXFLEET_XNAT_{name}", raising=False)
+            patch.delenv(f"VOXFLEET_NBIA_{name}", raising=False)
         for name in [each for each in os.environ if each.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR"))]:
             patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -105,13 +107,25 @@ def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
     Orthanc listens on every interface: so only in a network namespace that has no other than loopback.
     """
-    if not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()):
-        pytest.skip("Orthanc is not there: apt-get install orthanc orthanc-dicomweb")
-    _alone()
+    _check_orthanc()
     with ExitStack() as stack:
         yield lambda user="", password="": stack.enter_context(
             _running_orthanc(tmp_path_factory.mktemp("orthanc"), user, password)
         )
+
+
+@pytest.fixture(scope="module")
+def lasting_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    """Start an Orthanc without password that all tests of a module share: each empties it."""
+    _check_orthanc()
+    with _running_orthanc(tmp_path_factory.mktemp("orthanc"), "", "") as server:
+        yield server
+
+
+def _check_orthanc() -> None:
+    if not (ORTHANC.is_file() and DICOMWEB_PLUGIN.is_file()):
+        pytest.skip("Orthanc is not there: apt-get install orthanc orthanc-dicomweb")
+    _alone()
 
 
 @pytest.fixture
@@ -129,17 +143,29 @@ def xnat(xnat_double: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[A
         yield server
 
 
+@pytest.fixture
+def nbia(nbia_double: ModuleType) -> Iterator[Any]:
+    """Run a double of an NBIA with an empty collection, which everybody may read."""
+    with nbia_double.running_nbia() as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def xnat_double() -> ModuleType:
     """The double's own module."""
-    path = Path(__file__).parent / "enrich" / "archives" / "xnat_double.py"
-    spec = importlib.util.spec_from_file_location("xnat_double", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # Its records look for it there.
-    spec.loader.exec_module(module)
-    return module
+    return _module(ARCHIVES / "xnat_double.py")
+
+
+@pytest.fixture(scope="session")
+def nbia_double() -> ModuleType:
+    """The double's own module."""
+    return _module(ARCHIVES / "nbia_double.py")
+
+
+@pytest.fixture(scope="session")
+def faulty_proxy() -> ModuleType:
+    """The proxy's own module."""
+    return _module(ARCHIVES / "faulty_proxy.py")
 
 
 @dataclass(frozen=True)
@@ -156,13 +182,29 @@ class DicomNode:
 
 
 @pytest.fixture
-def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomNode]:
-    """Start dcmtk's archive, which takes uncompressed objects only and has no storage commitment."""
+def start_dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., DicomNode]]:
+    """Start dcmtk's archive, which takes uncompressed objects only and has no storage commitment.
+
+    `access` is ``RW``, ``R`` or ``W``; `quota` how many studies, and how much of each, it takes.
+    """
     program = shutil.which("dcmqrscp", path="/usr/bin")
     if program is None:
         pytest.skip("dcmqrscp is not there: apt-get install dcmtk")
     _alone()
-    folder = tmp_path_factory.mktemp("dcmqrscp")
+    with ExitStack() as stack:
+        yield lambda access="RW", quota="(100, 1024mb)": stack.enter_context(
+            _running_dcmqrscp(program, tmp_path_factory.mktemp("dcmqrscp"), access, quota)
+        )
+
+
+@pytest.fixture
+def dcmqrscp(start_dcmqrscp: Callable[..., DicomNode]) -> DicomNode:
+    """Start an empty dcmqrscp that may be read and written."""
+    return start_dcmqrscp()
+
+
+@contextmanager
+def _running_dcmqrscp(program: str, folder: Path, access: str, quota: str) -> Iterator[DicomNode]:
     (folder / "node").mkdir()
     with ExitStack() as stack:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
@@ -171,7 +213,7 @@ def dcmqrscp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DicomNode]:
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
         f"HostTable BEGIN\nus = (VOXFLEET, localhost, {callback_port})\nHostTable END\n"
         "VendorTable BEGIN\nVendorTable END\n"
-        f"AETable BEGIN\nNODE {folder / 'node'} RW (100, 1024mb) ANY\nAETable END\n"
+        f"AETable BEGIN\nNODE {folder / 'node'} {access} {quota} ANY\nAETable END\n"
     )
     with (folder / "log").open("wb") as log:
         command = [program, "--config", str(folder / "cfg")]
@@ -306,7 +348,7 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     programs = sorted((Path(wrapper.origin).parent / "vendor" / "fake-gcs-server" / "bin").glob("*-linux-*"))
     if not programs:
         pytest.skip("fake-gcs-server is not there for this machine")
-    front = _module(Path(__file__).parent / "enrich" / "archives" / "gcs_front.py")
+    front = _module(ARCHIVES / "gcs_front.py")
     address, log = _free_url().partition("://")[2], tmp_path_factory.mktemp("gcs") / "log"
     host, _, port = address.partition(":")
     command = [str(programs[0]), "-scheme", "http", "-host", host, "-port", port, "-public-host", address]
@@ -327,6 +369,7 @@ def _module(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         pytest.fail(f"{path} cannot be loaded")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Its records look for it there.
     spec.loader.exec_module(module)
     return module
 

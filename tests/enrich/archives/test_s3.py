@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import obstore
@@ -39,15 +39,12 @@ HASTE = BucketPatience(connect_s=2, request_s=5, retries=2, retries_s=5, first_p
 
 
 @pytest.fixture
-def spoiler(moto: Any, make_prefix: MakePrefix, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def spoiler(
+    moto: Any, make_prefix: MakePrefix, faulty_proxy: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
     """Stand between us and moto."""
-    path = Path(__file__).with_name("faulty_proxy.py")
-    spec = importlib.util.spec_from_file_location("faulty_proxy", path)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "faulty_proxy", module)
-    spec.loader.exec_module(module)
     make_prefix("moto")
-    with module.spoiling(moto.url) as proxy:
+    with faulty_proxy.spoiling(moto.url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         yield proxy
 
