@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from time import monotonic
 
-import pydicom
+from pydicom import Dataset
 from tenacity import Retrying, retry_if_exception, sleep_using_event, stop_when_event_set, wait_random_exponential
 
 from .. import Error
@@ -22,6 +23,8 @@ from ..enrich.archives.archive import (
     StoreConflict,
     StoreRefused,
 )
+from ..enrich.archives.header import DAMAGE
+from ..enrich.archives.object_file import opened
 from .ledger import Ledger, Staged
 
 BATCH = 100
@@ -88,10 +91,10 @@ class Publisher:
     def _publish(self, staged: Staged, stop: Event) -> None:
         """Store one object, as often as the archive needs to be asked; it may be stopped in between."""
         try:
-            dataset = self._read(staged)
-            for attempt in self._patience(stop):
-                with attempt:
-                    self.ledger.published(staged, self.target.store(dataset).uri)
+            with self._opened(staged) as dataset:
+                for attempt in self._patience(stop):
+                    with attempt:
+                        self.ledger.published(staged, self.target.store(dataset).uri)
         except (StoreRefused, StoreConflict, ReadBackDiffers, RetrieveError) as exc:
             self.ledger.rejected(staged, f"{exc.code}: {exc}")
         except Error as exc:
@@ -107,14 +110,20 @@ class Publisher:
             reraise=True,
         )
 
-    def _read(self, staged: Staged) -> pydicom.Dataset:
-        """The object, whole, from the staging store; raises RetrieveError."""
+    @contextmanager
+    def _opened(self, staged: Staged) -> Iterator[Dataset]:
+        """The object in the staging store; raises RetrieveError."""
+        uid = staged.object.sop_instance_uid
         entry = SeriesEntry(staged.workitem.study_instance_uid, staged.object.series_instance_uid, "", 1)
-        with tempfile.TemporaryDirectory() as folder:
-            for instance in self.staging.retrieve(entry, Path(folder)).instances:
-                if instance.sop_instance_uid == staged.object.sop_instance_uid:
-                    return pydicom.dcmread(instance.path)
-        raise RetrieveError(self.staging.uri, staged.object.series_instance_uid, "the object is not in it")
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            paths = {each.sop_instance_uid: each.path for each in self.staging.retrieve(entry, Path(folder)).instances}
+            if uid not in paths:
+                raise RetrieveError(self.staging.uri, staged.object.series_instance_uid, "the object is not in it")
+            try:
+                dataset = stack.enter_context(opened(paths[uid]))
+            except DAMAGE as exc:
+                raise RetrieveError(self.staging.uri, uid, f"is damaged ({type(exc).__name__})") from exc
+            yield dataset
 
 
 def _passes(error: BaseException) -> bool:
