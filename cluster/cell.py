@@ -25,6 +25,9 @@ CELL_VARIABLE = "VOXFLEET_CELL"
 ENDED = ("Complete", "Failed")
 """Values of a RayJob's jobDeploymentStatus after which it does nothing more."""
 
+DELETING = "Deleting"
+"""Stands in a CellState for a RayJob that is deleted and goes once its machines are gone."""
+
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
@@ -191,7 +194,8 @@ class CellState:
     Attributes
     ----------
     deployment : str
-        jobDeploymentStatus: Initializing, Running, Complete, Failed, Suspended, Retrying, Waiting; empty at first.
+        jobDeploymentStatus: Initializing, Running, Complete, Failed, Suspended, Retrying, Waiting; empty at first;
+        or `DELETING`.
     job : str
         jobStatus: PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED; empty at first.
     workers : str
@@ -228,7 +232,7 @@ def state_of(job: Mapping[str, Any]) -> CellState:
         name=metadata["name"],
         run=labels.get("run", ""),
         cell=labels.get("cell", ""),
-        deployment=status.get("jobDeploymentStatus", ""),
+        deployment=DELETING if "deletionTimestamp" in metadata else status.get("jobDeploymentStatus", ""),
         job=status.get("jobStatus", ""),
         reason=status.get("reason", ""),
         message=status.get("message", ""),

@@ -22,8 +22,8 @@ GRACE_S = 25
 SLACK_S = 3600
 """A cell may take so much longer than its command: machines start, and drain."""
 
-KEPT_S = 3600
-"""A finished job can be looked at for so long."""
+ENDED_S = 60
+"""From a job's end to that of its machines (KubeRay's ttlSecondsAfterFinished): its last words are read."""
 
 GIB = 2**30
 RUNS = "/var/lib/voxfleet"
@@ -58,7 +58,7 @@ def manifest(cell: Cell) -> dict[str, Any]:
         "activeDeadlineSeconds": round(cell.deadline_s) + SLACK_S,
         "backoffLimit": 3,
         "shutdownAfterJobFinishes": True,
-        "ttlSecondsAfterFinished": KEPT_S,
+        "ttlSecondsAfterFinished": ENDED_S,
         "rayClusterSpec": cluster,
     }
     labels = dict(cell.labels)

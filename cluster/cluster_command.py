@@ -34,6 +34,7 @@ OTHER_LANES_BYTES = 4 * GIB
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 Namespace = Annotated[str, typer.Option(help="Empty: that of the context.")]
+CellsFile = Annotated[Path, typer.Argument(help="What `voxfleet cluster manifest` printed; - for standard input.")]
 Context = Annotated[str, typer.Option(help="Of your kubeconfig; empty: the current one.")]
 
 
@@ -109,15 +110,16 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
 
 @cluster.command()
 def submit(
-    file: Annotated[Path, typer.Argument(help="What `voxfleet cluster manifest` printed; - for standard input.")],
+    file: CellsFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the API server check them; create nothing.")] = False,
     context: Context = "",
 ) -> None:
     """Create the cells of a file; those that are there already stay as they are."""
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     console = Console(soft_wrap=True, highlight=False)
-    for job in _jobs(text, str(file)):
-        made = _cells(job["metadata"]["namespace"], context).submit(job)
-        console.print(f"{job['metadata']['name']}: {'created' if made else 'is there already'}")
+    for job in _jobs(file):
+        made = _cells(job["metadata"]["namespace"], context).submit(job, dry_run=dry_run)
+        done = "would be created" if dry_run else "created"
+        console.print(f"{job['metadata']['name']}: {done if made else 'is there already'}")
 
 
 @cluster.command()
@@ -186,8 +188,9 @@ def _memory_bytes(cards: Iterable[ModelCard]) -> int:
     return max(card.memory_bytes for card in cards) + OTHER_LANES_BYTES
 
 
-def _jobs(text: str, name: str) -> list[dict[str, Any]]:
+def _jobs(file: Path) -> list[dict[str, Any]]:
     """The RayJobs of a file, each of this program's making."""
+    name, text = str(file), sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     try:
         documents = [each for each in yaml.safe_load_all(text) if each]
     except yaml.YAMLError as exc:

@@ -84,8 +84,13 @@ class Cells:
         self.namespace = namespace or own
         self._jobs, self._core = client.CustomObjectsApi(api), client.CoreV1Api(api)
 
-    def submit(self, job: Mapping[str, Any]) -> bool:
+    def submit(self, job: Mapping[str, Any], *, dry_run: bool = False) -> bool:
         """Create a RayJob; False where the same one is there.
+
+        Parameters
+        ----------
+        dry_run : bool
+            The API server checks it, and creates nothing.
 
         Raises
         ------
@@ -95,12 +100,18 @@ class Cells:
             If the API server refuses it.
         """
         name = job["metadata"]["name"]
+        # Strict: a field that the server does not know is refused, and not dropped (Kubernetes 1.25 or later).
+        options = {"field_validation": "Strict"} | ({"dry_run": "All"} if dry_run else {})
         try:
-            self._ask(name, self._jobs.create_namespaced_custom_object, *self._place(), dict(job))
+            self._ask(name, self._jobs.create_namespaced_custom_object, *self._place(), dict(job), **options)
         except KubernetesError as exc:
             if not isinstance(exc.__cause__, ApiException) or exc.__cause__.status != CONFLICT:
                 raise
             there = self._ask(name, self._jobs.get_namespaced_custom_object, *self._place(), name)
+            if "deletionTimestamp" in there["metadata"]:
+                raise CellExists(
+                    name, "is being deleted; submit it again once `cluster status` lists it no more"
+                ) from exc
             annotations = there["metadata"].get("annotations", {})
             if annotations.get(MANIFEST_SHA256) != job["metadata"]["annotations"][MANIFEST_SHA256]:
                 reason = "a cell of this name is there, with another image, command or size; delete it first"

@@ -142,7 +142,8 @@ class Handler(BaseHTTPRequestHandler):
         elif name in self.server.jobs:
             self._refuse(409, "AlreadyExists", f'rayjobs.ray.io "{name}" already exists')
         else:
-            self.server.put("ADDED", job)
+            if "dryRun=All" not in urlsplit(self.path).query:
+                self.server.put("ADDED", job)
             self._answer(201, job)
 
     def do_DELETE(self) -> None:

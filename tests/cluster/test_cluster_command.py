@@ -44,6 +44,9 @@ def test_three_cells_from_words_to_their_end(invoke, api_server: Any) -> None:
     printed = invoke(*WORDS, "--cells", "3", "--workers", "20", "--ledger-secret", "ledger", "--", "--budget", "100")
     assert printed.exit_code == 0, printed.output
     Path("cells.yaml").write_text(printed.stdout)
+    checked = invoke("submit", "cells.yaml", "--dry-run")
+    assert checked.stdout.splitlines() == [f"nlst-c{n}: would be created" for n in range(3)]
+    assert api_server.jobs == {}
     made = invoke("submit", "cells.yaml")
     assert made.stdout.splitlines() == [f"nlst-c{n}: created" for n in range(3)]
     again = invoke("submit", "-", text=printed.stdout)

@@ -46,6 +46,14 @@ def test_a_cell_is_created_once(api_server: Any, cells: Cells) -> None:
     assert list(api_server.jobs) == ["nlst-c0"]
 
 
+def test_a_dry_run_creates_nothing_and_tells_what_is_wrong(api_server: Any, cells: Cells) -> None:
+    """What passes and what the schema forbids are told as for a real creation."""
+    assert cells.submit(JOB, dry_run=True) is True
+    assert api_server.jobs == {}
+    with pytest.raises(KubernetesError, match="422"):
+        cells.submit({**JOB, "spec": {**JOB["spec"], "backoffLimit": "many"}}, dry_run=True)
+
+
 def test_another_cell_of_the_name_is_left_alone(api_server: Any, cells: Cells) -> None:
     """Three workers run; four are asked for: refused, and three stay."""
     cells.submit(JOB)
