@@ -152,8 +152,16 @@ class Ledger(Protocol):
         """Note that `node` begins the attempt, now; False if the lease is no longer held."""
         ...
 
+    def start_all(self, begun: Sequence[tuple[Lease, str]]) -> tuple[bool, ...]:
+        """As `start`, for attempts that begin together, each on its node; all or, with an error, nothing."""
+        ...
+
     def finish(self, lease: Lease, outcome: Outcome, node: str = "") -> bool:
         """Record how the attempt ended, durably; False (and nothing changed) if the lease is no longer held."""
+        ...
+
+    def finish_all(self, ended: Sequence[tuple[Lease, Outcome, str]]) -> tuple[bool, ...]:
+        """As `finish`, for attempts that ended by now: the disk is waited for once; all or, with an error, nothing."""
         ...
 
     def lose(self, leases: Sequence[Lease], reason: str, node: str = "", code: str = LOST) -> int:

@@ -18,7 +18,7 @@ from .schema import VERSION, migration_table, steps_from
 
 DIALECT: Final = Dialect(
     now="extract(epoch FROM statement_timestamp())::float8",
-    locked="ORDER BY key FOR UPDATE",
+    locked="ORDER BY item.key FOR UPDATE OF item",
     take="FOR UPDATE SKIP LOCKED",
 )
 

@@ -7,18 +7,47 @@ attempts at the same time wait for each other, and never in a ring.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import Final
 
-from ...enrich.archives.archive import StoredObject
-from ...runners.consumption import Consumption
 from ...runners.node_memory import NodeMemory
-from ...runners.workitem import Failure, State
-from ..attempt import LOST, OUT_OF_MEMORY, PREEMPTED, AttemptClass, Lease, pause_s, state_after
-from ..run_record import NOTICE
-from .database import Dialect, Transaction
+from ..attempt import Lease
+from .database import Dialect, Parameters, Row, Transaction
 from .outgrown import FITS, fitting
-from .records import consumption_rows, failure_to_json, stored_rows, workitem_from_json
+from .records import workitem_from_json
 from .rows import last_seen
+
+MOST_KEYS: Final = 500
+"""Items that one statement names by their keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An item that is IN PROGRESS, with its open attempt.
+
+    Attributes
+    ----------
+    attempt : int
+        Id of the attempt.
+    started : float
+        Unix seconds of its begin, or of its lease.
+    fails, losses : int
+        The item's counters, this attempt not included.
+    """
+
+    key: str
+    fence: int
+    owner: str
+    model: str
+    fails: int
+    losses: int
+    attempt: int
+    started: float
+
+    @property
+    def lease(self) -> tuple[str, int, str]:
+        """Key, fence and owner: what tells its lease from all others."""
+        return self.key, self.fence, self.owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +65,48 @@ class Steps:
             (owner, ttl_s),
         )
 
-    def held(self, leases: Iterable[Lease]) -> list[Lease]:
-        """Those that are their item's newest and were not taken back; their items are locked."""
-        return [lease for lease in sorted(leases, key=lambda each: each.workitem.key) if self.holds(lease)]
+    def held(self, leases: Iterable[Lease]) -> dict[Lease, Held]:
+        """What is held by these leases, those that are their items' newest; the items are locked."""
+        wanted = {(lease.workitem.key, lease.fence, lease.owner): lease for lease in leases}
+        # In the order of keys also across statements.
+        keys = sorted({key for key, _, _ in wanted})
+        found: list[Held] = []
+        for at in range(0, len(keys), MOST_KEYS):
+            part = keys[at : at + MOST_KEYS]
+            found += self._held("", f"item.key IN ({', '.join('?' * len(part))})", part)
+        return {wanted[each.lease]: each for each in found if each.lease in wanted}
 
-    def holds(self, lease: Lease) -> bool:
-        """Whether the lease is the item's newest and was not taken back; its item is locked."""
-        row = self.sql.execute(
-            f"""SELECT seq FROM item WHERE key = ? AND fence = ? AND owner = ? AND state = 'IN PROGRESS'
-            {self.words.locked}""",  # noqa: S608
-            (lease.workitem.key, lease.fence, lease.owner),
-        ).fetchone()
-        return row is not None
+    def held_by(self, owner: str) -> list[Held]:
+        """All that an owner holds; the items are locked."""
+        return self._held(self.words.held, "item.owner = ?", (owner,))
+
+    def _held(self, index: str, which: str, parameters: Parameters) -> list[Held]:
+        rows: list[Row] = self.sql.execute(
+            f"""SELECT item.key, item.fence, item.owner, item.model, fails, losses, attempt.id AS attempt, started
+            FROM item {index} JOIN attempt ON attempt.key = item.key AND attempt.fence = item.fence
+            WHERE state = 'IN PROGRESS' AND {which} {self.words.locked}""",  # noqa: S608
+            parameters,
+        ).fetchall()
+        return [
+            Held(
+                row["key"],
+                row["fence"],
+                row["owner"],
+                row["model"],
+                row["fails"],
+                row["losses"],
+                row["attempt"],
+                row["started"],
+            )
+            for row in rows
+        ]
+
+    def begin(self, begun: Iterable[tuple[Held, str]]) -> None:
+        """Note the node of attempts, each with its own, that begin now."""
+        self.sql.executemany(
+            f"UPDATE attempt SET node = ?, started = {self.words.now} WHERE id = ?",  # noqa: S608
+            [(node, held.attempt) for held, node in begun],
+        )
 
     def take(self, owner: str, limit: int, memory: NodeMemory) -> tuple[Lease, ...]:
         """Up to `limit` SCHEDULED items in the order of `Ledger.lease`, with an open attempt at each."""
@@ -72,31 +131,6 @@ class Steps:
             for row in rows
         )
 
-    def expire(self) -> int:
-        """Lose the items of owners whose time has passed; how many."""
-        silent = self.sql.execute(
-            f"SELECT owner FROM owner WHERE lease_until <= {self.words.now} ORDER BY owner {self.words.take}"  # noqa: S608
-        ).fetchall()
-        held = [(row["owner"], self.held_by(row["owner"])) for row in silent]
-        for owner, items in held:
-            for key, fence in items:
-                code = PREEMPTED if self.had_notice(owner, key, fence) else LOST
-                self.lose(key, fence, f"no heartbeat from {owner}", "", code)
-            self.end_lives(owner)
-            self.forget(owner)
-            if items:
-                self.note("warning", "owner_silent", f"{owner}: {len(items)} workitems taken back")
-        return sum(len(items) for _, items in held)
-
-    def held_by(self, owner: str) -> list[tuple[str, int]]:
-        """Key and fence of each item that an owner holds; they are locked."""
-        rows = self.sql.execute(
-            f"""SELECT key, fence FROM item {self.words.held} WHERE state = 'IN PROGRESS' AND owner = ?
-            {self.words.locked}""",  # noqa: S608
-            (owner,),
-        ).fetchall()
-        return [(row["key"], row["fence"]) for row in rows]
-
     def forget(self, owner: str) -> None:
         """Let an owner be no more."""
         self.sql.execute("DELETE FROM owner WHERE owner = ?", (owner,))
@@ -109,93 +143,11 @@ class Steps:
             parameters,
         )
 
-    def give_back(self, key: str, fence: int) -> None:
-        """Put a held item back to SCHEDULED as if this attempt had not been; its fence stays used."""
-        self.sql.execute("DELETE FROM attempt WHERE key = ? AND fence = ?", (key, fence))
-        self.sql.execute("UPDATE item SET state = 'SCHEDULED', owner = NULL WHERE key = ?", (key,))
-
-    def had_notice(self, owner: str, key: str, fence: int) -> bool:
-        """Whether an owner told, since this attempt began, that its machine is about to be taken away."""
-        row = self.sql.execute(
-            """SELECT count(*) AS told FROM event WHERE kind = ? AND detail = ?
-            AND at >= (SELECT started FROM attempt WHERE key = ? AND fence = ?)""",
-            (NOTICE, owner, key, fence),
-        ).fetchone()
-        return row is not None and row["told"] > 0
-
-    def lose(self, key: str, fence: int, reason: str, node: str, code: str) -> None:
-        """End an attempt as lost: the machine's fault and not the item's."""
-        failure = Failure("", code, reason, retryable=True, lost=True)
-        self.end_attempt((key, fence), AttemptClass.LOST, failure, node)
-        self.settle(key, AttemptClass.LOST, failure)
-
-    def end_attempt(
-        self,
-        attempt: tuple[str, int],
-        kind: AttemptClass,
-        failure: Failure | None,
-        node: str,
-        used: Sequence[Consumption] = (),
-    ) -> None:
-        """Close the attempt (key, fence), now, on the node where it started unless another is named."""
-        row = self.sql.execute(
-            f"""UPDATE attempt SET ended = {self.words.now}, outcome = ?, failure = ?,
-            node = coalesce(nullif(?, ''), node) WHERE key = ? AND fence = ? RETURNING id, model""",  # noqa: S608
-            (kind.value, failure_to_json(failure), node, *attempt),
-        ).fetchone()
+    def give_back(self, held: Sequence[Held]) -> None:
+        """Put held items back to SCHEDULED as if these attempts had not been; their fences stay used."""
+        self.sql.executemany("DELETE FROM attempt WHERE id = ?", [(each.attempt,) for each in held])
         self.sql.executemany(
-            "INSERT INTO consumption VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", consumption_rows(row["id"], used)
-        )
-        self.sql.execute(
-            """INSERT INTO usage VALUES (?, ?, 1, ?, ?, ?, ?, ?) ON CONFLICT (model, outcome) DO UPDATE SET
-            attempts = usage.attempts + 1, wall_s = usage.wall_s + excluded.wall_s,
-            cpu_s = usage.cpu_s + excluded.cpu_s, gpu_s = usage.gpu_s + excluded.gpu_s,
-            bytes_in = usage.bytes_in + excluded.bytes_in, bytes_out = usage.bytes_out + excluded.bytes_out""",
-            (
-                row["model"],
-                kind.value,
-                sum(c.wall_s for c in used),
-                sum(c.cpu_s for c in used),
-                sum(c.gpu_s for c in used),
-                sum(c.bytes_in for c in used),
-                sum(c.bytes_out for c in used),
-            ),
-        )
-
-    def settle(self, key: str, kind: AttemptClass, failure: Failure | None) -> None:
-        """Put an item where it goes after an attempt of this class."""
-        row = self.sql.execute("SELECT fails, losses FROM item WHERE key = ?", (key,)).fetchone()
-        fails = row["fails"] + (kind is AttemptClass.FAILED)
-        losses = row["losses"] + (kind is AttemptClass.LOST)
-        state = state_after(kind, fails=fails, losses=losses, failure=failure)
-        if state is State.CANCELED and kind is AttemptClass.LOST and failure is not None:
-            failure = replace(failure, code="LOST_TOO_OFTEN", message=f"{losses} times; last: {failure.message}")
-        self.sql.execute(
-            f"""UPDATE item SET state = ?, refused = ?, owner = NULL, fails = ?, losses = ?, failure = ?,
-            due = {self.words.now} + ? WHERE key = ?""",  # noqa: S608
-            (
-                state.value,
-                kind is AttemptClass.REFUSED,
-                fails,
-                losses,
-                failure_to_json(failure),
-                pause_s(failure, losses),
-                key,
-            ),
-        )
-        if failure is not None and failure.code == OUT_OF_MEMORY:
-            self.sql.execute(
-                """UPDATE item SET (outgrown_host, outgrown_gpu) = (SELECT host_bytes, gpu_bytes FROM attempt
-                WHERE attempt.key = item.key AND attempt.fence = item.fence) WHERE key = ?""",
-                (key,),
-            )
-
-    def keep(self, key: str, stored: Sequence[StoredObject]) -> None:
-        """Write down the objects that an item left in the target."""
-        self.sql.executemany(
-            """INSERT INTO stored (key, position, sop_class_uid, sop_instance_uid, series_instance_uid, uri, sha256,
-            bytes, already_there) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-            stored_rows(key, stored),
+            "UPDATE item SET state = 'SCHEDULED', owner = NULL WHERE key = ?", [(each.key,) for each in held]
         )
 
     def note(self, level: str, kind: str, detail: str) -> None:
