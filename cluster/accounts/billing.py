@@ -10,7 +10,7 @@ from decimal import Decimal
 from ..ledger import Attempt, AttemptClass, Item, Ledger, Node
 from ..price import Charge, Price
 from .bill import MACHINE, OVERHEAD, Bill, BillLine
-from .cost import Costs, cost_of
+from .cost import Costs, cost_of, spent_on_nodes
 from .traffic import Charged, Use, amounts_of, prices_of, uses_of
 
 
@@ -80,6 +80,12 @@ def node_usd_by_day(nodes: Sequence[Node], price: Price) -> dict[date, Decimal]:
             days[begin.date()] += Decimal(repr((until - begin).total_seconds())) * price.usd_per_s
             begin = until
     return dict(sorted(days.items()))
+
+
+def node_usd_by_cell(nodes: Sequence[Node], price: Price) -> dict[str, Decimal]:
+    """What the nodes of each cell cost; empty name: of those without one."""
+    cells = {node.cell for node in nodes}
+    return {cell: spent_on_nodes([node for node in nodes if node.cell == cell], price) for cell in sorted(cells)}
 
 
 def _lines(read: _Read) -> Iterator[BillLine]:

@@ -21,10 +21,12 @@ from ..rates import CHARGES
 from ..run_folder import RunFolder
 from .account import Asked, account_of
 from .bill_files import to_csv, to_parquet
-from .billing import node_usd_by_day
+from .billed import read_billing
+from .billing import node_usd_by_cell, node_usd_by_day
 from .cost_page import cost_page
 from .cost_text import narrow_table, print_account, to_json
-from .reconcile import Reconciliation, Variance, read_billing
+from .parts import parts_of
+from .reconcile import Reckoned, Reconciliation, Variance
 from .reconcile import reconcile as reconciliation_of
 
 PIPE_WIDTH = 80
@@ -108,7 +110,7 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the command line's options
     charge: ChargeKinds = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare what the provider billed under the label ``run`` with what the ledger reckons, day by day.
+    """Compare what the provider billed under the label ``run`` with what the ledger reckons: by day, line and cell.
 
     Exit code 3: machines were billed more than 5 % off what was reckoned, or not at all.
     """
@@ -116,8 +118,14 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the command line's options
     ledger = open_ledger(folder)
     asked = Asked(region, market, prices, charge=_kinds(charge))
     bill = account_of(ledger, folder, known_table(prices), asked, datetime.now(UTC).date()).bill
-    charged = {kind: bill.traffic.amount[kind] * each.usd for kind, each in bill.traffic.charges.items()}
-    found = reconciliation_of(bill.run, read_billing(billing), node_usd_by_day(ledger.nodes(), bill.price), charged)
+    nodes, parts = ledger.nodes(), parts_of(bill.price)
+    reckoned = Reckoned(
+        days=node_usd_by_day(nodes, bill.price),
+        charges={kind: bill.traffic.amount[kind] * each.usd for kind, each in bill.traffic.charges.items()},
+        cells=node_usd_by_cell(nodes, bill.price),
+        shares={"gpu": parts.gpu, "cores": parts.cores, "memory": parts.memory},
+    )
+    found = reconciliation_of(bill.run, read_billing(billing), reckoned)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     if as_json:
         console.print_json(_reconciliation_json(found))
@@ -135,17 +143,18 @@ def _kinds(charge: list[str] | None) -> tuple[str, ...]:
 
 
 def _print_reconciliation(console: Console, found: Reconciliation) -> None:
-    for title, rows in (("machines", (*found.days, found.total)), ("beside machines", found.charges)):
+    tables = (
+        ("machines", (*found.days, found.total)),
+        ("beside machines", found.charges),
+        ("billed line", found.skus),
+        ("machines of cell", found.cells),
+    )
+    for title, rows in tables:
         table = narrow_table(title, "billed US$", "credits", "reckoned", "difference", "relative")
         for row in rows:
             table.add_row(*_variance_cells(row))
         if rows:
             console.print(table)
-    for title, rows in (("billed line", found.skus), ("cell", found.cells)):
-        table = narrow_table(title, "billed US$", "credits")
-        for row in rows:
-            table.add_row(row.what, f"{row.billed:.6f}", f"{row.credits:.6f}")
-        console.print(table)
     console.print(f"{found.others} lines of the file are not labelled run={found.run}")
 
 
