@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from ... import Error
 
@@ -17,22 +17,31 @@ if TYPE_CHECKING:
 
 
 class ArchiveError(Error):
-    """Base of what goes wrong between us and an archive; names the archive and the object."""
+    """Base of what goes wrong between us and an archive; names the archive, the object and what to do.
+
+    Attributes
+    ----------
+    next_step : str
+        Ends the message; empty where the reason itself says what to do.
+    """
 
     code = "ARCHIVE_ERROR"
+    next_step: ClassVar[str] = ""
 
     def __init__(self, uri: str, identifier: str, reason: str) -> None:
         super().__init__(uri, identifier, reason)
 
     def __str__(self) -> str:
         uri, identifier, reason = self.args
-        return f"{uri}: {identifier}: {reason}" if identifier else f"{uri}: {reason}"
+        said = f"{uri}: {identifier}: {reason}" if identifier else f"{uri}: {reason}"
+        return f"{said}; {self.next_step}" if self.next_step else said
 
 
 class SearchError(ArchiveError):
     """The archive could not be listed."""
 
     code = "SEARCH_FAILED"
+    next_step = "check the address"
 
 
 class SourceNotThere(SearchError):
@@ -45,6 +54,7 @@ class SearchUnanswered(SearchError):
     """The archive did not answer a search, or answered that it cannot just now."""
 
     code = "ARCHIVE_UNAVAILABLE"
+    next_step = "try again later"
     retryable = True
 
 
@@ -58,6 +68,7 @@ class RetrieveError(ArchiveError):
     """The archive gave no series, or not the whole of it."""
 
     code = "RETRIEVE_FAILED"
+    next_step = "try again"
     retryable = True
 
 
@@ -65,6 +76,7 @@ class NotThere(RetrieveError):
     """The archive holds no such series."""
 
     code = "NOT_THERE"
+    next_step = "search again"
     retryable = False
 
 
@@ -72,6 +84,7 @@ class StoreError(ArchiveError):
     """An object was not stored, or did not come back as it was sent."""
 
     code = "STORE_FAILED"
+    next_step = "try again"
     retryable = True
 
 
@@ -79,6 +92,7 @@ class StoreRefused(StoreError):
     """The object breaks a rule of DICOM or of the archive: sending it again changes nothing."""
 
     code = "STORE_REFUSED"
+    next_step = "leave the object out, or name another target"
     retryable = False
 
 
@@ -86,6 +100,7 @@ class NoSpace(StoreError):
     """The archive is full, or its quota is spent."""
 
     code = "NO_SPACE"
+    next_step = "make room there, or name another target"
     retryable = False
 
 
@@ -93,6 +108,7 @@ class ReadBackDiffers(StoreError):
     """The archive took the object and gives back another one."""
 
     code = "READ_BACK_DIFFERS"
+    next_step = "name another target"
     retryable = False
 
 
@@ -100,6 +116,7 @@ class StoreConflict(ArchiveError):
     """The archive holds another object under the same SOP Instance UID."""
 
     code = "STORE_CONFLICT"
+    next_step = "retract the other one, or name another target"
 
 
 @dataclass(frozen=True, slots=True)

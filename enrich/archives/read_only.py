@@ -9,13 +9,14 @@ from pydicom import Dataset
 
 from .archive import StoreRefused
 
-_REASON = "this archive is only read; name another one as target"
+_REASON = "this archive is only read"
 
 
 class ReadOnlyArchive(StoreRefused):
     """Something was to be stored in an archive that is only read."""
 
     code = "READ_ONLY"
+    next_step = "name another archive as target"
 
 
 class ReadOnly(ABC):
