@@ -6,7 +6,6 @@ import sys
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 
 from ..models import catalogue
-from ..models.model import ModelCard
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE
-from .cell import PLATFORMS, Access, BadCell, Cell, CellState, Workers
-from .cell_manifest import GIB, KIND, MANIFEST_SHA256, manifest
+from .cell import PLATFORMS, BadCell, CellState
+from .cell_manifest import KIND, MANIFEST_SHA256
+from .cell_options import CellOptions, manifests, needs_gpu
 from .commands import enrich
 from .duration import hours_of
 
@@ -28,9 +27,6 @@ if TYPE_CHECKING:
     from .kuberay import Cells
 
 cluster = typer.Typer(help="Cells of a run on Kubernetes, each a RayJob of KubeRay.")
-
-OTHER_LANES_BYTES = 4 * GIB
-"""Asked for beside what a model's card tells: reading ahead, encoding, Ray itself."""
 
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run.")]
 Namespace = Annotated[str, typer.Option(help="Empty: that of the context.")]
@@ -67,44 +63,30 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
 
     What follows `--` goes to `voxfleet enrich` as it is, e.g. `-- --budget 100 --machine g2-standard-4`.
     """
-    if cells > 1 and not ledger_secret:
-        raise BadCell(run, "cells share a ledger: give --ledger-secret")
-    if platform not in PLATFORMS:
-        raise typer.BadParameter(f"--platform {platform}: there are {', '.join(PLATFORMS)}")
+    options = CellOptions(
+        image=image,
+        cells=cells,
+        on_demand=on_demand,
+        fallback=fallback,
+        platform=platform,
+        accelerator=accelerator,
+        cpus=cpus,
+        memory_gib=memory_gib,
+        secrets=tuple(secret or ()),
+        ledger_secret=ledger_secret,
+        claim=claim,
+        service_account=service_account,
+        queue=queue,
+        namespace=namespace,
+        ray_version=ray_version,
+    )
     cards = [catalogue.card(name) for name in model]
-    gpu = any(card.gpu_bytes or card.algorithm_family == "AI" for card in cards)
     seconds = hours_of(deadline) * 3600
     words = [source, *(word for name in model for word in ("--model", name)), "--to", to, "--run", run]
-    words += ["--on", "ray", "--workers", str(workers), "--device", "cuda:0" if gpu else "cpu"]
+    words += ["--on", "ray", "--workers", str(workers), "--device", "cuda:0" if needs_gpu(cards) else "cpu"]
     words += ["--deadline", f"{seconds:.0f}s", *(more or [])]
     _must_parse(words)
-    machines = Workers(
-        number=workers,
-        fallback=workers if fallback is None else fallback,
-        spot=not on_demand,
-        cpus=cpus,
-        memory_bytes=memory_gib * GIB or _memory_bytes(cards),
-        gpu=gpu,
-        accelerator=accelerator,
-    )
-    documents = [
-        manifest(
-            Cell(
-                run=run,
-                name=f"c{number}",
-                namespace=namespace,
-                image=image,
-                words=("voxfleet", "enrich", *words),
-                deadline_s=seconds,
-                workers=machines,
-                access=Access(tuple(secret or ()), ledger_secret, claim, service_account),
-                platform=PLATFORMS[platform],
-                ray_version=ray_version or version("ray"),
-                queue=queue,
-            )
-        )
-        for number in range(cells)
-    ]
+    documents = manifests(options, run, ("voxfleet", "enrich", *words), cards, workers, seconds)
     typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
 
@@ -182,10 +164,6 @@ def _must_parse(words: list[str]) -> None:
     app = typer.Typer()
     app.command()(enrich)
     typer.main.get_command(app).make_context("voxfleet enrich", list(words))
-
-
-def _memory_bytes(cards: Iterable[ModelCard]) -> int:
-    return max(card.memory_bytes for card in cards) + OTHER_LANES_BYTES
 
 
 def _jobs(file: Path) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ from ..runners.worklist import Wish, check_licence, wish
 from .alarm import alarms_to
 from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
+from .fleet import fleet_of
 from .governor import BudgetSpent, Governor
 from .ledger import Ledger
 from .ledgers.opening import keep_in, open_ledger
@@ -62,9 +63,12 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         ),
     ] = "",
     on: Annotated[
-        str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), ray://HOST:10001, or workers.")
+        str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS), ray://HOST:10001, kuberay, or workers.")
     ] = "local",
-    workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
+    cells: Annotated[
+        Path | None, typer.Option("--cells", help="For kuberay: the cells' image, secrets, ... in TOML.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Agents on Ray, in each cell; writers on this machine.")] = 1,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
     seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
@@ -133,8 +137,11 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         settle_s=plan.settle_s,
     )
     console = Console(stderr=True, quiet=as_json, highlight=False)
+    shared = bool(ledger_url) or plan.folder.ledger_url.is_file()
+    if on == "kuberay":
+        plan = replace(plan, fleet=fleet_of(plan, cells, limits, shared_ledger=shared))
     with plan.folder.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
-        if on == "workers" and not (ledger_url or plan.folder.ledger_url.is_file()):
+        if on == "workers" and not shared:
             raise typer.BadParameter("--on workers needs --ledger: a ledger that they can reach")
         if ledger_url:
             keep_in(plan.folder, ledger_url)

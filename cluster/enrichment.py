@@ -24,6 +24,7 @@ from ..runners.worklist import Wish, references, worklist
 from .budget import DRAIN_S, LAG_S
 from .cell import cell_label
 from .governor import Governor
+from .keeping import Fleet, keep_up
 from .ledger import Ledger, NoSuchRun, Run
 from .local_cell import LocalCell, run_locally
 from .price import Price
@@ -35,6 +36,10 @@ BATCH = 1000
 """Workitems that go into the ledger in one transaction."""
 
 
+CELL_DRAIN_S = 600.0
+"""How long a cell on Ray that is told to stop waits for what is in flight, unless told otherwise."""
+
+
 class UnknownExecutor(Error):
     """``--on`` names nothing that can run workitems."""
 
@@ -44,7 +49,7 @@ class UnknownExecutor(Error):
         super().__init__(name)
 
     def __str__(self) -> str:
-        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, workers or nothing"
+        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, kuberay, workers or nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,13 @@ class Plan:
     region, market : str
         As asked for; empty: those of the first price of the machine.
     on : str
-        ``local``, ``ray``, the address of a Ray cluster, ``workers`` or ``nothing``.
+        ``local``, ``ray``, the address of a Ray cluster, ``kuberay``, ``workers`` or ``nothing``.
     workers : int
         Agents on Ray; on this machine, children that measure, encode and store.
     deadlines_s : tuple of (lane, seconds)
         Of the pipeline's lanes, where they are not its own.
+    fleet : Fleet or None
+        Cells on Kubernetes, for ``kuberay``.
 
     Raises
     ------
@@ -82,6 +89,7 @@ class Plan:
     nifti: bool = False
     deadlines_s: tuple[tuple[str, float], ...] = ()
     licences: tuple[str, ...] = ()
+    fleet: Fleet | None = None
 
     def __post_init__(self) -> None:
         references(self.wishes)
@@ -187,28 +195,52 @@ def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[]
     if plan.on == "local":
         cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner, label=cell_label())
         run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)
+    elif plan.on == "kuberay" and plan.fleet is not None:
+        # The Kubernetes client takes a second to import.
+        from .kuberay import Cells
+
+        keep_up(Cells(plan.fleet.namespace, plan.fleet.context), plan.fleet, ledger, governor, observe)
     elif plan.on not in ("workers", "nothing"):
-        _perform_on_ray(plan, ledger, governor, observe)
+        drive_on_ray(plan.pipeline(), plan.on, plan.workers, ledger, governor, observe)
 
 
 def check_executor(name: str) -> None:
     """Raise UnknownExecutor unless `name` can be given to `--on`."""
-    if name not in ("local", "ray", "workers", "nothing") and not name.startswith("ray://"):
+    if name not in ("local", "ray", "kuberay", "workers", "nothing") and not name.startswith("ray://"):
         raise UnknownExecutor(name)
 
 
-def _perform_on_ray(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
+def drive_on_ray(  # noqa: PLR0913, PLR0917 - a cell, who drives it, and who watches
+    settings: PipelineSettings,
+    on: str,
+    agents: int,
+    ledger: Ledger,
+    governor: Governor,
+    observe: Callable[[], None],
+    drain_s: float = CELL_DRAIN_S,
+) -> None:
+    """Drive a cell on Ray, on this machine or where `on` or ``RAY_ADDRESS`` says, until nothing is left.
+
+    Parameters
+    ----------
+    settings : PipelineSettings
+        Of each agent.
+    on : str
+        ``ray``, or the address of a Ray cluster.
+    drain_s : float
+        How long a stop waits for what is in flight.
+    """
     # Ray takes half a second to import, and --on local must do without it.
     from .ray_cell import CellSettings, run_on_ray
 
-    settings = plan.pipeline()
     cell = CellSettings(
-        agents=plan.workers,
+        agents=agents,
         depth=settings.depth,
         settings=settings,
-        address=os.environ.get("RAY_ADDRESS") if plan.on == "ray" else plan.on,
-        gpus=sum(device.startswith("cuda") for device in plan.devices),
-        machine=plan.price.machine,
+        address=os.environ.get("RAY_ADDRESS") if on == "ray" else on,
+        gpus=sum(device.startswith("cuda") for device in settings.devices),
+        machine=ledger.run().machine,
+        drain_s=drain_s,
         label=cell_label(),
     )
     run_on_ray(ledger, cell, may_lease=governor.may_lease, on_event=lambda _: observe(), stop=governor.stop)

@@ -60,6 +60,13 @@ class CellExists(KubernetesError):
     code = "CELL_EXISTS"
 
 
+class KubernetesUnavailable(KubernetesError):
+    """The API server does not answer, or is busy, for longer than one asks again: the same may succeed later."""
+
+    code = "KUBERNETES_UNAVAILABLE"
+    retryable = True
+
+
 class Cells:
     """The cells of one namespace.
 
@@ -211,9 +218,10 @@ class Cells:
         try:
             return retry(call, *words, _request_timeout=TIMEOUT_S, **options)
         except ApiException as exc:
-            raise KubernetesError(subject, _told(exc)) from exc
+            raise (KubernetesUnavailable if exc.status in BUSY else KubernetesError)(subject, _told(exc)) from exc
         except urllib3.exceptions.HTTPError as exc:
-            raise KubernetesError(subject, f"the API server does not answer ({type(exc).__name__})") from exc
+            reason = f"the API server does not answer ({type(exc).__name__})"
+            raise KubernetesUnavailable(subject, reason) from exc
 
 
 def _configuration(context: str) -> tuple[client.Configuration, str]:

@@ -18,9 +18,12 @@ from ..runners.request import StageSettings
 from ..runners.worklist import references, wish
 from .cell import cell_label
 from .commands import observer, until_stopped
+from .duration import hours_of
+from .enrichment import UnknownExecutor, drive_on_ray
 from .governor import BudgetSpent, Governor
 from .ledger import Run
 from .ledgers.opening import open_shared_ledger
+from .limits import Limits
 from .local_cell import LocalCell, run_locally
 from .patience import patient
 from .run_folder import RunFolder
@@ -38,8 +41,13 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Network of yours on this machine; may be repeated.")
     ] = None,
+    on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS) or ray://HOST:10001.")] = "local",
     device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Writers on this machine.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
+    memory_gib: Annotated[
+        float, typer.Option(min=0, help="What one stage may take; 0: six tenths of the machine's, or container's.")
+    ] = 0,
+    deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
     node: Annotated[str, typer.Option(help="Name of this node; another for each worker.")] = "",
     folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
     drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
@@ -47,8 +55,12 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
 ) -> None:
     """Work on a run that `voxfleet enrich --ledger` began, until nothing is left of it.
 
+    With --on ray it drives a cell of agents instead of working itself.
+
     Exit code 0: nothing is left; 4: stopped by the budget or by a signal, and more is left.
     """
+    if on not in ("local", "ray") and not on.startswith("ray://"):
+        raise UnknownExecutor(on)
     name = node or node_name()
     place = RunFolder(f"{folder}/{name}")
     console = Console(stderr=True, highlight=False)
@@ -59,30 +71,28 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
         keep_price(ledger, asked, price)
         if change := price_change(asked, price):
             console.print(change)
-        governor = Governor(ledger, price, asked.budget_usd, stop)
-        cell = LocalCell(
-            _pipeline(place, name, device or ["cpu"], workers, _brought(model or [])),
-            price.machine,
-            f"{name}:{place.path}",
-            drain,
-            label=cell_label(),
+        limits = Limits(wall_s=hours_of(deadline) * 3600 if deadline else None)
+        governor = Governor(ledger, price, asked.budget_usd, stop, limits)
+        stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
+        pipeline = PipelineSettings(
+            stages,
+            devices=tuple(device or ["cpu"]),
+            memory_bytes=int(memory_gib * 2**30),
+            deliverers=workers if on == "local" else 1,
         )
         with progress_bar(console) as bar:
             task = bar.add_task(asked.name, total=None, counts="")
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
             with suppress(BudgetSpent):
-                run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
+                if on == "local":
+                    cell = LocalCell(pipeline, price.machine, f"{name}:{place.path}", drain, label=cell_label())
+                    run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
+                else:
+                    drive_on_ray(pipeline, on, workers, ledger, governor, observe, drain)
         left = ledger.counts().open
         if left:
             console.print(f"{left} workitems of {_told(asked)} are left")
     raise typer.Exit(EXIT_STOPPED if left else EXIT_DONE)
-
-
-def _pipeline(
-    place: RunFolder, node: str, devices: list[str], workers: int, brought: tuple[tuple[str, str], ...]
-) -> PipelineSettings:
-    stages = StageSettings(place.scratch, place.results, node, models=brought)
-    return PipelineSettings(stages, devices=tuple(devices), deliverers=workers)
 
 
 def _brought(models: list[str]) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,140 @@
+"""Which cells of a run to create, replace and remove: what is seen in, what to do out; no server, no clock.
+
+A cell that ends while something is left to do has died, whatever ended it: it is removed after a pause,
+and created anew once it is gone. Pauses grow while nothing is settled between deaths, and after some deaths
+in a row no cell is replaced any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from .cell import DELETING, ENDED
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 1800.0
+"""Before a dead cell is replaced: the first after progress, and the longest; doubled from one death to the next."""
+
+MOST_DEATHS = 5
+"""Cells that may die in a row, with nothing settled between, before none is replaced."""
+
+UNDER_WAY = ("Running", DELETING)
+"""A cell in another state has no machines at work, and is not needed once nothing is left to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Where the run stands.
+
+    Attributes
+    ----------
+    open_items : int
+        Workitems that still need something done.
+    settled : int
+        Workitems that were completed, refused, or failed for good.
+    may_begin : bool
+        Whether there is money and time for one more, and no other limit is passed.
+    """
+
+    open_items: int
+    settled: int
+    may_begin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create a cell."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Delete a cell, for a reason."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Nothing is under way, and nothing more is begun: `failure` says why cells were given up, if they were."""
+
+    failure: str = ""
+
+
+Action = Create | Remove | End
+
+
+@dataclass(slots=True)
+class Replacing:
+    """The cells of one run.
+
+    Parameters
+    ----------
+    workers : mapping of str to int
+        Machines at work of each cell, by its name.
+    most_nodes : int or None
+        Machines at work that all cells together may have.
+    """
+
+    workers: Mapping[str, int]
+    most_nodes: int | None = None
+    _settled: int = 0
+    _deaths: int = 0
+    _dead: dict[str, float] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+    _removed: set[str] = field(default_factory=set)
+
+    def handle(self, states: Mapping[str, str], work: Work, now: float) -> tuple[Action, ...]:
+        """What to do, in this order.
+
+        Parameters
+        ----------
+        states : mapping of str to str
+            State of each cell that is there (`CellState.deployment`), by its name.
+        now : float
+            Seconds, by a clock that never steps.
+        """
+        if work.settled > self._settled:
+            self._settled, self._deaths = work.settled, 0
+        self._count_deaths(states, work, now)
+        if work.open_items and work.may_begin and self._deaths < MOST_DEATHS:
+            return tuple(self._replace(states, now))
+        return tuple(self._wind_up(states, work))
+
+    def _count_deaths(self, states: Mapping[str, str], work: Work, now: float) -> None:
+        for name in self.workers:
+            ended = states.get(name) in ENDED
+            vanished = name in self._seen and name not in states and name not in self._removed
+            if (ended or vanished) and name not in self._dead and work.open_items and work.may_begin:
+                self._deaths += 1
+                self._dead[name] = now + min(FIRST_PAUSE_S * 2 ** (self._deaths - 1), LONGEST_PAUSE_S)
+        self._seen |= {name for name, state in states.items() if state not in ENDED}
+
+    def _replace(self, states: Mapping[str, str], now: float) -> Iterator[Action]:
+        # Also those of a cell that has ended, until it is gone: its machines go after it.
+        up = sum(number for name, number in self.workers.items() if name in states)
+        for name, number in self.workers.items():
+            if now < self._dead.get(name, now):
+                continue
+            if states.get(name) in ENDED:
+                self._removed.add(name)
+                yield Remove(name, f"{states[name]}, and work is left")
+            elif name not in states and (self.most_nodes is None or up + number <= self.most_nodes):
+                up += number
+                self._dead.pop(name, None)
+                self._removed.discard(name)
+                self._seen.discard(name)
+                yield Create(name)
+
+    def _wind_up(self, states: Mapping[str, str], work: Work) -> Iterator[Action]:
+        """Nothing more is to be begun: let what is at work end, and nothing else start."""
+        alive = {name for name in self.workers if states.get(name, ENDED[0]) not in ENDED}
+        for name in sorted(alive):
+            if states[name] not in UNDER_WAY:
+                self._removed.add(name)
+                yield Remove(name, "nothing more is begun")
+        if not alive:
+            given_up = work.open_items and work.may_begin
+            yield End(f"{self._deaths} cells ended in a row with nothing settled between" if given_up else "")
