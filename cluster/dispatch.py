@@ -182,13 +182,18 @@ class Dispatch:
     def _hopeless(self) -> bool:
         return self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS
 
-    def handle(self, event: Event) -> tuple[Instruction, ...]:
-        """Instructions that follow from one event, in the order in which to carry them out."""
+    def handle(self, *events: Event) -> tuple[Instruction, ...]:
+        """Instructions that follow from events of one moment, in the order in which to carry them out."""
         if self._done:
             return ()
-        return tuple(self._react(event))
+        return tuple(self._react(events))
 
-    def _react(self, event: Event) -> Iterator[Instruction]:
+    def _react(self, events: tuple[Event, ...]) -> Iterator[Instruction]:
+        for event in events:
+            yield from self._take(event)
+        yield from self._continue()
+
+    def _take(self, event: Event) -> Iterator[Instruction]:
         match event:
             case AgentUp(agent, depth, memory):
                 if agent in self._fleet:
@@ -207,7 +212,6 @@ class Dispatch:
                     self._draining = True
             case Drain():
                 self._draining = True
-        yield from self._continue()
 
     def _continue(self) -> Iterator[Instruction]:
         """Whatever the state now calls for, whichever event led to it."""

@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 from ..runners.pipeline import NodePipeline, PipelineSettings
 from ..runners.workitem import Outcome
-from .leasing import lease_one
+from .leasing import lease_some
 from .ledger import LEASE_S, Lease, Ledger, LedgerError
 from .stop import has_notice, loss_code
 
@@ -135,9 +135,10 @@ class _Loop:
     def _fill(self, may_lease: Callable[[int], bool]) -> None:
         """Lease and submit as much as keeps every lane busy."""
         while len(self._flying) < self._pipeline.depth:
-            leases = lease_one(
+            leases = lease_some(
                 self._ledger,
                 self._cell.owner,
+                1,
                 len(self._flying),
                 self._cell.lease_s,
                 may_lease,

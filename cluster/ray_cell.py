@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from threading import Event as Stop
@@ -50,7 +50,7 @@ from .dispatch import (
     StopAgent,
     Tick,
 )
-from .leasing import lease_one
+from .leasing import lease_some
 from .ledger import Lease, Ledger, owner_name
 from .stop import has_notice, loss_code
 
@@ -249,34 +249,51 @@ class _Cell:
         ready, _ = ray.wait(list(self._calls), num_returns=len(self._calls), timeout=0)
         if not ready:
             ready, _ = ray.wait(list(self._calls), num_returns=1, timeout=WAIT_S)
+        ended: list[tuple[Any, Outcome]] = []
+        dead: list[tuple[str, str, bool]] = []
         for ref in ready:
-            if ref in self._calls:
-                self._ended(*self._calls.pop(ref), ref)
+            name, lease = self._calls[ref]
+            try:
+                answer = ray.get(ref)
+            except RayActorError as exc:
+                dead.append((name, _line(exc), _taken_away(exc)))
+                continue
+            except (RayError, Error, OSError, RuntimeError) as exc:
+                # The agent lives, its call did not: recorded, so that it is not tried for ever.
+                if lease is None:
+                    dead.append((name, _line(exc), False))
+                    continue
+                failure = Failure("agent", "AGENT_ERROR", _line(exc), retryable=True)
+                answer = Outcome(lease.workitem.key, State.CANCELED, failure=failure)
+            ended.append((ref, answer))
+        # What was done before an agent died is recorded before the agent's leases are lost.
+        self._record(ended)
+        for each in dead:
+            self._buried(*each)
 
-    def _ended(self, name: str, lease: Lease | None, ref: Any) -> None:
-        """One call to an agent has ended: its first, or a workitem's."""
-        try:
-            answer = ray.get(ref)
-        except RayActorError as exc:
-            self._buried(name, _line(exc), _taken_away(exc))
-            return
-        except (RayError, Error, OSError, RuntimeError) as exc:
-            # The agent lives, its call did not: recorded, so that it is not tried for ever.
-            if lease is None:
-                self._buried(name, _line(exc))
-                return
-            failure = Failure("agent", "AGENT_ERROR", _line(exc), retryable=True)
-            answer = Outcome(lease.workitem.key, State.CANCELED, failure=failure)
-        if lease is None:
+    def _record(self, ended: Sequence[tuple[Any, Any]]) -> None:
+        """Calls have given their answers: of agents that came up, and of workitems that ended, all of these at once."""
+        done: list[tuple[str, Lease, Outcome]] = []
+        events: list[Event] = []
+        for ref, answer in ended:
+            name, lease = self._calls[ref]
+            if lease is not None:
+                done.append((name, lease, answer))
+                continue
             host, pid, memory = answer
             self._agents[name].node = host
             self.node_up(host)
             self._tell("agent_up", f"{name} is process {pid} on {host}")
-            self._feed(AgentUp(name, self._settings.depth, memory))
-            return
-        held = self._ledger.finish(lease, answer, self._agents[name].node)
-        self._tell("finished" if held else "fenced", lease.workitem.key, lease, answer)
-        self._feed(Finished(name, lease))
+            events.append(AgentUp(name, self._settings.depth, memory))
+        told = [(lease, outcome, self._agents[name].node) for name, lease, outcome in done]
+        held = self._ledger.finish_all(told) if told else ()
+        for ref, _ in ended:
+            del self._calls[ref]
+        for (name, lease, outcome), kept in zip(done, held, strict=True):
+            self._tell("finished" if kept else "fenced", lease.workitem.key, lease, outcome)
+            events.append(Finished(name, lease))
+        if events:
+            self._feed(*events)
 
     def _listen(self, now: float) -> None:
         """Ask every agent for a sign of life; one that owes it for as long as leases hold is given up.
@@ -328,12 +345,15 @@ class _Cell:
         self._tell("draining", reason)
         self._feed(Drain(reason))
 
-    def _feed(self, event: Event) -> None:
-        """Give an event to the dispatch and carry out what it says, until it says no more."""
-        events = deque([event])
-        while events:
-            for instruction in self._dispatch.handle(events.popleft()):
-                events.extend(self._carry_out(instruction))
+    def _feed(self, *events: Event) -> None:
+        """Give events to the dispatch and carry out what it says, until it says no more."""
+        moments = deque([events])
+        while moments:
+            instructions = self._dispatch.handle(*moments.popleft())
+            if late := self._begin([each for each in instructions if isinstance(each, Start)]):
+                moments.append(late)
+            for instruction in instructions:
+                moments.extend((event,) for event in self._carry_out(instruction))
 
     def _carry_out(self, instruction: Instruction) -> tuple[Event, ...]:
         match instruction:
@@ -341,8 +361,6 @@ class _Cell:
                 self._start_agent(agent)
             case LeaseMore(number, memory):
                 return self._lease(number, memory)
-            case Start(agent, lease):
-                return self._begin(agent, lease)
             case Lose(agent, leases, reason, preempted):
                 self._ledger.lose(leases, reason, self._agents[agent].node, PREEMPTED if preempted else LOST)
             case Return(leases):
@@ -355,11 +373,19 @@ class _Cell:
         return ()
 
     def _lease(self, number: int, memory: NodeMemory) -> tuple[Event, ...]:
-        """Lease one at a time for nodes with this memory, as long as it may be."""
+        """Lease for nodes with this memory, as long as it may be."""
         leases: list[Lease] = []
         while len(leases) < number:
             flying = self._dispatch.in_flight + len(leases)
-            new = lease_one(self._ledger, self._owner, flying, self._settings.lease_s, self._may_lease, memory)
+            new = lease_some(
+                self._ledger,
+                self._owner,
+                number - len(leases),
+                flying,
+                self._settings.lease_s,
+                self._may_lease,
+                memory,
+            )
             if new is None:
                 return (Leased(tuple(leases), memory), *((Drain("no more may be leased"),) if flying == 0 else ()))
             if not new:
@@ -367,13 +393,19 @@ class _Cell:
             leases.extend(new)
         return (Leased(tuple(leases), memory),)
 
-    def _begin(self, name: str, lease: Lease) -> tuple[Event, ...]:
-        handle = self._agents[name]
-        if not self._ledger.start(lease, handle.node):
-            return (Finished(name, lease),)
-        self._calls[handle.actor.process.remote(lease.workitem)] = (name, lease)
-        self._tell("begun", lease.workitem.key, lease)
-        return ()
+    def _begin(self, starts: Sequence[Start]) -> tuple[Event, ...]:
+        """Give leased workitems to their agents; those that are no longer held are as good as finished."""
+        if not starts:
+            return ()
+        late: list[Event] = []
+        begun = self._ledger.start_all([(each.lease, self._agents[each.agent].node) for each in starts])
+        for each, held in zip(starts, begun, strict=True):
+            if not held:
+                late.append(Finished(each.agent, each.lease))
+                continue
+            self._calls[self._agents[each.agent].actor.process.remote(each.lease.workitem)] = (each.agent, each.lease)
+            self._tell("begun", each.lease.workitem.key, each.lease)
+        return tuple(late)
 
     def _start_agent(self, name: str) -> None:
         options: dict[str, Any] = {

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from voxfleet.cluster.leasing import lease_one
+from voxfleet.cluster.leasing import lease_some
 from voxfleet.cluster.ledger import Ledger, Run
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
@@ -55,7 +55,7 @@ def test_together_they_hold_no_more_than_may_be(opened: Callable[[], Ledger]) ->
         nonlocal kept, most
         ledger, chance = opened(), random.Random(number)
         while ledger.counts().open:
-            for lease in lease_one(ledger, f"d{number}", 0, 60.0, lambda flying: flying < MOST) or ():
+            for lease in lease_some(ledger, f"d{number}", 1, 0, 60.0, lambda flying: flying < MOST) or ():
                 with lock:
                     kept += 1
                     most = max(most, kept)
@@ -75,10 +75,21 @@ def test_together_they_hold_no_more_than_may_be(opened: Callable[[], Ledger]) ->
 def test_what_may_not_be_and_what_is_not_there_are_told_apart(opened: Callable[[], Ledger]) -> None:
     """None while nothing may be begun; empty where all is taken; what was given back has no attempt."""
     ledger = opened()
-    assert lease_one(ledger, "a", 0, 60.0, lambda flying: False) is None
+    assert lease_some(ledger, "a", 1, 0, 60.0, lambda flying: False) is None
     answers = iter([True, False])
     ledger.lease("b", 1)
-    assert lease_one(ledger, "a", 0, 60.0, lambda flying: next(answers)) == ()
+    assert lease_some(ledger, "a", 1, 0, 60.0, lambda flying: next(answers)) == ()
     assert (ledger.counts().in_progress, len(ledger.attempts())) == (1, 1)
     ledger.lease("b", ITEMS)
-    assert lease_one(ledger, "a", 0, 60.0, lambda flying: True) == ()
+    assert lease_some(ledger, "a", 1, 0, 60.0, lambda flying: True) == ()
+
+
+def test_as_many_as_asked_for_or_one(opened: Callable[[], Ledger]) -> None:
+    """Five at once where there is room for five; one where there is not; none of it where others came before."""
+    ledger = opened()
+    assert len(lease_some(ledger, "a", 5, 0, 60.0, lambda flying: flying < 5) or ()) == 5
+    assert len(lease_some(ledger, "a", 5, 5, 60.0, lambda flying: flying < 8) or ()) == 1
+    assert lease_some(ledger, "a", 5, 8, 60.0, lambda flying: flying < 8) is None
+    answers = iter([True, False])
+    assert lease_some(ledger, "b", 5, 0, 60.0, lambda flying: next(answers)) == ()
+    assert ledger.counts().in_progress == 6

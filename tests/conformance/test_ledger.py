@@ -477,6 +477,68 @@ class TestPublication:
         assert ledger.backlog(5) == (sr,)
 
 
+class TestTogether:
+    """What begins or ends together is recorded together, each by its own lease."""
+
+    def test_each_is_told_for_itself(self, ledger: Ledger) -> None:
+        """Two that are held are begun and ended; one that was given back is neither, and says so."""
+        ledger.add(workitem(n) for n in range(3))
+        first, back, last = ledger.lease(OWNER, 3)
+        ledger.give_back([back])
+        assert ledger.start_all([(first, "n1"), (back, "n2"), (last, "n3")]) == (True, False, True)
+        ended = [(lease, completed(lease, f"2.25.{n}"), "") for n, lease in enumerate((last, back))]
+        ended.append((first, failed(first, refused=True), "n4"))
+        assert ledger.finish_all(ended) == (True, False, True)
+        assert ledger.counts() == Counts(scheduled=1, completed=1, refused=1)
+        assert {each.key: each.node for each in ledger.attempts()} == {
+            first.workitem.key: "n4",
+            last.workitem.key: "n1",
+        }
+        assert [each.object.sop_instance_uid for each in ledger.stored()] == ["2.25.0"]
+        assert {(each.outcome, each.attempts, each.wall_s) for each in ledger.usage()} == {
+            (AttemptClass.COMPLETED, 1, 5.0),
+            (AttemptClass.REFUSED, 1, 1.0),
+        }
+
+    def test_all_or_nothing(self, ledger: Ledger) -> None:
+        """An outcome of another item among them: nothing of all is recorded."""
+        ledger.add(workitem(n) for n in range(2))
+        one_lease, other = ledger.lease(OWNER, 2)
+        with pytest.raises(LedgerError):
+            ledger.finish_all([(one_lease, completed(one_lease), ""), (other, completed(one_lease), "")])
+        assert ledger.counts() == Counts(in_progress=2)
+
+    def test_an_old_lease_beside_the_new_one(self, ledger: Ledger) -> None:
+        """Of two leases on one item only the newest ends it."""
+        ledger.add([workitem(1)])
+        old = one(ledger)
+        ledger.lose([old], "agent died")
+        new = one(ledger)
+        assert ledger.finish_all([(old, completed(old, "2.25.7"), ""), (new, completed(new), "")]) == (False, True)
+        assert [each.object.sop_instance_uid for each in ledger.stored()] == ["2.25.1"]
+
+    def test_more_than_a_statement_names(self, ledger: Ledger) -> None:
+        """Six hundred at once are all leased, begun and ended."""
+        ledger.add(workitem(n) for n in range(600))
+        leases = ledger.lease(OWNER, 600)
+        assert all(ledger.start_all([(lease, "n1") for lease in leases]))
+        assert all(ledger.finish_all([(lease, completed(lease, f"2.25.{lease.workitem.key}"), "") for lease in leases]))
+        assert (ledger.counts().completed, len(ledger.stored())) == (600, 600)
+
+    def test_troubles(self, ledger: Ledger) -> None:
+        """Reasons are counted over items and refused objects, the most frequent first, each with an example."""
+        ledger.add(workitem(n) for n in range(4))
+        ledger.refuse("a.pdf", "NOT_DICOM", "no DICM at byte 128")
+        for lease in ledger.lease(OWNER, 3):
+            ledger.finish(lease, failed(lease, refused=lease.workitem.series_instance_uid != "1.2.0"))
+        assert [(each.refused, each.stage, each.code, each.count) for each in ledger.troubles()] == [
+            (True, "read", "GANTRY_TILT", 2),
+            (False, "read", "GANTRY_TILT", 1),
+            (True, "search", "NOT_DICOM", 1),
+        ]
+        assert ledger.troubles()[0].example == "tilted by 12 degrees"
+
+
 class TestSilence:
     """Drivers that die, and drivers that come back."""
 
