@@ -20,13 +20,11 @@ MOST_SERIES = 50
 """Series on the page: the dearest; all of them are in the CSV and parquet files."""
 
 MOST_ELSEWHERE = 20
-PLOT_LEFT, PLOT_WIDTH = 150.0, 700.0
-"""Of the picture of plan and actual, in its own coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """One planned figure in the picture's coordinates."""
+    """One planned figure in the picture's coordinates, per cent of its width."""
 
     row: Planned
     low: float
@@ -71,14 +69,9 @@ def cost_page(account: Account) -> str:
 
 def _interval(row: Planned) -> Interval:
     """A planned figure as a picture: from nothing to a little more than the most of it."""
-    scale = PLOT_WIDTH / (max(row.high, row.actual, 1e-300) * 1.08)
-    return Interval(
-        row,
-        low=round(PLOT_LEFT + row.low * scale, 1),
-        middle=round(PLOT_LEFT + row.middle * scale, 1),
-        high=round(PLOT_LEFT + row.high * scale, 1),
-        actual=round(PLOT_LEFT + row.actual * scale, 1),
-    )
+    scale = 100 / (max(row.high, row.actual, 1e-300) * 1.08)
+    low, middle, high, actual = (round(each * scale, 2) for each in (row.low, row.middle, row.high, row.actual))
+    return Interval(row, low, middle, high, actual)
 
 
 def _histogram(values: Sequence[float]) -> tuple[Bin, ...]:

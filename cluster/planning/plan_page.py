@@ -9,7 +9,12 @@ from ...runners.page import render
 from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Option, hours_text
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 1000.0, 420.0, 70.0, 44.0, 14.0, 20.0
-COLORS = ("#5b8def", "#e0913a", "#4caf7a", "#d96a8b", "#8b6fe8", "#2bb3c0", "#a58a3c", "#8a8f98")
+COLORS = (
+    *("#5b8def", "#e0913a", "#4caf7a", "#d96a8b", "#8b6fe8", "#2bb3c0", "#a58a3c", "#8a8f98"),
+    *("#b3412e", "#1f5f8b", "#7a9a2e", "#c77fd1", "#5f3b76", "#3d7a68", "#d9b54a", "#6d4c41"),
+)
+"""Of machines; they come again where there are more."""
+
 TICKS = tuple(factor * 10.0**power for power in range(-6, 8) for factor in (1, 2, 5))
 HOUR_TICKS = (
     *(n / 60 for n in (0.1, 0.2, 0.5, 1, 2, 5, 10, 30)),
@@ -102,7 +107,7 @@ def _picture(found: Forecast) -> Picture:
     return Picture(
         dots=dots,
         x_ticks=tuple(Tick(x(tick), hours_text(tick)) for tick in x.ticks),
-        y_ticks=tuple(Tick(y(tick), _dollars(tick)) for tick in y.ticks),
+        y_ticks=tuple(Tick(y(tick), f"${tick:,g}") for tick in y.ticks),
         legend=tuple(color.items()),
         frontier=" ".join(f"{x(hours)},{y(usd)}" for hours, usd in edge),
         deadline=x(found.deadline_h) if found.deadline_h and x.inside(found.deadline_h) else None,
@@ -131,4 +136,6 @@ def _name(option: Option) -> str:
 
 
 def _dollars(usd: float) -> str:
-    return f"${usd:,.0f}" if usd >= 100 else f"${usd:.3g}"  # noqa: PLR2004
+    if usd >= 1:
+        return f"${usd:,.0f}" if usd >= 1000 else f"${usd:.2f}"  # noqa: PLR2004
+    return f"${usd:.3g}"
