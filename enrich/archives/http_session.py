@@ -1,25 +1,26 @@
-"""HTTP as we use it with DICOMweb archives: retries, time-outs and credentials."""
+"""HTTP as we use it with archives: retries and time-outs."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import requests
 from dicomweb_client.web import DICOMwebClient
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
 from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.util import Retry
 
-from .credentials import credentials_for
-
 BUSY: Final = (429, 502, 503, 504)
 """Status codes that say: not now."""
+BLOCK_BYTES: Final = 1 << 20
+"""Of a body, given to a connection at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,22 @@ class _Retry(Retry):
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
-def open_session(url: str, patience: Patience) -> requests.Session:
-    """Session with the user's credentials and our retries.
+class _Adapter(HTTPAdapter):
+    """Sends bodies in large blocks: a thread that has sent one waits for Python's lock behind all others."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, blocksize=BLOCK_BYTES, **kwargs)
+
+
+def open_session(patience: Patience, auth: AuthBase | None = None) -> requests.Session:
+    """Session with our retries; without `auth`, `requests` looks into ``.netrc`` for each host.
 
     POST is retried as GET is: storing the same object twice changes nothing, and the archive is asked
     for the object afterwards whatever it answered.
     """
     _quieten()
     session = requests.Session()
-    session.auth = credentials_for(url)
+    session.auth = auth
     session.headers["Accept"] = "application/dicom+json"
     retry = _Retry(
         total=None,
@@ -82,7 +90,7 @@ def open_session(url: str, patience: Patience) -> requests.Session:
         raise_on_status=False,
     )
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
+        session.mount(scheme, _Adapter(max_retries=retry))
     return session
 
 

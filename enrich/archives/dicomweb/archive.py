@@ -18,6 +18,7 @@ from ..object_file import object_digest
 from ..received import filed
 from ..storing import prepared, store_if_absent
 from ..uids import is_uid
+from .credentials import credentials_for
 from .errors import retrieve_errors, search_errors, store_errors
 from .multipart import parts_of
 from .stow import send
@@ -45,7 +46,7 @@ class DicomwebArchive:
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         self._url = url.rstrip("/")
         self._patience = patience or Patience()
-        self._session = open_session(self._url, self._patience)
+        self._session = open_session(self._patience, credentials_for(self._url, self._patience))
         self._client = open_client(self._url, self._session, self._patience)
 
     @property

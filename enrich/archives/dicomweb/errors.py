@@ -20,7 +20,7 @@ from ..archive import (
     StoreRefused,
 )
 from ..header import DAMAGE
-from ..http_answers import DENIED, INSUFFICIENT_STORAGE, NOT_FOUND, may_pass, status_of, told
+from ..http_answers import INSUFFICIENT_STORAGE, NOT_FOUND, is_denied, may_pass, status_of, told
 from ..http_session import Patience
 from ..object_file import CutObject
 from ..uids import ObjectUids
@@ -34,7 +34,7 @@ def search_errors(uri: str, patience: Patience) -> Iterator[None]:
         yield
     except requests.RequestException as exc:
         status = status_of(exc)
-        if status in DENIED:
+        if is_denied(exc):
             raise AccessDenied(uri, "", _denied(exc, patience)) from exc
         if status in NOT_FOUND:
             raise SourceNotThere(uri, "", f"no DICOMweb service here: {told(exc, patience)}") from exc
@@ -54,7 +54,7 @@ def retrieve_errors(uri: str, series_instance_uid: str, patience: Patience) -> I
         raise
     except requests.RequestException as exc:
         status = status_of(exc)
-        if status in DENIED:
+        if is_denied(exc):
             raise AccessDenied(uri, series_instance_uid, _denied(exc, patience)) from exc
         if status in NOT_FOUND:
             raise NotThere(uri, series_instance_uid, told(exc, patience)) from exc
@@ -77,7 +77,7 @@ def store_errors(uri: str, uids: ObjectUids, patience: Patience) -> Iterator[Non
         raise
     except requests.RequestException as exc:
         status = status_of(exc)
-        if status in DENIED:
+        if is_denied(exc):
             raise AccessDenied(uri, identifier, _denied(exc, patience)) from exc
         failure = failure_in(exc.response)
         reason = told(exc, patience) + (f", {failure}" if failure else "")

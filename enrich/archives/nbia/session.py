@@ -76,7 +76,7 @@ class NbiaSession:
             raise BadCredentials(f"{USER} and {PASSWORD} must be set together")
         if self._user and self._token:
             raise BadCredentials(f"set one of {USER} and {TOKEN}")
-        self._session = open_session(address.base, patience)
+        self._session = open_session(patience)
         self._session.headers["Accept"] = "*/*"
         self._session.auth = self._authorise
 
