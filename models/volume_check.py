@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +34,25 @@ def check_values(volume: hd.Volume, model: str) -> None:
         raise InvalidVolume(model, "the volume holds values that are not finite")
     if lowest == highest:
         raise InvalidVolume(model, f"every voxel is {lowest:g}: there is nothing to segment")
+
+
+def check_extent(shape: Sequence[int], spacing_mm: Sequence[float], model: str) -> None:
+    """Refuse an image of which no voxel is left along an axis at a network's spacing.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        At that spacing.
+    spacing_mm : sequence of float
+        Of the network, along the same axes.
+    model : str
+        For the error.
+
+    Raises
+    ------
+    InvalidVolume
+        If an axis has no voxel.
+    """
+    if 0 in shape:
+        voxels, mm = " x ".join(map(str, shape)), " x ".join(f"{each:g}" for each in spacing_mm)
+        raise InvalidVolume(model, f"too thin: at the network's spacing of {mm} mm it has {voxels} voxels")

@@ -130,13 +130,15 @@ class TrainedNetwork:
         ------
         InvalidWeights
             If a fold is asked for that is not loaded, or the channels are not those of the training.
+        InvalidVolume
+            If the image is too thin for the network.
         OutOfMemory, InvalidLogits
             If memory does not suffice; if the network gives values that are not finite.
         """
         if len(channels) != self._inputs:
             raise InvalidWeights(self.name, f"takes {self._inputs} channels, not {len(channels)}")
         weights = [self._fold(fold).weights for fold in inference.folds or self.folds]
-        seen, cropped = preprocessed(channels, spacing_mm, self.plans, self.configuration, self.dataset)
+        seen, cropped = preprocessed(channels, spacing_mm, self.plans, self.configuration, self.dataset, self.name)
         image = torch.from_numpy(seen)
         axes = self._mirroring_axes if inference.mirroring else ()
         tile = tuple(self.configuration.patch_size)

@@ -23,6 +23,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..volume_check import check_extent
+
 PREPROCESSOR = "nnunetv2.preprocessing.preprocessors.default_preprocessor.DefaultPreprocessor"
 """What is done here; by its name, as its module imports what trainers need."""
 MARGIN = 12
@@ -62,6 +64,7 @@ def preprocessed(
     plans: PlansManager,
     configuration: ConfigurationManager,
     dataset: dict[str, Any],
+    name: str,
 ) -> tuple[NDArray[np.float32], Cropped]:
     """What the network sees of an image: its axes turned, cropped, normalised and resampled.
 
@@ -73,6 +76,8 @@ def preprocessed(
         Along k, j, i.
     plans, configuration, dataset
         Of the trained folder.
+    name : str
+        Of the model, for errors.
 
     Returns
     -------
@@ -80,6 +85,11 @@ def preprocessed(
         (channel, ...) equal to what ``run_case_npy`` gives.
     Cropped
         Where that lies in the image.
+
+    Raises
+    ------
+    InvalidVolume
+        If the image is thinner than half a voxel of the network.
     """
     turned_mm = tuple(spacing_mm[axis] for axis in plans.transpose_forward)
     preprocessor = configuration.preprocessor_class(verbose=False)
@@ -98,7 +108,9 @@ def preprocessed(
     image = preprocessor._normalize(image, outside, configuration, intensities)  # noqa: SLF001 - has no public name
     wanted = tuple(configuration.spacing)
     new_mm = wanted if len(wanted) == len(turned_mm) else (turned_mm[0], *wanted)
-    image = _resampled(image, turned_mm, new_mm, configuration.resampling_fn_data)
+    shape = tuple(int(size) for size in compute_new_shape(image.shape[1:], turned_mm, new_mm))
+    check_extent(shape, new_mm, name)
+    image = _resampled(image, shape, (turned_mm, new_mm), configuration.resampling_fn_data)
     return np.ascontiguousarray(image, dtype=np.float32), Cropped(whole, box, turned_mm)
 
 
@@ -129,15 +141,14 @@ def _span(seen: NDArray[np.bool_]) -> slice:
 
 def _resampled(
     image: NDArray[np.float32],
-    spacing_mm: tuple[float, ...],
-    new_mm: tuple[float, ...],
+    shape: tuple[int, ...],
+    spacings_mm: tuple[tuple[float, ...], tuple[float, ...]],
     resample: Callable[..., NDArray[Any]],
 ) -> NDArray[Any]:
-    """The image at another spacing, by the function of the plans or, where that is nnU-Net's spline, as it does."""
-    shape = tuple(int(size) for size in compute_new_shape(image.shape[1:], spacing_mm, new_mm))
-    order = _spline_order(resample, spacing_mm, new_mm)
+    """The image in another shape, by the function of the plans or, where that is nnU-Net's spline, as it does."""
+    order = _spline_order(resample, *spacings_mm)
     if order is None or shape == image.shape[1:]:
-        return resample(image, shape, spacing_mm, new_mm)
+        return resample(image, shape, *spacings_mm)
     found = np.empty((len(image), *shape), np.float32)
     for channel, resized in zip(image, found, strict=True):
         _resize(channel, resized, order)

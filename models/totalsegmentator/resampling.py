@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..volume_check import check_extent
 from .tasks import Spacing
 
 
-def at_spacing(image: nib.Nifti1Image, spacing_mm: Spacing, order: int) -> nib.Nifti1Image:
+def at_spacing(image: nib.Nifti1Image, spacing_mm: Spacing, order: int, name: str) -> nib.Nifti1Image:
     """A canonical image at another spacing: ``change_spacing(image, spacing_mm, order=order, dtype=np.int32)``.
 
     Parameters
@@ -29,16 +30,24 @@ def at_spacing(image: nib.Nifti1Image, spacing_mm: Spacing, order: int) -> nib.N
         Along those axes.
     order : int
         Of the spline, 0 to 5; 1 is the package's default.
+    name : str
+        Of the model, for errors.
 
     Returns
     -------
     nibabel.Nifti1Image
         Of int32, cut towards zero; `image` itself where it has that spacing.
+
+    Raises
+    ------
+    InvalidVolume
+        If no voxel is left along an axis.
     """
     own = np.array(image.header.get_zooms())
     if np.array_equal(own, np.array(spacing_mm)):
         return image
     zoom = own / np.array(spacing_mm)
+    check_extent([round(size * factor) for size, factor in zip(image.shape, zoom, strict=True)], spacing_mm, name)
     array: NDArray[Any] = np.asanyarray(image.dataobj)
     if order > 1:
         array = array.astype(np.float64)

@@ -98,6 +98,11 @@ def predict(
     options : Options
     box : Box or None
         Part of the image that is looked at; the rest is background.
+
+    Raises
+    ------
+    InvalidVolume
+        If the image is too thin for the networks.
     """
     seen = image
     if box is not None:
@@ -106,7 +111,8 @@ def predict(
     canonical = as_closest_canonical(seen)
     reduced = canonical
     if prediction.spacing_mm is not None:
-        reduced = at_spacing(canonical, prediction.spacing_mm, options.resampling_order)
+        name = f"totalsegmentator:{prediction.class_map}"
+        reduced = at_spacing(canonical, prediction.spacing_mm, options.resampling_order, name)
     labels = _postprocessed(_merged(networks, prediction, reduced), prediction, reduced, options)
     labels = on_shape(labels, canonical.shape)
     labels = np.asanyarray(undo_canonical(nib.Nifti1Image(labels, canonical.affine), image).dataobj)

@@ -198,7 +198,7 @@ def test_resampling_has_the_values_of_the_package(seed):
     image = nib.Nifti1Image(voxels.astype(np.int16 if seed % 2 else np.float32), affine)
     order = (0, 1, 3)[seed % 3]
     expected = change_spacing(nib.Nifti1Image(image.get_fdata(), affine), list(spacing_mm), order=order, dtype=np.int32)
-    actual = totalsegmentator_resampling.at_spacing(image, spacing_mm, order)
+    actual = totalsegmentator_resampling.at_spacing(image, spacing_mm, order, "t")
     np.testing.assert_array_equal(np.asanyarray(actual.dataobj), np.asanyarray(expected.dataobj))
     np.testing.assert_array_equal(actual.affine, expected.affine)
     labels = random.integers(0, 118, expected.shape).astype(np.uint8)
@@ -206,6 +206,13 @@ def test_resampling_has_the_values_of_the_package(seed):
         nib.Nifti1Image(labels, expected.affine), list(spacing_mm), shape, dtype=np.uint8, force_affine=affine
     )
     np.testing.assert_array_equal(totalsegmentator_resampling.on_shape(labels, shape), np.asanyarray(back.dataobj))
+
+
+def test_a_scan_too_thin_is_refused():
+    """An image of which no slice is left at the networks' spacing is an error that says so."""
+    thin = nib.Nifti1Image(np.zeros((20, 20, 2), np.int16), np.diag([2.0, 2.0, 0.7, 1.0]))
+    with pytest.raises(InvalidVolume, match="t: too thin: at the network's spacing of 3 x 3 x 3 mm it has 13 x 13 x 0"):
+        totalsegmentator_resampling.at_spacing(thin, (3.0, 3.0, 3.0), 1, "t")
 
 
 @pytest.mark.parametrize("slices", [201, 224, 301])

@@ -15,6 +15,7 @@ pytest.importorskip("nnunetv2")
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from voxfleet.models.nnunet.preprocessing import preprocessed
+from voxfleet.models.rules.working_grid import InvalidVolume
 
 CONFIGURATION = "3d_fullres"
 PLANS = Path("weights") / "nnunet-skeleton-total-3mm-like" / "plans_tiny.json"
@@ -53,7 +54,7 @@ def check_equal(image: np.ndarray, plans: PlansManager, spacing_mm: tuple[float,
     expected, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
         image, None, properties, plans, configuration, {}
     )
-    found, cropped = preprocessed(image, spacing_mm, plans, configuration, {})
+    found, cropped = preprocessed(image, spacing_mm, plans, configuration, {}, "t")
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == expected.dtype
     assert [[side.start, side.stop] for side in cropped.box] == properties["bbox_used_for_cropping"]
@@ -76,8 +77,8 @@ def test_takes_any_numbers(shared_data, kind):
     plans = plans_manager(shared_data, NORMALISATIONS[1], 3, (0, 1, 2))
     check_equal(np.abs(image_with_zeros()).astype(kind), plans, SPACINGS_MM[1])
     turned = np.ascontiguousarray(image_with_zeros().transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1)
-    found, _ = preprocessed(turned, SPACINGS_MM[1], plans, plans.get_configuration(CONFIGURATION), {})
-    straight, _ = preprocessed(turned.copy("C"), SPACINGS_MM[1], plans, plans.get_configuration(CONFIGURATION), {})
+    found, _ = preprocessed(turned, SPACINGS_MM[1], plans, plans.get_configuration(CONFIGURATION), {}, "t")
+    straight, _ = preprocessed(turned.copy("C"), SPACINGS_MM[1], plans, plans.get_configuration(CONFIGURATION), {}, "t")
     np.testing.assert_array_equal(found, straight)
 
 
@@ -85,3 +86,12 @@ def test_an_image_of_zeros_is_not_cropped(shared_data):
     """Where nothing is to be seen, everything is looked at, as nnU-Net does."""
     plans = plans_manager(shared_data, NORMALISATIONS[0], 3, (0, 1, 2))
     check_equal(np.zeros((2, 8, 9, 10), np.int16), plans, SPACINGS_MM[1])
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.02, 3.0, 3.0), (0.05, 1.5, 1.7)])
+def test_a_scan_too_thin_is_refused(shared_data, spacing_mm):
+    """An image of which no slice is left at the network's spacing is an error that says so, where nnU-Net breaks."""
+    plans = plans_manager(shared_data, NORMALISATIONS[0], 3, (0, 1, 2))
+    configuration = plans.get_configuration(CONFIGURATION)
+    with pytest.raises(InvalidVolume, match=r"t: too thin: at the network's spacing of 3 x 3 x 3 mm it has 0 x "):
+        preprocessed(image_with_zeros(), spacing_mm, plans, configuration, {}, "t")
