@@ -121,6 +121,9 @@ class _Keeper:
         try:
             states = {state.name: state.deployment for state in self._states()}
             may_begin = self._governor.may_lease(counts.in_progress)
+            if self._governor.stop.is_set():
+                # Asked now, it has money for nothing; and cells go on by themselves.
+                return True
             work = Work(counts.open, counts.total - counts.open, may_begin)
             return any(self._does(action) for action in self._replacing.handle(states, work, monotonic()))
         except Error as exc:

@@ -1,0 +1,205 @@
+"""``voxfleet enrich --on kuberay``: what pods could not do is refused; what they are given does the run."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import threading
+from collections import Counter
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pydicom
+import pytest
+import typer
+
+pytest.importorskip("kubernetes")
+
+from voxfleet.cluster.cell import BadCell
+from voxfleet.cluster.cell_options import CellOptions, read_options
+from voxfleet.cluster.enrichment import Plan
+from voxfleet.cluster.fleet import NoFleet, fleet_of
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.limits import Limits
+from voxfleet.cluster.price import Price
+from voxfleet.cluster.run_folder import RunFolder
+from voxfleet.cluster.worker_command import worker
+from voxfleet.enrich.archives.archive import SeriesEntry
+from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+from voxfleet.models import catalogue
+from voxfleet.runners.worklist import wish
+
+if TYPE_CHECKING:
+    from conftest import Postgres
+
+IMAGE = "registry.example/voxfleet@sha256:" + "ab" * 32
+TOML = f'image = "{IMAGE}"\nnamespace = "ct"\nledger-secret = "ledger"\n'
+TOY = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+ARCHIVE = "dicomweb+https://archive.example/dw"
+
+
+def plan(tmp_path: Path, model: str = "ct-threshold", **change: Any) -> Plan:
+    """A run of one model, from and into one archive, on two workers."""
+    wishes = (wish(catalogue.card(model), {}, "BINARY", repair=False),)
+    options = {"source": ARCHIVE, "target": ARCHIVE, "on": "kuberay", "workers": 2, **change}
+    return Plan(wishes=wishes, folder=RunFolder(str(tmp_path / "nlst")), price=TOY, **options)
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Path:
+    """A file of cells that says no more than it must."""
+    path = tmp_path / "cells.toml"
+    path.write_text(TOML)
+    return path
+
+
+def test_each_cell_drives_the_run_that_is_in_the_ledger(tmp_path: Path, toml: Path) -> None:
+    """The command is one of `voxfleet worker`'s, with run, Ray, number of agents, model and deadline."""
+    toml.write_text(TOML + 'cells = 3\nplatform = "gke"\nsecrets = ["archive"]\n')
+    fleet = fleet_of(plan(tmp_path, "meshnet-gwm"), toml, Limits(wall_s=7200.0, nodes=4), shared_ledger=True)
+    assert (fleet.run, fleet.namespace, fleet.most_nodes) == ("nlst", "ct", 4)
+    assert fleet.workers == {"nlst-c0": 2, "nlst-c1": 2, "nlst-c2": 2}
+    for job in fleet.jobs:
+        script = shlex.split(job["spec"]["entrypoint"])[2]
+        words = shlex.split(script.partition(";")[0])
+        assert words[:2] == ["voxfleet", "worker"]
+        app = typer.Typer()
+        app.command()(worker)
+        given = typer.main.get_command(app).make_context("worker", [*words[2:], "--ledger", "postgresql://x/y"]).params
+        assert (given["run"], given["on"], given["workers"], given["deadline"]) == ("nlst", "ray", 2, "7200s")
+        assert (given["model"], given["device"]) == (["meshnet-gwm"], ["cuda:0"])
+
+
+@pytest.mark.parametrize(
+    ("change", "limits", "shared", "reason"),
+    [
+        ({}, Limits(), False, "would be a file of this machine: give --ledger postgresql://"),
+        ({"source": "dir:/data/ct"}, Limits(), True, "dir:/data/ct is a folder of this machine"),
+        ({"target": "dicomweb+http://localhost:8042/dw"}, Limits(), True, "is a server of this machine"),
+        ({"target": "dicomweb+http://127.0.0.1:8042/dw"}, Limits(), True, "is a server of this machine"),
+        ({"nifti": True}, Limits(), True, "--nifti and --stage-deadline"),
+        ({}, Limits(nodes=1), True, "--max-nodes 1 leaves no room for one cell of 2 workers"),
+    ],
+)
+def test_what_pods_could_not_do_is_refused(
+    tmp_path: Path, toml: Path, change: dict[str, Any], limits: Limits, shared: bool, reason: str
+) -> None:
+    """A ledger in a file, an archive of this machine, options that would be dropped, no room for a cell."""
+    with pytest.raises(NoFleet, match=reason):
+        fleet_of(plan(tmp_path, **change), toml, limits, shared_ledger=shared)
+
+
+def test_cells_without_a_file_or_a_ledgers_address_are_refused(tmp_path: Path, toml: Path) -> None:
+    """The errors name the option, and the key."""
+    with pytest.raises(NoFleet, match="needs --cells FILE"):
+        fleet_of(plan(tmp_path), None, Limits(), shared_ledger=True)
+    toml.write_text(f'image = "{IMAGE}"\nclaim = "runs"\n')
+    with pytest.raises(NoFleet, match="lacks ledger-secret"):
+        fleet_of(plan(tmp_path), toml, Limits(), shared_ledger=True)
+
+
+def test_a_file_has_the_options_of_the_command(toml: Path) -> None:
+    """Each key is an option of `voxfleet cluster manifest`; lists are lists."""
+    toml.write_text(TOML + 'cells = 2\non-demand = true\nfallback = 0\nmemory-gib = 30\nsecrets = ["a", "b"]\n')
+    assert read_options(toml) == CellOptions(
+        IMAGE, 2, on_demand=True, fallback=0, memory_gib=30, secrets=("a", "b"), ledger_secret="ledger", namespace="ct"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("image = ", "cannot be read"),
+        ("cells = 2\n", "lacks image"),
+        (TOML + "colour = 1\n", "no such key: colour; there are image"),
+        (TOML + 'cells = "2"\n', "cells is '2', and must be int"),
+        (TOML + "cells = true\n", "cells is True, and must be int"),
+        (TOML + 'secrets = "a"\n', "secrets is 'a', and must be tuple"),
+        (TOML + 'platform = "moon"\n', "platform moon: there are gke"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_its_key(toml: Path, text: str, reason: str) -> None:
+    """No TOML, no image, a key that is none, a value of another kind, a platform that is none."""
+    toml.write_text(text)
+    with pytest.raises(BadCell, match=reason):
+        read_options(toml)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.orthanc
+@pytest.mark.timeout(400)
+def test_a_collection_is_enriched_though_its_first_cell_dies(
+    api_server: Any, orthanc: Any, postgres: Postgres, tmp_path: Path, toml: Path
+) -> None:
+    """The run is registered, a cell created; it fails, another comes; its own entrypoint does the work, on real Ray.
+
+    The command ends with 0, and Orthanc holds a SEG and an SR of each series.
+    """
+    phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=1)
+    archive = open_archive(orthanc.uri)
+    for number in range(2):
+        write_ct_series(phantom.volume, tmp_path / str(number), identity=CtIdentity.named(f"fleet-{number}"))
+        for path in (tmp_path / str(number)).rglob("*.dcm"):
+            archive.store(pydicom.dcmread(path))
+    # Another name of this machine: that pods would reach it is for the test to pretend.
+    uri = orthanc.uri.replace("127.0.0.1", "127.0.0.2")
+    program = tmp_path / "bin" / "voxfleet"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m voxfleet "$@"\n')
+    program.chmod(0o755)
+    run = tmp_path / f"fleet-{os.getpid()}"
+    pods: list[subprocess.Popen[bytes]] = []
+
+    def operate() -> None:
+        """What the operator does: the first cell fails, the second runs its entrypoint as its head would."""
+        seen = 0
+        while len(pods) < 1:
+            with api_server.changed:
+                api_server.changed.wait(0.05)
+                new = api_server.events[seen:]
+                seen += len(new)
+            for event in (each for each in new if each["type"] == "ADDED"):
+                name = event["object"]["metadata"]["name"]
+                if not any(each["type"] == "DELETED" for each in api_server.events):
+                    api_server.set_status(name, jobDeploymentStatus="Failed", jobStatus="FAILED")
+                    continue
+                api_server.set_status(name, jobDeploymentStatus="Running")
+                entrypoint = event["object"]["spec"]["entrypoint"].replace("/var/lib/voxfleet", str(tmp_path / "pod"))
+                environment = {**os.environ, "VOXFLEET_LEDGER": postgres.url, "PATH": f"{program.parent}:/usr/bin:/bin"}
+                with (tmp_path / "pod.log").open("wb") as log:
+                    pods.append(subprocess.Popen(["bash", "-c", entrypoint], env=environment, stdout=log, stderr=log))
+                ended = "Complete" if pods[0].wait() == 0 else "Failed"
+                api_server.set_status(name, jobDeploymentStatus=ended)
+
+    threading.Thread(target=operate, daemon=True).start()
+    words = ["enrich", uri, "-m", "ct-threshold", "--to", uri, "--run", str(run), "--ledger", postgres.url]
+    words += ["--on", "kuberay", "--cells", str(toml), "--json"]
+    patched = (
+        "import voxfleet.cluster.replacing as r, voxfleet.cluster.keeping as k; r.FIRST_PAUSE_S = k.LOOK_S = 0.2; "
+        "from voxfleet.runners.cli import main; main()"
+    )
+    environment = {**os.environ, "KUBECONFIG": str(api_server.kubeconfig(tmp_path))}
+    done = subprocess.run(
+        [sys.executable, "-c", patched, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr + (tmp_path / "pod.log").read_text()[-2000:]
+    held = Counter(each.modality for each in archive.search() if isinstance(each, SeriesEntry))
+    assert held == {"CT": 2, "SEG": 2, "SR": 2}
+    ledger = PostgresLedger(postgres.url, run.name)
+    assert [each.detail.partition(":")[2].strip() for each in ledger.events() if each.kind == "cell"] == [
+        "created",
+        "removed: Failed, and work is left",
+        "created",
+    ]
+    ledger.close()

@@ -1,0 +1,210 @@
+"""A fleet kept up against an API server that really listens: its cells are dead, slow, evicted; the ledger is real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("kubernetes")
+
+from kubernetes.config import kube_config
+from voxfleet.cluster.cell import PLATFORMS, Access, Cell, Workers
+from voxfleet.cluster.cell_manifest import manifest
+from voxfleet.cluster.governor import BudgetSpent, Governor
+from voxfleet.cluster.keeping import CellsDie, Fleet, keep_up
+from voxfleet.cluster.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.price import Price
+from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Outcome, State, Workitem
+
+TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "ten cents a second", date(2026, 11, 1))
+ITEMS = 6
+
+
+def job(number: int, workers: int = 3) -> dict[str, Any]:
+    """The RayJob of cell NUMBER."""
+    machines = Workers(workers, 0, spot=False, cpus=4, memory_bytes=2**33, gpu=False)
+    words, image = ("voxfleet", "worker", "nlst", "--on", "ray"), "registry.example/voxfleet@sha256:" + "ab" * 32
+    access, name = Access(ledger_secret="ledger"), f"c{number}"
+    return manifest(Cell("nlst", name, "ct", image, words, 3600, machines, access, PLATFORMS["any"], "2.60.0"))
+
+
+@pytest.fixture
+def cells(api_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
+    """The cells of the double; fleets look often, and pause shortly."""
+    monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(api_server.kubeconfig(tmp_path)))
+    monkeypatch.setattr("voxfleet.cluster.keeping.LOOK_S", 0.03)
+    monkeypatch.setattr("voxfleet.cluster.replacing.FIRST_PAUSE_S", 0.05)
+    return Cells()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[SqliteLedger]:
+    """A run with six workitems."""
+    opened = SqliteLedger(tmp_path / "ledger.sqlite")
+    opened.create_run(Run("nlst", "dir:/a", "dir:/b", ("m 1",), {}, "0.1.0", "toy", datetime.now(UTC), price=TOY))
+    opened.add(Workitem("1", f"1.{n}", "CT", 1, "dir:/a", "dir:/b", "m", "1", "none") for n in range(ITEMS))
+    yield opened
+    opened.close()
+
+
+def works(ledger: SqliteLedger, number: int, seconds: float = 0.1) -> None:
+    """A cell completes some workitems, which took so many seconds each."""
+    for lease in ledger.lease("cell", number):
+        used = (Consumption("segment", 100.0, seconds, seconds),)
+        ledger.finish(lease, Outcome(lease.workitem.key, State.COMPLETED, used))
+
+
+class Operator:
+    """What KubeRay does, and what happens to it: each time that a cell is created, the next of `lives` is lived."""
+
+    def __init__(self, server: Any, lives: list[Callable[[str], None]]) -> None:
+        self._server, self._lives = server, lives
+        self.born: list[str] = []
+        threading.Thread(target=self._operate, daemon=True).start()
+
+    def _operate(self) -> None:
+        seen = 0
+        while True:
+            with self._server.changed:
+                self._server.changed.wait(0.02)
+                new = self._server.events[seen:]
+                seen += len(new)
+            for event in new:
+                if event["type"] == "ADDED":
+                    name = event["object"]["metadata"]["name"]
+                    self.born.append(name)
+                    self._server.set_status(name, jobDeploymentStatus="Running")
+                    self._lives[min(len(self.born), len(self._lives)) - 1](name)
+
+
+def fails(server: Any, ledger: SqliteLedger, after: int) -> Callable[[str], None]:
+    """A life that ends as KubeRay's backoffLimit or deadline ends it, after some work."""
+
+    def live(name: str) -> None:
+        works(ledger, after)
+        server.logs[f"{name}-submit"] = "loading\nhead is gone\n"
+        server.set_status(name, jobDeploymentStatus="Failed", jobStatus="FAILED", reason="AppFailed")
+
+    return live
+
+
+def completes(server: Any, ledger: SqliteLedger, after: int) -> Callable[[str], None]:
+    """A life whose command ended well, after some work."""
+
+    def live(name: str) -> None:
+        works(ledger, after)
+        server.set_status(name, jobDeploymentStatus="Complete", jobStatus="SUCCEEDED")
+
+    return live
+
+
+def keep(cells: Cells, ledger: SqliteLedger, *jobs: dict[str, Any], budget: Decimal | None = None) -> Governor:
+    """Keep a fleet of these jobs up until it ends."""
+    governor = Governor(ledger, TOY, budget, threading.Event())
+    keep_up(cells, Fleet(jobs), ledger, governor, governor.check)
+    return governor
+
+
+def told(ledger: SqliteLedger) -> list[str]:
+    """What the ledger was told of cells."""
+    return [event.detail for event in ledger.events() if event.kind == "cell"]
+
+
+def test_cells_that_die_are_replaced_until_nothing_is_left(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
+    """One fails, one is evicted, one ends too early: each is created anew, the last does the rest; the ledger tells."""
+
+    def evicted(name: str) -> None:
+        works(ledger, 1)
+        api_server.put("DELETED", api_server.jobs[name])
+
+    lives = [fails(api_server, ledger, 2), evicted, completes(api_server, ledger, 1), completes(api_server, ledger, 9)]
+    operator = Operator(api_server, lives)
+    keep(cells, ledger, job(0))
+    assert operator.born == ["nlst-c0"] * 4
+    assert ledger.counts().completed == ITEMS
+    assert told(ledger)[:2] == [
+        "nlst-c0: created",
+        "nlst-c0: removed: Failed, and work is left; it said last: loading / head is gone",
+    ]
+    assert [each["status"]["jobDeploymentStatus"] for each in api_server.jobs.values()] == ["Complete"]
+
+
+def test_cells_that_only_die_are_given_up(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
+    """Five in a row did nothing: the error says so, and how to see why."""
+    operator = Operator(api_server, [fails(api_server, ledger, 0)])
+    with pytest.raises(CellsDie, match="5 cells ended in a row with nothing settled between; see"):
+        keep(cells, ledger, job(0))
+    assert len(operator.born) == 5
+
+
+def test_without_money_for_another_series_dead_cells_are_not_replaced(
+    api_server: Any, cells: Cells, ledger: SqliteLedger
+) -> None:
+    """The first series takes so long that the budget pays for no second: the fleet ends, the rest stays to be done."""
+
+    def toils(name: str) -> None:
+        works(ledger, 1, seconds=200)
+        fails(api_server, ledger, 0)(name)
+
+    Operator(api_server, [toils])
+    governor = keep(cells, ledger, job(0), budget=Decimal("14.22"))
+    assert governor.out_of_budget
+    assert ledger.counts().open == ITEMS - 1
+    assert len([each for each in told(ledger) if "created" in each]) == 1
+
+
+def test_the_last_of_the_budget_ends_all_cells(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
+    """Cells that go on spending are deleted with their machines before the budget is passed."""
+
+    def spends(name: str) -> None:
+        ledger.node_up(name, "toy", "cell")
+        ledger.heartbeat("cell", 60)
+
+    Operator(api_server, [spends])
+    with pytest.raises(BudgetSpent):
+        keep(cells, ledger, job(0), job(1), budget=Decimal("14.22"))
+    assert api_server.jobs == {}
+    assert "nlst-c1: removed, the budget is spent" in told(ledger)
+
+
+def test_a_server_that_is_busy_for_long_does_not_end_the_fleet(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells go on by themselves; who looks after them looks again. One that may not be looked at ends it."""
+    monkeypatch.setattr("voxfleet.cluster.kuberay.TRIES", 1)
+    Operator(api_server, [completes(api_server, ledger, 9)])
+    threading.Timer(0.01, lambda: api_server.faults.extend([(503, {})] * 3)).start()
+    keep(cells, ledger, job(0))
+    assert ledger.counts().open == 0
+    api_server.faults = [(403, {})]
+    with pytest.raises(KubernetesError, match="403"):
+        keep(cells, ledger, job(0))
+
+
+def test_cells_that_are_at_work_are_taken_on(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
+    """The same command again watches the cells that are there; one of another size is refused before all else."""
+    cells.submit(job(0))
+    api_server.set_status("nlst-c0", jobDeploymentStatus="Running")
+    threading.Timer(0.2, lambda: completes(api_server, ledger, 9)("nlst-c0")).start()
+    keep(cells, ledger, job(0))
+    assert told(ledger) == []
+    api_server.set_status("nlst-c0", jobDeploymentStatus="Running")
+    with pytest.raises(CellExists):
+        keep(cells, ledger, job(0, workers=4))
+
+
+def test_a_stop_leaves_the_cells(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
+    """Ctrl-C ends the watching, and no work."""
+    governor = Governor(ledger, TOY, None, threading.Event())
+    threading.Timer(0.3, governor.stop.set).start()
+    keep_up(cells, Fleet([job(0)]), ledger, governor, lambda: None)
+    assert list(api_server.jobs) == ["nlst-c0"]
