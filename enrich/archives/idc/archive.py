@@ -15,6 +15,7 @@ from ..bucket.objects import Bucket
 from ..bucket.series import fetch_series
 from ..bucket.store import BucketAddress, BucketPatience
 from ..read_only import ReadOnly
+from ..whole import whole_or_nothing
 from .index import MEGABYTE, IdcSelection
 
 ENDPOINT: Final = "VOXFLEET_IDC_ENDPOINT"
@@ -78,6 +79,7 @@ class IdcArchive(ReadOnly):
         """
         return iter([each.entry for _, each in sorted(self._known().items())])
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``, byte for byte, several objects at once.
 

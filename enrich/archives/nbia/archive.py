@@ -17,6 +17,7 @@ from ..http_session import Patience
 from ..packed.pack import DAMAGED, UnsafePack, copy_members, open_pack
 from ..read_only import ReadOnly
 from ..uids import is_uid
+from ..whole import whole_or_nothing
 from .session import NbiaAddress, NbiaSession, nbia_errors
 
 CHECKSUMS: Final = "md5hashes.csv"
@@ -67,6 +68,7 @@ class NbiaArchive(ReadOnly):
         yield from (each for _, each in sorted(found.items()) if isinstance(each, SeriesEntry))
         yield from (each for _, each in sorted(found.items()) if isinstance(each, RefusedObject))
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``; every file has the MD5 that the server names.
 

@@ -28,6 +28,7 @@ from ..object_file import opened
 from ..received import filed
 from ..storing import prepared, store_if_absent
 from ..uids import ObjectUids, is_uid
+from ..whole import whole_or_nothing
 from .address import XnatAddress
 from .errors import retrieve_errors, search_errors, store_errors
 from .resource import files_of, make_resource, send_new, unpack
@@ -91,6 +92,7 @@ class XnatArchive:
         with search_errors(self.uri, self._patience):
             self._session.item("projects", self._address.project)
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``: one zip, held against the listing of its files.
 
