@@ -16,6 +16,9 @@ SCHEMA_VERSION = 2
 """Raised when the same inputs give another object by our own design."""
 
 
+_SORTED = json.JSONEncoder(sort_keys=True)
+
+
 class State(StrEnum):
     """Procedure Step State of a workitem (PS3.4 CC.1.1)."""
 
@@ -76,7 +79,7 @@ class Workitem:
             "schema": SCHEMA_VERSION,
             **({"features": self.features} if self.features else {}),
         }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(_SORTED.encode(identity).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

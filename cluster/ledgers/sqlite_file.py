@@ -20,6 +20,12 @@ APPLICATION_ID: Final = 0x566F7866
 BUSY_S = 30.0
 """How long a call waits for another process's transaction before LedgerUnavailable."""
 
+CACHE_KIB: Final = 16 * 1024
+"""Pages kept in memory: keys are digests, and what is next is on any page of their index."""
+
+LOAD_KIB: Final = 64 * 1024
+"""While many items come in: with SQLite's own 2 MiB each page is written to the log five times."""
+
 DIALECT: Final = Dialect(
     now="((julianday('now') - 2440587.5) * 86400.0)", ready="INDEXED BY item_ready", held="INDEXED BY item_held"
 )
@@ -49,6 +55,7 @@ class SqliteFile:
     def __init__(self, path: Path, busy_s: float = BUSY_S) -> None:
         self.name = str(path)
         self._lock = threading.RLock()
+        self._durable: bool | None = None
         with self._errors():
             self._sql = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         try:
@@ -62,7 +69,9 @@ class SqliteFile:
     def write(self, *, durable: bool) -> Iterator[sqlite3.Connection]:
         """See Database; what is not durable may be undone by a power cut, never by a kill."""
         with self._lock, self._errors():
-            self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            if durable is not self._durable:
+                self._sql.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
             self._sql.execute("BEGIN IMMEDIATE")
             try:
                 yield self._sql
@@ -89,12 +98,17 @@ class SqliteFile:
 
     def add_items(self, items: Iterable[tuple[str, str, str, int]]) -> int:
         """See Database."""
-        with self.write(durable=True) as sql:
-            before = sql.total_changes
-            sql.executemany(
-                "INSERT INTO item (key, model, workitem, bytes) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING", items
-            )
-            return sql.total_changes - before
+        self._cache(LOAD_KIB)
+        try:
+            with self.write(durable=True) as sql:
+                before = sql.total_changes
+                sql.executemany(
+                    "INSERT INTO item (key, model, workitem, bytes) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING",
+                    items,
+                )
+                return sql.total_changes - before
+        finally:
+            self._cache(CACHE_KIB)
 
     def close(self) -> None:
         """See Database."""
@@ -105,7 +119,14 @@ class SqliteFile:
         """See Database."""
         return LedgerError(self.name, reason)
 
+    def _cache(self, kib: int) -> None:
+        """Keep so many KiB of pages, and no more."""
+        with self._lock, self._errors():
+            self._sql.execute(f"PRAGMA cache_size = -{kib}")
+            self._sql.execute("PRAGMA shrink_memory")
+
     def _open(self) -> None:
+        self._cache(CACHE_KIB)
         self._sql.row_factory = sqlite3.Row
         self._sql.execute("PRAGMA foreign_keys = ON")
         (tables,) = self._sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
