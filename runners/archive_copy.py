@@ -6,21 +6,22 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-
 from ..enrich.archives.archive import (
     Archive,
     NoSpace,
     RefusedObject,
     RetrieveError,
+    SearchError,
     SeriesEntry,
     StoreConflict,
     StoredObject,
     StoreError,
 )
 from ..enrich.archives.header import DAMAGE
+from ..enrich.archives.object_file import opened
 from ..enrich.archives.read_only import ReadOnlyArchive
-from ..enrich.series import Instance
+from ..enrich.archives.together import StoresTogether
+from ..enrich.series import Instance, Series
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,16 @@ def copy_series(source: Archive, target: Archive, entry: SeriesEntry) -> CopiedS
 
     Raises
     ------
-    NoSpace, ReadOnlyArchive, AccessDenied
-        What no further object would fare better with.
+    NoSpace, ReadOnlyArchive, AccessDenied, SearchError
+        What no further object would fare better with: the target is full, closed or gone.
     """
     with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
         try:
             series = source.retrieve(entry, Path(folder))
         except RetrieveError as exc:
             return CopiedSeries(entry.series_instance_uid, (), (_refusal(entry.series_instance_uid, exc),))
-        results = [_copied(target, each) for each in series.instances]
+        together = _stored_together(target, series)
+        results = [together.get(each.sop_instance_uid) or _copied(target, each) for each in series.instances]
     return CopiedSeries(
         entry.series_instance_uid,
         tuple(each for each in results if isinstance(each, StoredObject)),
@@ -63,13 +65,28 @@ def copy_series(source: Archive, target: Archive, entry: SeriesEntry) -> CopiedS
     )
 
 
+def _stored_together(target: Archive, series: Series) -> dict[str, StoredObject]:
+    """SOP Instance UID -> what the target is sure to hold; nothing where it stores one object at a time."""
+    if not isinstance(target, StoresTogether):
+        return {}
+    try:
+        return {each.sop_instance_uid: each for each in target.store_together(series)}
+    except NoSpace:
+        raise
+    except (SearchError, RetrieveError, StoreError):
+        return {}
+
+
 def _copied(target: Archive, instance: Instance) -> StoredObject | RefusedObject:
     uid = instance.sop_instance_uid
     try:
-        return target.store(pydicom.dcmread(instance.path))
+        with opened(instance.path) as dataset:
+            return target.store(dataset)
     except (NoSpace, ReadOnlyArchive):
         raise
     except (StoreError, StoreConflict) as exc:
+        if exc.retryable:
+            target.probe()  # ends the copy if the target is gone
         return _refusal(uid, exc)
     except DAMAGE as exc:
         return RefusedObject(uid, "UNREADABLE", f"is damaged ({type(exc).__name__})")

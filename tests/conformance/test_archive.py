@@ -24,6 +24,7 @@ from voxfleet.enrich.archives.archive import (
     StoreRefused,
 )
 from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.archives.together import StoresTogether
 from voxfleet.enrich.digest import dataset_digest
 
 KINDS = [
@@ -306,3 +307,34 @@ def test_a_deflated_object_stays_deflated(archive: Archive, ct_slices: MakeSlice
     back = pydicom.dcmread(instance.path)
     assert dataset_digest(back) == stored.sha256
     assert back.file_meta.TransferSyntaxUID in _encodings(archive, dataset)
+
+
+def test_a_series_stored_together(archive: Archive, ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """Of four instances all that can be are stored: one is there already, one differs from what is there, two are new.
+
+    Those of which the archive is sure are named with digest and whether they were there; the other object is
+    left as it was, and a second time nothing is sent.
+    """
+    if not isinstance(archive, StoresTogether):
+        pytest.skip("it stores one object after another")
+    slices = ct_slices(4)
+    archive.store(slices[0])
+    other = copy.deepcopy(slices[1])
+    other.PatientComments = "another"
+    archive.store(other)
+    (tmp_path / "from").mkdir()
+    for number, each in enumerate(slices):
+        each.save_as(tmp_path / "from" / f"{number}.dcm", enforce_file_format=True)
+    source = open_archive(str(tmp_path / "from"))
+    series = source.retrieve(_entries(source)[0], tmp_path)
+    for there in ({slices[0].SOPInstanceUID}, {slices[n].SOPInstanceUID for n in (0, 2, 3)}):
+        stored = {each.sop_instance_uid: each for each in archive.store_together(series)}
+        assert {uid: each.sha256 for uid, each in stored.items()} == {
+            slices[n].SOPInstanceUID: dataset_digest(slices[n]) for n in (0, 2, 3)
+        }
+        assert {uid for uid, each in stored.items() if each.already_there} == there
+    found = _digests(archive, _entries(archive)[0], tmp_path / "into")
+    assert found[other.SOPInstanceUID] == dataset_digest(other)
+    assert {uid: found[uid] for uid in stored} == {uid: each.sha256 for uid, each in stored.items()}
+    assert archive.store(slices[2]).uri == stored[slices[2].SOPInstanceUID].uri
+    source.close()

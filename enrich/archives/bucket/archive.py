@@ -14,8 +14,9 @@ from ..folder.found_series import by_instance, found_series, one_each
 from ..folder.index import FoundFile
 from ..header import DAMAGE
 from ..object_file import object_digest
-from ..storing import prepared, store_if_absent
-from ..uids import is_uid
+from ..storing import Outgoing, prepared, store_if_absent
+from ..together import given_back, side_by_side
+from ..uids import ObjectUids, is_uid
 from .errors import ObjectChanged, retrieve_errors, search_errors, store_errors
 from .objects import Bucket, BucketObject
 from .search import index_of, refresh
@@ -97,8 +98,7 @@ class S3Archive:
             prepared(dataset, self.uri) as outgoing,
             store_errors(self.uri, outgoing.uids.sop_instance_uid),
         ):
-            uids = outgoing.uids
-            key = f"{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}.dcm"
+            uids, key = outgoing.uids, _key(outgoing.uids)
             already_there = store_if_absent(
                 self.uri,
                 uids,
@@ -107,6 +107,36 @@ class S3Archive:
                 send=lambda: self._bucket.put_new(key, outgoing.path),
             )
             return uids.stored(f"{self.uri}/{key}", outgoing.digest, outgoing.bytes, already_there=already_there)
+
+    def store_together(self, series: Series) -> list[StoredObject]:
+        """Store a series, several objects at once; see `StoresTogether`.
+
+        Raises
+        ------
+        SearchError, NoSpace, AccessDenied
+            If the bucket cannot be listed or written to.
+        """
+        with search_errors(self.uri):
+            laid = self._bucket.list(f"{series.study_instance_uid}/{series.series_instance_uid}/")
+            held = {each.key for each in laid}
+        with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
+
+            def sent(outgoing: Outgoing) -> None:
+                key, uid = _key(outgoing.uids), outgoing.uids.sop_instance_uid
+                with store_errors(self.uri, uid):
+                    if key not in held:
+                        self._bucket.put_new(key, outgoing.path)
+                    found = self._bucket.find(key)
+                    if found is not None:
+                        self._bucket.fetch(found, Path(folder) / f"{uid}.dcm")
+
+            outgoing = side_by_side(series, self.uri, sent)
+            return [
+                each.uids.stored(
+                    f"{self.uri}/{_key(each.uids)}", each.digest, each.bytes, already_there=_key(each.uids) in held
+                )
+                for each in given_back(series, outgoing, Path(folder).iterdir())
+            ]
 
     def probe(self) -> None:
         """Write an empty object, which is removed again.
@@ -167,3 +197,8 @@ class S3Archive:
         if len({(each.bytes, each.mtime_ns) for each in group}) == 1:
             return True
         return len({self._digest(each.path) for each in group}) == 1
+
+
+def _key(uids: ObjectUids) -> str:
+    """Under which an object is stored."""
+    return f"{uids.study_instance_uid}/{uids.series_instance_uid}/{uids.sop_instance_uid}.dcm"

@@ -11,13 +11,14 @@ import requests
 from pydicom import Dataset
 
 from ...series import Instance, Series
-from ..archive import NotThere, RefusedObject, RetrieveError, SeriesEntry, StoredObject
+from ..archive import NotThere, RefusedObject, RetrieveError, SeriesEntry, SourceNotThere, StoredObject
 from ..http_answers import NOT_FOUND, status_of
 from ..http_session import Patience, open_client, open_session
 from ..object_file import object_digest
 from ..received import filed
-from ..storing import prepared, store_if_absent
-from ..uids import is_uid
+from ..storing import Outgoing, prepared, store_if_absent
+from ..together import given_back, side_by_side
+from ..uids import ObjectUids, is_uid
 from .credentials import credentials_for
 from .errors import retrieve_errors, search_errors, store_errors
 from .multipart import parts_of
@@ -113,19 +114,48 @@ class DicomwebArchive:
             If the object could not be stored or came back changed.
         """
         with prepared(dataset, self.uri) as outgoing:
-            uids, url = outgoing.uids, f"{self._url}/studies"
-            path = (
-                f"/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}"
-                f"/instances/{uids.sop_instance_uid}"
-            )
+            uids, path = outgoing.uids, _path(outgoing.uids)
 
             def sent() -> bool:
-                send(self._session, url, outgoing, self.uri, self._patience)
+                self._send(outgoing)
                 return True
 
             with store_errors(self.uri, uids, self._patience):
                 already_there = store_if_absent(self.uri, uids, outgoing.digest, lambda: self._held(path), sent)
             return uids.stored(f"{self.uri}{path}", outgoing.digest, outgoing.bytes, already_there=already_there)
+
+    def store_together(self, series: Series) -> list[StoredObject]:
+        """Store a series with one search before, several connections, and one retrieve after; see `StoresTogether`.
+
+        Raises
+        ------
+        SearchError, RetrieveError, NoSpace, AccessDenied
+            If the archive does not answer, lets nobody in or is full.
+        """
+        study, uid = series.study_instance_uid, series.series_instance_uid
+        try:
+            with search_errors(self.uri, self._patience):
+                held = self._instances(study, uid)
+        except SourceNotThere:  # some answer 404 for a series that they do not hold
+            held = set()
+
+        def sent(outgoing: Outgoing) -> None:
+            if outgoing.uids.sop_instance_uid not in held:
+                with store_errors(self.uri, outgoing.uids, self._patience):
+                    self._send(outgoing)
+
+        outgoing = side_by_side(series, self.uri, sent)
+        with TemporaryDirectory(prefix="voxfleet-") as folder, retrieve_errors(self.uri, uid, self._patience):
+            parts = self._parts(f"/studies/{study}/series/{uid}", Path(folder))
+            return [
+                each.uids.stored(
+                    f"{self.uri}{_path(each.uids)}",
+                    each.digest,
+                    each.bytes,
+                    already_there=each.uids.sop_instance_uid in held,
+                )
+                for each in given_back(series, outgoing, parts)
+            ]
 
     def close(self) -> None:
         """Close the connections."""
@@ -156,8 +186,10 @@ class DicomwebArchive:
     def _count(self, answer: _Answer, study: str, series: str) -> int:
         """Count by Number of Series Related Instances (0020,1209), or by instances where it is not told."""
         told_count = _text(answer, _COUNT)
-        if told_count.isdecimal():
-            return int(told_count)
+        return int(told_count) if told_count.isdecimal() else len(self._instances(study, series))
+
+    def _instances(self, study: str, series: str) -> set[str]:
+        """SOP Instance UIDs of a series; pages as `_all_series` has them."""
         instances: set[str] = set()
         offset = 0
         while True:
@@ -165,8 +197,11 @@ class DicomwebArchive:
             before = len(instances)
             instances.update(_text(each, _INSTANCE) for each in page)
             if len(instances) == before:
-                return len(instances)
+                return instances
             offset += len(page)
+
+    def _send(self, outgoing: Outgoing) -> None:
+        send(self._session, f"{self._url}/studies", outgoing, self.uri, self._patience)
 
     def _parts(self, path: str, into: Path) -> Iterator[Path]:
         """Objects that the archive gives for a path, each as a file in `into`."""
@@ -187,6 +222,11 @@ class DicomwebArchive:
         if len(digests) != 1:
             raise ValueError(f"{len(digests)} objects for one")
         return digests[0]
+
+
+def _path(uids: ObjectUids) -> str:
+    """Of an instance, below the base address."""
+    return f"/studies/{uids.study_instance_uid}/series/{uids.series_instance_uid}/instances/{uids.sop_instance_uid}"
 
 
 def _series_instance_uid(entry: SeriesEntry) -> str:

@@ -16,12 +16,13 @@ from ..http_session import Patience
 from ..object_file import object_digest
 from ..received import filed
 from ..storing import prepared, store_if_absent
+from ..together import given_back, outgoing_of
 from ..uids import ObjectUids, is_uid
 from .address import parse_address
 from .association import associate, silence
 from .errors import RETRIEVE, SEARCH, STORE, check_status, errors_as
 from .query import Query, Received, querying
-from .send import commit, send
+from .send import commit, send, send_all
 
 
 class DimseArchive:
@@ -126,13 +127,49 @@ class DimseArchive:
                 already_there = store_if_absent(self.uri, uids, outgoing.digest, lambda: self._held(uids), sent)
                 if self._address.commit_to is not None:
                     commit(self._address, self._patience, uids)
-            place = "/".join(
-                (self.uri.partition("?")[0], uids.study_instance_uid, uids.series_instance_uid, uids.sop_instance_uid)
+            return uids.stored(self._place(uids), outgoing.digest, outgoing.bytes, already_there=already_there)
+
+    def store_together(self, series: Series) -> list[StoredObject]:
+        """Store a series over one association, and have it given back over another; see `StoresTogether`.
+
+        Where storage commitment is wanted nothing is done: `store` asks for it object by object.
+
+        Raises
+        ------
+        SearchError, RetrieveError, StoreError, AccessDenied
+            If the node does not answer, lets nobody in, does not take the objects or would not give them back.
+        """
+        if self._address.commit_to is not None:
+            return []
+        study, uid = series.study_instance_uid, series.series_instance_uid
+        classes = sorted({each.sop_class_uid for each in series.instances})
+        read = [outgoing_of(each, self.uri) for each in series.instances]
+        with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder, errors_as(STORE, self.uri, uid):
+            received = Received(Path(folder))
+            with querying(self._address, self._patience, classes, received) as query:
+                for each in classes:
+                    query.check_gives(each)
+                held = _instances(query, study, uid)
+            outgoing = [each for each in read if each is not None]
+            send_all(
+                self._address, self._patience, [each for each in outgoing if each.uids.sop_instance_uid not in held]
             )
-            return uids.stored(place, outgoing.digest, outgoing.bytes, already_there=already_there)
+            with querying(self._address, self._patience, classes, received) as query:
+                query.fetch(received, "SERIES", StudyInstanceUID=study, SeriesInstanceUID=uid)
+            return [
+                each.uids.stored(
+                    self._place(each.uids), each.digest, each.bytes, already_there=each.uids.sop_instance_uid in held
+                )
+                for each in given_back(series, outgoing, received.paths.values())
+            ]
 
     def close(self) -> None:
         """Nothing to let go of: an association ends with the step that it was made for."""
+
+    def _place(self, uids: ObjectUids) -> str:
+        """Address of an object."""
+        study, series = uids.study_instance_uid, uids.series_instance_uid
+        return f"{self.uri.partition('?')[0]}/{study}/{series}/{uids.sop_instance_uid}"
 
     def _held(self, uids: ObjectUids) -> str | None:
         """Digest of the object that the node holds under these UIDs, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from io import BytesIO
 from queue import Empty, Queue
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 import pydicom
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
+from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -16,7 +18,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     generate_uid,
 )
-from pynetdicom import build_context, evt
+from pynetdicom import _config, build_context, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StorageCommitmentPushModel,
@@ -29,7 +31,7 @@ from ..http_session import Patience
 from ..storing import Outgoing
 from ..uids import ObjectUids
 from .address import DimseAddress
-from .association import Handlers, accepted, associate, listen, silence
+from .association import MAX_CONTEXTS, Handlers, accepted, associate, listen, silence
 from .errors import DimseFault, FaultKind, check_status
 
 _LITTLE_ENDIAN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
@@ -59,6 +61,27 @@ def send(address: DimseAddress, patience: Patience, outgoing: Outgoing) -> None:
                 check_status(association.send_c_store(sent), "C-STORE", silence(patience))
                 return
     raise DimseFault(FaultKind.LASTING, f"the node takes no encoding that keeps the object equal ({own.name})")
+
+
+def send_all(address: DimseAddress, patience: Patience, outgoing: Sequence[Outgoing]) -> None:
+    """Send objects over one association, each as it is encoded; what the node does not take so is left out.
+
+    Raises
+    ------
+    DimseFault
+        If there is no association, or the node says of an object that it did not store it.
+    """
+    syntaxes = [UID(read_file_meta_info(each.path).TransferSyntaxUID) for each in outgoing]
+    wanted = {(each.uids.sop_class_uid, syntax) for each, syntax in zip(outgoing, syntaxes, strict=True)}
+    if not wanted:
+        return
+    contexts = [build_context(*each) for each in sorted(wanted)][:MAX_CONTEXTS]
+    _config.STORE_SEND_CHUNKED_DATASET = True  # a path is then sent as its file is, without being decoded
+    with associate(address, patience, contexts) as association:
+        taken = accepted(association)
+        for each, syntax in zip(outgoing, syntaxes, strict=True):
+            if (each.uids.sop_class_uid, syntax) in taken:
+                check_status(association.send_c_store(each.path), "C-STORE", silence(patience))
 
 
 def _reencoded(dataset: Dataset, syntax: UID) -> Dataset | None:
