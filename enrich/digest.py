@@ -16,6 +16,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_data_element
+from pydicom.uid import ExplicitVRLittleEndian
 
 from .encoding.encoded import NotPlain, Span, elements_of, is_plain, items_of
 
@@ -28,6 +29,11 @@ _ITEM = _HEADER.pack(0xFFFE, 0xE000, _UNDEFINED)
 _ITEM_END = _HEADER.pack(0xFFFE, 0xE00D, 0)
 _SEQUENCE_END = _HEADER.pack(0xFFFE, 0xE0DD, 0)
 _LAST_META_GROUP = 0x0006
+_META_LENGTH = Struct("<HH2sHL")
+_META_START = 144
+"""Of the File Meta Information behind its own length (0002,0000)."""
+_TRANSFER_SYNTAX_UID = 0x00020010
+_EXPLICIT = ExplicitVRLittleEndian.encode()
 _TEXT: Final = frozenset(
     ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
 )
@@ -67,6 +73,60 @@ def dataset_digest(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     _add_dataset(digest, dataset, default_encoding)
     return digest.hexdigest()
+
+
+def plain_file_digest(data: bytes, tags: Sequence[int]) -> tuple[str, dict[int, str]]:
+    """`dataset_digest` of an encoded file, and the text of some of its elements, without a data set being made.
+
+    Parameters
+    ----------
+    data : bytes
+        A whole file (PS3.10).
+    tags : sequence of int
+        Elements wanted; their text is stripped of padding, and one that is absent is left out.
+
+    Raises
+    ------
+    NotPlain
+        If it takes more than copying: another transfer syntax than Explicit VR Little Endian, an undefined
+        length, a VR of UN, elements out of order, or a cut file. `dataset_digest` copes with those that are DICOM.
+    """
+    digest, found, last = hashlib.sha256(), dict[int, str](), 0
+    for each in elements_of(data, _dataset_span(data)):
+        if each.tag <= last or each.tag >> 16 <= _LAST_META_GROUP or each.vr == b"UN":
+            raise NotPlain
+        last = each.tag
+        if each.tag & 0xFFFF == 0 or each.tag == _TRAILING_PADDING:
+            continue
+        if each.tag in tags:
+            found[each.tag] = data[each.start : each.end].rstrip(b"\0 ").decode("ascii", "replace")
+        if each.vr == b"SQ":
+            digest.update(
+                b"".join(_plain_sequence(data[each.start : each.end], Span(each.tag, b"SQ", 0, each.end - each.start)))
+            )
+        elif each.tag == _PIXEL_DATA:
+            length = each.end - each.start
+            digest.update(_HEADER.pack(each.tag >> 16, each.tag & 0xFFFF, length + length % 2))
+            digest.update(memoryview(data)[each.start : each.end])
+            digest.update(b"\0" * (length % 2))
+        else:
+            padded = _repadded(data[each.start : each.end], each.vr.decode("ascii", "replace"))
+            digest.update(_HEADER.pack(each.tag >> 16, each.tag & 0xFFFF, len(padded)) + padded)
+    return digest.hexdigest(), found
+
+
+def _dataset_span(data: bytes) -> Span:
+    """Where the data set of a file lies, behind its File Meta Information (PS3.10 7.1)."""
+    if data[128:132] != b"DICM" or len(data) < _META_START:
+        raise NotPlain
+    group, number, vr, size, length = _META_LENGTH.unpack_from(data, 132)
+    end = _META_START + length
+    if (group, number, vr, size) != (2, 0, b"UL", 4) or end > len(data):
+        raise NotPlain
+    for each in elements_of(data, Span(0, b"", _META_START, end)):
+        if each.tag == _TRANSFER_SYNTAX_UID and data[each.start : each.end].rstrip(b"\0") == _EXPLICIT:
+            return Span(0, b"", end, len(data))
+    raise NotPlain
 
 
 def file_sha256(path: Path) -> str:

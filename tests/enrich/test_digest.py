@@ -13,7 +13,8 @@ import pytest
 from pydicom import Dataset, FileMetaDataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
-from voxfleet.enrich.digest import dataset_digest, file_sha256
+from voxfleet.enrich.digest import dataset_digest, file_sha256, plain_file_digest
+from voxfleet.enrich.encoding.encoded import NotPlain
 
 CANONICAL = [
     "--write-dataset",
@@ -187,3 +188,25 @@ def test_file_sha256(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert file_sha256(tmp_path / "abc") == expected
+
+
+def test_a_plain_file_is_digested_from_its_bytes(shared_data: Path, tmp_path: Path) -> None:
+    """Digest and texts are those of the data set, for CT, SEG and SR of several makers."""
+    made = [get_testdata_file("CT_small.dcm"), *(next(shared_data.glob(f"**/{Path(name).name}")) for name in OBJECTS)]
+    for source in made:
+        plain = _dcmconv(Path(source), tmp_path / "plain.dcm", ENCODINGS["explicit"])
+        dataset = pydicom.dcmread(plain)
+        digest, texts = plain_file_digest(plain.read_bytes(), (0x0020000D, 0x00080018))
+        assert digest == dataset_digest(dataset)
+        assert texts == {0x0020000D: dataset.StudyInstanceUID, 0x00080018: dataset.SOPInstanceUID}
+
+
+@pytest.mark.parametrize("encoding", ["implicit", "deflated"])
+def test_a_file_that_takes_more_than_copying(encoding: str, tmp_path: Path) -> None:
+    """Implicit and deflated files, a cut one and one that is no DICOM are left to pydicom."""
+    source = Path(get_testdata_file("CT_small.dcm"))
+    other = _dcmconv(source, tmp_path / "other.dcm", ENCODINGS[encoding]).read_bytes()
+    plain = _dcmconv(source, tmp_path / "plain.dcm", ENCODINGS["explicit"]).read_bytes()
+    for data in (other, plain[:-200], plain[:150], b"", b"\0" * 200):
+        with pytest.raises(NotPlain):
+            plain_file_digest(data, ())
