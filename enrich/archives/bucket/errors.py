@@ -33,8 +33,12 @@ _MISSING: Final = (404, 410)
 _BUSY: Final = (408, 409, 412, 429)
 _SERVER_ERROR: Final = 500
 _INSUFFICIENT_STORAGE: Final = 507
+_OVER: Final = frozenset({"ExpiredToken", "InvalidToken", "TokenRefreshRequired"})
 _FULL: Final = frozenset({"InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"})
 _MOVED = "Received redirect"
+_MISTRUST = "its TLS certificate was not accepted"
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(?:Other\(\s*OtherError\(\s*)?([A-Za-z]{1,40})")
+"""In what obstore prints of the error behind its own; the name is rustls'."""
 
 
 class ObjectChanged(Exception):
@@ -51,9 +55,16 @@ class Answer:
     """One line without any header, so without credentials."""
 
     @property
+    def is_denial(self) -> bool:
+        """Whether it does not let us in; Amazon says so of a session that is over with 400."""
+        return self.status in _DENIED or self.code in _OVER
+
+    @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.status is None or self.status >= _SERVER_ERROR or self.status in _BUSY
+        if self.status is None:
+            return not self.text.startswith(_MISTRUST)
+        return self.status >= _SERVER_ERROR or self.status in _BUSY
 
 
 def answer_of(error: Exception) -> Answer:
@@ -62,6 +73,8 @@ def answer_of(error: Exception) -> Answer:
     status, code, message = _STATUS.search(text), _CODE.search(text), _MESSAGE.search(text)
     if status is None:
         told = " ".join(text.split())[:300] or type(error).__name__
+        if mistrust := _CERTIFICATE.search(str(error)):
+            told = f"{_MISTRUST} ({mistrust[1]}); SSL_CERT_FILE names the file of the authorities that are trusted"
     else:
         said = ": ".join(found[1] for found in (code, message) if found)
         told = " ".join(f"HTTP {status[1]} {said}".split())
@@ -75,7 +88,7 @@ def search_errors(uri: str) -> Iterator[None]:
         yield
     except STORE_FAULTS as exc:
         answer = answer_of(exc)
-        if answer.status in _DENIED:
+        if answer.is_denial:
             raise AccessDenied(uri, "", _denied(uri, answer)) from exc
         if answer.status in _MISSING:
             raise SourceNotThere(uri, "", f"no such bucket: {answer.text}") from exc
@@ -100,7 +113,7 @@ def retrieve_errors(uri: str, series_instance_uid: str) -> Iterator[None]:
         raise RetrieveError(uri, series_instance_uid, str(exc)) from exc
     except STORE_FAULTS as exc:
         answer = answer_of(exc)
-        if answer.status in _DENIED:
+        if answer.is_denial:
             raise AccessDenied(uri, series_instance_uid, _denied(uri, answer)) from exc
         if answer.status in _MISSING:
             raise NotThere(uri, series_instance_uid, f"an object is gone: {answer.text}") from exc
@@ -118,7 +131,7 @@ def store_errors(uri: str, identifier: str) -> Iterator[None]:
         raise StoreError(uri, identifier, f"cannot be read back: {exc}") from exc
     except STORE_FAULTS as exc:
         answer = answer_of(exc)
-        if answer.status in _DENIED:
+        if answer.is_denial:
             raise AccessDenied(uri, identifier, _denied(uri, answer)) from exc
         if answer.status == _INSUFFICIENT_STORAGE or answer.code in _FULL:
             raise NoSpace(uri, identifier, f"not stored: {answer.text}") from exc
@@ -134,5 +147,7 @@ def store_errors(uri: str, identifier: str) -> Iterator[None]:
 def _denied(uri: str, answer: Answer) -> str:
     if answer.code == "RequestTimeTooSkewed":
         return f"{answer.text}; set this machine's clock"
+    if answer.code in _OVER:
+        return f"{answer.text}; log in anew, for AWS_SESSION_TOKEN is over"
     names = "AWS_* or ~/.aws/credentials" if uri.startswith(("s3:", "idc:")) else "GOOGLE_APPLICATION_CREDENTIALS"
     return f"{answer.text}; credentials come from {names}"

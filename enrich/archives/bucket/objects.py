@@ -39,6 +39,7 @@ PART_BYTES: Final = 64 << 20
 _ETAG_BYTES: Final = 7
 """Of its digest, so that the number of a version fits into 63 bits."""
 _NO_RANGES = "non-partial response"
+_UNEXPLAINED: Final = (400, 401, 403)
 _GONE: Final = (404, 410)
 
 
@@ -122,8 +123,12 @@ class Bucket:
         try:
             meta = obstore.head(self._store, self._prefix + key)
         except STORE_FAULTS as exc:
-            if answer_of(exc).status in _GONE:
+            status = answer_of(exc).status
+            if status in _GONE:
                 return None
+            if status in _UNEXPLAINED:
+                # An answer to HEAD has no body: the same question by GET tells the reason.
+                obstore.get(self._store, self._prefix + key, options={"range": (0, 1)}).bytes()
             raise
         return BucketObject(key, meta["size"], version_of(meta["e_tag"], meta["last_modified"]))
 

@@ -39,6 +39,7 @@ _PORT_POLL_S = 0.1
 _REJECTED_FOR_A_WHILE = 2
 _UNKNOWN_TITLES: Final = {(1, 3), (1, 7)}
 """Source and diagnostic of a rejection for the calling or the called title (PS3.8 9.3.4)."""
+_TITLES: Final = "tell the node our title, or name another: dimse://ITS_TITLE@HOST:PORT?aet=OUR_TITLE"
 NegotiationItem = Any
 """pynetdicom gives its union of user information items no public name."""
 Handlers = Sequence[tuple[evt.EventType, Callable[[evt.Event], Any]]]
@@ -188,5 +189,5 @@ def _refusal(association: Association, address: DimseAddress, patience: Patience
         return DimseFault(FaultKind.LASTING, f"the node accepts no presentation context that this takes ({who})")
     reason = f"the node rejects the association: {answer.reason_str} ({who})"
     if (answer.result_source, answer.diagnostic) in _UNKNOWN_TITLES:
-        return DimseFault(FaultKind.DENIED, reason)
+        return DimseFault(FaultKind.DENIED, f"{reason}; {_TITLES}")
     return DimseFault(FaultKind.PASSING if answer.result == _REJECTED_FOR_A_WHILE else FaultKind.LASTING, reason)

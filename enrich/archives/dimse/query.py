@@ -84,12 +84,14 @@ class Received:
     def __init__(self, into: Path) -> None:
         self._into = into
         self.paths: dict[str, Path] = {}
-        self.error: OSError | None = None
+        self.error: OSError | DimseFault | None = None
 
     def keep(self, event: evt.Event) -> int:
         """Write one object; gives the status of its C-STORE response."""
         sop_instance_uid = str(getattr(event.request, "AffectedSOPInstanceUID", ""))
         if not is_uid(sop_instance_uid):
+            reason = f"the node gave an object as {sop_instance_uid[:80]!r}, which is no UID (PS3.5 9.1)"
+            self.error = DimseFault(FaultKind.LASTING, reason)
             return _CANNOT_UNDERSTAND
         path = self._into / f"{sop_instance_uid}.dcm"
         try:
@@ -169,6 +171,8 @@ class Query:
                 if received.error is not None:
                     raise received.error
                 check_status(status, verb, silence(self._patience))
+        if received.error is not None:
+            raise received.error
 
     @contextmanager
     def _listening(self, received: Received) -> Iterator[None]:

@@ -138,7 +138,9 @@ class FolderArchive:
         try:
             digest = file_sha256(path)
         except PermissionError as exc:
-            raise AccessDenied(self.uri, uids.sop_instance_uid, f"{shown(file.path)} may not be read") from exc
+            raise AccessDenied(
+                self.uri, uids.sop_instance_uid, f"this user may not read {shown(file.path)}; ask its owner for access"
+            ) from exc
         except OSError as exc:
             reason = f"{shown(file.path)} cannot be read: {exc.strerror}"
             raise RetrieveError(self.uri, uids.sop_instance_uid, reason) from exc

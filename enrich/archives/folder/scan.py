@@ -68,7 +68,7 @@ def _check(root: Path, uri: str) -> None:
     except FileNotFoundError as exc:
         raise SourceNotThere(uri, "", "no such folder") from exc
     except PermissionError as exc:
-        raise AccessDenied(uri, "", "the folder may not be listed") from exc
+        raise AccessDenied(uri, "", "this user may not list the folder; ask its owner for access") from exc
     except OSError as exc:
         raise SearchError(uri, "", exc.strerror or "the folder cannot be listed") from exc
 

@@ -81,7 +81,7 @@ def _errors(uri: str, identifier: str) -> Iterator[None]:
         if error.errno in _FULL:
             raise NoSpace(uri, identifier, f"not stored: {reason}") from exc
         if error.errno in _DENIED:
-            raise AccessDenied(uri, identifier, f"not stored: {reason}") from exc
+            raise AccessDenied(uri, identifier, f"not stored: {reason}; ask its owner for access") from exc
         raise StoreError(uri, identifier, f"not stored: {reason}") from exc
     except DAMAGE as exc:
         raise StoreRefused(uri, identifier, f"cannot be encoded: {' '.join(str(exc).split())[:200]}") from exc

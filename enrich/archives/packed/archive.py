@@ -6,6 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from ...digest import file_sha256
 from ...series import Instance, Series
@@ -15,7 +16,10 @@ from ..folder.index import FolderIndex, FoundFile
 from ..header import DAMAGE, Header, header_of
 from ..object_file import object_digest
 from ..read_only import ReadOnly
+from ..whole import whole_or_nothing
 from .pack import DAMAGED, UnsafePack, copy_members, open_pack
+
+_DENIED: Final = "this user may not read the file; ask its owner for access"
 
 
 class PackedArchive(ReadOnly):
@@ -51,6 +55,7 @@ class PackedArchive(ReadOnly):
         self._refresh()
         yield from found_series(self._index, self._equal, [])
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Unpack the series into `into`, as ``INSTANCE.dcm``.
 
@@ -75,7 +80,7 @@ class PackedArchive(ReadOnly):
                 copy_members(pack, {each.path: _target(each, into) for each in files})
             instances = tuple(_instance(each, into) for each in files)
         except PermissionError as exc:
-            raise AccessDenied(self.uri, uid, exc.strerror or "permission denied") from exc
+            raise AccessDenied(self.uri, uid, _DENIED) from exc
         except (SearchError, OSError, UnsafePack, *DAMAGED) as exc:
             reason = exc.args[2] if isinstance(exc, SearchError) else str(exc)
             raise RetrieveError(self.uri, uid, f"cannot be unpacked: {reason}") from exc
@@ -105,7 +110,7 @@ class PackedArchive(ReadOnly):
         except FileNotFoundError as exc:
             raise SourceNotThere(self.uri, "", "no such file") from exc
         except PermissionError as exc:
-            raise AccessDenied(self.uri, "", "the file may not be read") from exc
+            raise AccessDenied(self.uri, "", _DENIED) from exc
         except (OSError, UnsafePack, *DAMAGED) as exc:
             raise SearchError(self.uri, "", f"cannot be unpacked: {exc}") from exc
         self._index.keep_folders(set())

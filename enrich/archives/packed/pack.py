@@ -77,8 +77,16 @@ def open_pack(path: Path) -> Iterator[Pack]:
         with zipfile.ZipFile(path) as file:
             yield _Zip(file, size)
     else:
-        with tarfile.open(path) as tar:
+        with _opened_tar(path) as tar:
             yield _Tar(tar, size)
+
+
+def _opened_tar(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path)
+    except tarfile.ReadError as exc:
+        # Its own message has a line for each way of packing that it tried.
+        raise tarfile.ReadError("it is neither a zip nor a tar file, or its beginning is damaged") from exc
 
 
 def copy_members(pack: Pack, targets: Mapping[str, Path]) -> None:

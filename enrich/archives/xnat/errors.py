@@ -46,6 +46,7 @@ class UnsafeAnswer(RetrieveError):
     """The archive gave something that no archive should: paths that lead out, or far more than it announced."""
 
     code = "UNSAFE_ANSWER"
+    next_step = "take nothing from it before those who run it have looked"
     retryable = False
 
 

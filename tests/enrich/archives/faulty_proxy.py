@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Thread
+from urllib.parse import unquote
 
 HOP_BY_HOP = frozenset({"connection", "transfer-encoding", "content-length", "date", "server"})
 Whole = tuple[int, str, bytes]
@@ -48,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.spoiler.seen.append((self.command, self.path, self.headers.get("Range", "")))
-        fault = self.spoiler.fault(self.command, self.path)
+        fault = self.spoiler.fault(self.command, unquote(self.path))
         if self.spoiler.token and self.headers.get("Authorization") != f"Bearer {self.spoiler.token}":
             fault = 401
         if fault == "drop":
