@@ -17,6 +17,7 @@ from ..object_file import object_digest
 from ..storing import Outgoing, prepared, store_if_absent
 from ..together import given_back, side_by_side
 from ..uids import ObjectUids, is_uid
+from ..whole import whole_or_nothing
 from .errors import ObjectChanged, retrieve_errors, search_errors, store_errors
 from .objects import Bucket, BucketObject
 from .search import index_of, refresh
@@ -62,6 +63,7 @@ class S3Archive:
             found = list(found_series(self._index, self._equal, passing))
         yield from found
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``, byte for byte, several objects at once.
 

@@ -19,6 +19,7 @@ from ..received import filed
 from ..storing import Outgoing, prepared, store_if_absent
 from ..together import given_back, side_by_side
 from ..uids import ObjectUids, is_uid
+from ..whole import whole_or_nothing
 from .credentials import credentials_for
 from .errors import retrieve_errors, search_errors, store_errors
 from .multipart import parts_of
@@ -79,6 +80,7 @@ class DicomwebArchive:
         with search_errors(self.uri, self._patience):
             self._client.search_for_series(limit=1)
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``, each in the transfer syntax that it is stored in.
 

@@ -18,6 +18,7 @@ from ..received import filed
 from ..storing import prepared, store_if_absent
 from ..together import given_back, outgoing_of
 from ..uids import ObjectUids, is_uid
+from ..whole import whole_or_nothing
 from .address import parse_address
 from .association import associate, silence
 from .errors import RETRIEVE, SEARCH, STORE, check_status, errors_as
@@ -75,6 +76,7 @@ class DimseArchive:
         ):
             check_status(association.send_c_echo(), "C-ECHO", silence(self._patience))
 
+    @whole_or_nothing
     def retrieve(self, entry: SeriesEntry, into: Path) -> Series:
         """Copy the series into `into`, as ``INSTANCE.dcm``, each in the transfer syntax that the node gives.
 
