@@ -39,7 +39,17 @@ from .governor import BudgetSpent, Governor
 from .ledger import Ledger
 from .ledgers.opening import keep_in, open_ledger
 from .limits import FAILURE_SHARE, Limits
-from .options import AsJson, PriceFile, RunName
+from .options import (
+    AlarmWebhook,
+    AsJson,
+    Deadline,
+    MaxCost,
+    MaxFailures,
+    MaxNodes,
+    PriceFile,
+    RunName,
+    StageDeadline,
+)
 from .patience import patient
 from .price import Price
 from .run_folder import RunFolder
@@ -79,16 +89,12 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     ] = None,
     nifti: Annotated[bool, typer.Option("--nifti", help="Write label maps as NIfTI too.")] = False,
     budget: Annotated[str | None, typer.Option(help="Most that the run may cost, in US$.")] = None,
-    max_cost_per_series: Annotated[str | None, typer.Option(help="Pause above this mean, in US$.")] = None,
-    deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
-    max_failures: Annotated[float, typer.Option(help="Pause above this share of the last 200.")] = FAILURE_SHARE,
-    max_nodes: Annotated[int | None, typer.Option(min=1, help="Begin nothing while more nodes are up.")] = None,
-    stage_deadline: Annotated[
-        list[str] | None, typer.Option(help="prepare, segment or deliver=DURATION; stopped if it takes longer.")
-    ] = None,
-    alarm_webhook: Annotated[
-        str, typer.Option(envvar="VOXFLEET_ALARM_WEBHOOK", help="Gets a POST at 50, 80 and 95 % of the budget.")
-    ] = "",
+    max_cost_per_series: MaxCost = None,
+    deadline: Deadline = None,
+    max_failures: MaxFailures = FAILURE_SHARE,
+    max_nodes: MaxNodes = None,
+    stage_deadline: StageDeadline = None,
+    alarm_webhook: AlarmWebhook = "",
     machine: Annotated[str, typer.Option(help="What the nodes are, for their price; local unless said.")] = "",
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
@@ -143,6 +149,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     with plan.folder.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
         if on == "workers" and not shared:
             raise typer.BadParameter("--on workers needs --ledger: a ledger that they can reach")
+        if on == "workers" and (limits.usd_per_series or limits.wall_s or limits.nodes or plan.deadlines_s):
+            raise typer.BadParameter("limits do not reach workers from here: give them to `voxfleet worker`")
         if ledger_url:
             keep_in(plan.folder, ledger_url)
         if forecast:

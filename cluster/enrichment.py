@@ -138,7 +138,12 @@ class Plan:
         models = references(self.wishes)
         stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti, models=models)
         settings = PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
-        return replace(settings, deadlines_s=tuple({**dict(settings.deadlines_s), **dict(self.deadlines_s)}.items()))
+        return with_deadlines(settings, self.deadlines_s)
+
+
+def with_deadlines(settings: PipelineSettings, deadlines_s: tuple[tuple[str, float], ...]) -> PipelineSettings:
+    """The same node with other deadlines (lane, seconds) of some of its lanes."""
+    return replace(settings, deadlines_s=tuple({**dict(settings.deadlines_s), **dict(deadlines_s)}.items()))
 
 
 def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:

@@ -13,18 +13,20 @@ from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_STOPPED
 from ..runners.commands import progress_bar
 from ..runners.environment import node_name
-from ..runners.pipeline import PipelineSettings
+from ..runners.pipeline import LANES, PipelineSettings
 from ..runners.request import StageSettings
 from ..runners.worklist import references, wish
+from .alarm import alarms_to
 from .cell import cell_label
-from .commands import observer, until_stopped
-from .duration import hours_of
-from .enrichment import UnknownExecutor, drive_on_ray
+from .commands import dollars_of, observer, until_stopped
+from .duration import hours_of, named_seconds
+from .enrichment import UnknownExecutor, drive_on_ray, with_deadlines
 from .governor import BudgetSpent, Governor
 from .ledger import Run
 from .ledgers.opening import open_shared_ledger
-from .limits import Limits
+from .limits import FAILURE_SHARE, Limits
 from .local_cell import LocalCell, run_locally
+from .options import AlarmWebhook, Deadline, MaxCost, MaxFailures, MaxNodes, StageDeadline
 from .patience import patient
 from .run_folder import RunFolder
 from .run_price import keep_price, price_change, price_to_go_on
@@ -47,7 +49,12 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     memory_gib: Annotated[
         float, typer.Option(min=0, help="What one stage may take; 0: six tenths of the machine's, or container's.")
     ] = 0,
-    deadline: Annotated[str | None, typer.Option(help="Begin nothing that would end later, e.g. 8h, 90m.")] = None,
+    deadline: Deadline = None,
+    max_cost_per_series: MaxCost = None,
+    max_failures: MaxFailures = FAILURE_SHARE,
+    max_nodes: MaxNodes = None,
+    stage_deadline: StageDeadline = None,
+    alarm_webhook: AlarmWebhook = "",
     node: Annotated[str, typer.Option(help="Name of this node; another for each worker.")] = "",
     folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
     drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
@@ -57,22 +64,28 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
 
     With --on ray it drives a cell of agents instead of working itself.
 
-    Exit code 0: nothing is left; 4: stopped by the budget or by a signal, and more is left.
+    The budget is the run's; the limits are this worker's own, of what the run has done since it began.
+    Exit code 0: nothing is left; 4: stopped by the budget, by a limit or by a signal, and more is left.
     """
     if on not in ("local", "ray") and not on.startswith("ray://"):
         raise UnknownExecutor(on)
     name = node or node_name()
     place = RunFolder(f"{folder}/{name}")
     console = Console(stderr=True, highlight=False)
-    with place.locked(), until_stopped(console) as stop:
+    with place.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
         ledger = patient(open_shared_ledger(ledger_url, run))
         asked = ledger.run()
         price = price_to_go_on(asked, override=prices)
         keep_price(ledger, asked, price)
         if change := price_change(asked, price):
             console.print(change)
-        limits = Limits(wall_s=hours_of(deadline) * 3600 if deadline else None)
-        governor = Governor(ledger, price, asked.budget_usd, stop, limits)
+        limits = Limits(
+            usd_per_series=dollars_of(max_cost_per_series),
+            wall_s=hours_of(deadline) * 3600 if deadline else None,
+            failure_share=max_failures,
+            nodes=max_nodes,
+        )
+        governor = Governor(ledger, price, asked.budget_usd, stop, limits, alarm)
         stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
         pipeline = PipelineSettings(
             stages,
@@ -80,6 +93,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
             memory_bytes=int(memory_gib * 2**30),
             deliverers=workers if on == "local" else 1,
         )
+        pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
         with progress_bar(console) as bar:
             task = bar.add_task(asked.name, total=None, counts="")
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
@@ -91,7 +105,8 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
                     drive_on_ray(pipeline, on, workers, ledger, governor, observe, drain)
         left = ledger.counts().open
         if left:
-            console.print(f"{left} workitems of {_told(asked)} are left")
+            why = f"{governor.paused}: " if governor.paused else ""
+            console.print(f"{why}{left} workitems of {_told(asked)} are left")
     raise typer.Exit(EXIT_STOPPED if left else EXIT_DONE)
 
 

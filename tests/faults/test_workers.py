@@ -47,7 +47,7 @@ class Fleet:
         self.server, self.folder, self.run = server, folder, folder.name.replace("_", "-")
         self.target = folder / "enriched"
         self._workers: list[subprocess.Popen[bytes]] = []
-        done = self._voxfleet(
+        done = self.voxfleet(
             *("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{self.target}"),
             *("--run", folder / self.run, "--ledger", server.url, "--on", "workers"),
         )
@@ -57,7 +57,7 @@ class Fleet:
     def start(self, name: str, *options: object) -> subprocess.Popen[bytes]:
         """Begin a worker."""
         words = ("worker", self.run, "--ledger", self.server.url, "--node", name, "--folder", self.folder / "w")
-        self._workers.append(self._voxfleet(*words, *options))
+        self._workers.append(self.voxfleet(*words, *options))
         return self._workers[-1]
 
     def until(self, what: Callable[[], bool]) -> None:
@@ -83,7 +83,8 @@ class Fleet:
                 each.kill()
                 each.wait()
 
-    def _voxfleet(self, *words: object) -> subprocess.Popen[bytes]:
+    def voxfleet(self, *words: object) -> subprocess.Popen[bytes]:
+        """Begin a command."""
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen([sys.executable, "-m", "voxfleet", *map(str, words)], stdout=log, stderr=log)
 
@@ -113,6 +114,23 @@ def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     assert lives["a"].down is not None
     assert lives["b"].down is not None
     assert lives["a"].down < lives["b"].down
+
+
+def test_limits_are_a_workers_own(fleet: Fleet) -> None:
+    """A worker whose deadline leaves no time for a series begins none, and says why; another one does them all.
+
+    Where the run is registered nobody works: limits given there would be dropped, and are refused.
+    """
+    assert fleet.start("late", "--deadline", "1s").wait(60) == 4
+    assert "the deadline of 1 s leaves no time" in (fleet.folder / "log").read_text()
+    assert fleet.ledger.attempts() == ()
+    limits = ("--max-cost-per-series", "1", "--max-nodes", 3, "--stage-deadline", "segment=5m")
+    assert fleet.start("a", "--deadline", "1h", *limits).wait(100) == 0
+    assert fleet.check() == {AttemptClass.COMPLETED: SERIES}
+    words = ("enrich", "in", "-m", "ct-threshold", "--to", f"dir:{fleet.target}", "--run", fleet.folder / "other")
+    refused = fleet.voxfleet(*words, "--ledger", fleet.server.url, "--on", "workers", "--deadline", "8h")
+    assert refused.wait(60) == 2
+    assert "limits do not reach workers" in " ".join((fleet.folder / "log").read_text().replace("│", " ").split())
 
 
 def test_killed_one_goes_on_with_what_it_had(fleet: Fleet) -> None:
