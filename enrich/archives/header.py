@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
+from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_partial
+from pydicom.filereader import read_dataset, read_partial
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import MediaStorageDirectoryStorage
+from pydicom.uid import DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
 from .uids import ObjectUids, object_uids
 
@@ -36,6 +38,9 @@ _TAGS: list[BaseTag | int] = [
     Tag(keyword) for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality", "StudyInstanceUID", "SeriesInstanceUID")
 ]
 _SERIES_INSTANCE_UID = 0x0020000E
+_FILE_META_GROUP = 2
+INFLATED_BYTES: Final = 4 << 20
+"""Of a deflated object no more than this is inflated to find its UIDs: what follows may be a bomb."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +105,14 @@ def _filed(file: BinaryIO) -> Header:
             passed.append(tag)
         return bool(passed)
 
-    dataset = read_partial(file, stop_when=past_series, specific_tags=_TAGS)
-    if dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+    meta = _file_meta(file)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        inflated = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(INFLATED_BYTES), INFLATED_BYTES)
+        dataset: Dataset = read_dataset(BytesIO(inflated), False, True, stop_when=past_series, specific_tags=_TAGS)
+    else:
+        file.seek(0)
+        dataset = read_partial(file, stop_when=past_series, specific_tags=_TAGS)
+    if meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
         return Header(None, code="DICOMDIR")
     if not passed:
         return Header(None, code="UNREADABLE", reason="ends before its Series Instance UID is complete")
@@ -109,3 +120,9 @@ def _filed(file: BinaryIO) -> Header:
     if isinstance(found, ObjectUids):
         return Header(found, modality=str(dataset.get("Modality") or ""))
     return Header(None, code=found.code, reason=found.reason)
+
+
+def _file_meta(file: BinaryIO) -> Dataset:
+    """File Meta Information (PS3.10 7.1); the file is left where its data set begins."""
+    file.seek(_PREAMBLE_BYTES + len(_PREFIX))
+    return read_dataset(file, False, True, stop_when=lambda tag, _vr, _length: tag.group != _FILE_META_GROUP)

@@ -78,7 +78,7 @@ class Bucket:
                     yield BucketObject(key, meta["size"], version_of(meta["e_tag"], meta["last_modified"]))
 
     def header(self, found: BucketObject) -> Header:
-        """Header of an object from as few of its first bytes as it takes; only a deflated one takes all.
+        """Header of an object from as few of its first bytes as it takes.
 
         Raises
         ------
