@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 
 from .. import Error
+from ..enrich.archives.outage import is_outage
 from ..models.memory import OutOfMemory, ran_out_of_memory
 from .consumption import Consumption, Meter
 from .request import Answer, Request
@@ -24,7 +25,8 @@ def perform(request: object) -> Answer:
         delivery = LANES[request.lane](request.workitem, request.settings, meter)
     except Error as exc:
         _LOG.warning("%s: %s", exc.code, exc)
-        failure = Failure.from_error(meter.stage, exc)
+        away = is_outage(exc)
+        failure = replace(Failure.from_error(meter.stage, exc), lost=away, outage=away)
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - one bad series never stops a run
         _LOG.exception("series %s, stage %s", request.workitem.series_instance_uid, meter.stage)
         failure = Failure.from_error(meter.stage, exc)

@@ -1,8 +1,8 @@
 """A driver and its children with stub stages: real processes, a real ledger, no pixels.
 
-``stub_node.py LEDGER FOLDER NODE [--run R] [--lease-s S] [--drain S] [--budget USD] [--silence-s S]``, where
-LEDGER is a file of SQLite, or a PostgreSQL URL with the run R in it. Each workitem's parameters say how long
-its stages take and what goes wrong in them; each leaves one file in ``FOLDER/stored``.
+``stub_node.py LEDGER FOLDER NODE [--run R] [--lease-s S] [--drain S] [--budget USD] [--silence-s S]
+[--memory BYTES]``, where LEDGER is a file of SQLite, or a PostgreSQL URL with the run R in it. Each workitem's
+parameters say how long its stages take and what goes wrong in them; each leaves one file in ``FOLDER/stored``.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def lane(request: object) -> Answer:
         seconds = float(wanted.get("seconds", 0))
         time.sleep(seconds)
         used = (Consumption("segment", started, seconds, 0.0, seconds),)
-        return Answer(used, _fault(wanted.get("fault", "")))
+        return Answer(used, _fault(wanted.get("fault", ""), request.settings.memory_bytes))
     time.sleep(float(wanted.get("deliver", 0)))
     path = folder / "stored" / series
     try:
@@ -66,9 +66,13 @@ def lane(request: object) -> Answer:
     return Answer((Consumption("store", started, 0.0, 0.0),), delivery=Delivery((stored,)))
 
 
-def _fault(name: str) -> Failure | None:
+def _fault(name: str, memory_bytes: int) -> Failure | None:
     if name == "segfault":
         ctypes.string_at(0)
+    if name.startswith("needs-") and memory_bytes < int(name.removeprefix("needs-")):
+        return Failure("segment", "OUT_OF_MEMORY", f"more than {memory_bytes} bytes")
+    if name.startswith("needs-"):
+        return None
     if name == "hang":
         time.sleep(600)
     return Failure("segment", "MODEL_ERROR", "as asked") if name else None
@@ -85,6 +89,7 @@ def main() -> None:
     parser.add_argument("--drain", type=float, default=20.0)
     parser.add_argument("--silence-s", type=float, default=900.0)
     parser.add_argument("--budget", type=Decimal)
+    parser.add_argument("--memory", type=int, default=2**31)
     options = parser.parse_args()
     shared = options.ledger.startswith("postgresql:")
     opened: Ledger = open_shared_ledger(options.ledger, options.run) if shared else SqliteLedger(Path(options.ledger))
@@ -92,7 +97,11 @@ def main() -> None:
     stages = StageSettings(options.folder / "nodes" / options.node / "scratch", options.folder, options.node)
     deadlines = (("prepare", 60.0), ("segment", 60.0), ("deliver", 60.0))
     pipeline = PipelineSettings(
-        stages, deadlines_s=deadlines, perform="stub_node:lane", silence_s=options.silence_s, memory_bytes=2**31
+        stages,
+        deadlines_s=deadlines,
+        perform="stub_node:lane",
+        silence_s=options.silence_s,
+        memory_bytes=options.memory,
     )
     cell = LocalCell(pipeline, "toy", options.node, options.drain, options.lease_s)
     with until_stopped(Console(stderr=True)) as stop:

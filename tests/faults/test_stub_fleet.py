@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from voxfleet.cluster.ledger import AttemptClass
 from voxfleet.cluster.run_record import NOTICE
+from voxfleet.runners.workitem import State
 
 if TYPE_CHECKING:
     from conftest import Postgres, StubFleet, Wire
@@ -153,6 +155,37 @@ def test_clock_of_a_driver_is_wrong(stub_fleet: MakeFleet, postgres: Postgres, s
     assert abs(off["wrong"] - skew_s) < 60
     assert all(each.ended is not None and 0 <= (each.ended - each.started).total_seconds() < 60 for each in attempts)
     assert all(node.down is not None and 0 < (node.down - node.up).total_seconds() < 60 for node in nodes)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_runs_out_of_memory_goes_to_a_larger_node(
+    stub_fleet: MakeFleet, request: pytest.FixtureRequest, shared: bool
+) -> None:
+    """A small node and a larger one: what does not fit on the small is tried there at most once, and done on the other.
+
+    What fits on neither is quarantined once nothing else is left, with the next step; a node that is larger still,
+    and --retry-failed, does it.
+    """
+    gib = 2**30
+    needs = [5 * gib, 5 * gib, 9 * gib] + [0] * 40
+    items = [{"seconds": "0.3", "fault": f"needs-{need}"} for need in needs]
+    fleet = stub_fleet(items, *([request.getfixturevalue("postgres").url] if shared else []))
+    small = fleet.start("small", "--memory", 4 * gib)
+    fleet.until(lambda: any(each.outcome is AttemptClass.FAILED for each in fleet.ledger.attempts()))
+    large = fleet.start("large", "--memory", 8 * gib)
+    assert (small.wait(60), large.wait(60)) == (0, 0)
+    assert fleet.check(quarantined=1)[AttemptClass.COMPLETED] == 42
+    tried = Counter((each.key, each.memory.host_bytes) for each in fleet.ledger.attempts())
+    assert set(tried.values()) == {1}
+    (item,) = (each for each in fleet.ledger.items() if each.failure is not None and each.state is State.CANCELED)
+    assert item.failure is not None
+    assert item.failure.code == "OUT_OF_MEMORY"
+    assert (
+        "no node of this run has more than 8.0 GiB for a stage; run again with --retry-failed" in item.failure.message
+    )
+    assert fleet.ledger.retry_failed() == 1
+    assert fleet.start("largest", "--memory", 16 * gib).wait(60) == 0
+    fleet.check()
 
 
 RELAY = """
