@@ -39,7 +39,7 @@ class _Commands(Mapping[str, Any]):
         point = self._points[name]
         try:
             command = point.load()
-        except ImportError as exc:
+        except (ImportError, AttributeError) as exc:
             _LOG.warning("command %s of %s cannot be loaded: %s", name, point.value, exc)
             raise KeyError(name) from exc
         alone = typer.Typer()

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 STAGE_SHARE = 0.6
 """Of the host's memory, that one stage may take."""
 
@@ -56,6 +54,9 @@ def stage_bytes() -> int:
     A container's limit is read from its control group (version 2, or 1): a pod of 16 GiB on a machine
     of 64 GiB has 16.
     """
+    # Whoever reads a ledger imports this file, and needs no more of it than the record.
+    import psutil
+
     return max(LEAST_BYTES, int(STAGE_SHARE * min([psutil.virtual_memory().total, *_limits(_OWN_GROUPS, _CGROUPS)])))
 
 
