@@ -18,6 +18,7 @@ from ..cluster.enrichment import Plan
 from ..cluster.options import PriceFile
 from ..cluster.run_folder import RunFolder
 from ..cluster.run_price import begun_run, price_to_go_on
+from ..enrich.archives.opening import READABLE
 from ..models import catalogue
 from ..runners.cli import EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import AcceptLicence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
-    source: Annotated[str, typer.Argument(help="Images: folder of DICOM files, or dicomweb+https://...")],
+    source: Annotated[str, typer.Argument(help=f"Images: folder of DICOM files, {READABLE}.")],
     reference: Annotated[
         list[str], typer.Option("--reference", "-r", help="Experts' annotations: file, folder or archive; repeatable.")
     ],

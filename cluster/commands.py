@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..enrich.archives.opening import open_archive
+from ..enrich.archives.opening import READABLE, WRITABLE, open_archive
 from ..enrich.atomic import write_text
 from ..models import catalogue
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
@@ -62,9 +62,9 @@ OBSERVE_FACTOR = 20.0
 
 
 def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
-    source: Annotated[str, typer.Argument(help="Folder of DICOM files, dicomweb+https://..., s3://, gs://, idc:...")],
+    source: Annotated[str, typer.Argument(help=f"Folder of DICOM files, {READABLE}.")],
     model: Annotated[list[str], typer.Option("--model", "-m", help="May be repeated; see `voxfleet models`.")],
-    to: Annotated[str, typer.Option("--to", help="Archive for the results: dir:PATH or dicomweb+https://...")],
+    to: Annotated[str, typer.Option("--to", help=f"Archive for the results: folder, {WRITABLE}.")],
     run: Annotated[str, typer.Option("--run", help="Name of the run, or path of its folder.")],
     ledger_url: Annotated[
         str,

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..enrich.archives.opening import open_archive
+from ..enrich.archives.opening import WRITABLE, open_archive
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE, EXIT_STOPPED
 from ..runners.commands import progress_bar
 from .commands import until_stopped
@@ -19,7 +19,7 @@ from .run_folder import RunFolder
 
 def publish(
     run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")],
-    to: Annotated[str, typer.Option("--to", help="Archive: dir:PATH or dicomweb+https://...")],
+    to: Annotated[str, typer.Option("--to", help=f"Archive: folder, {WRITABLE}.")],
     rate: Annotated[float, typer.Option(min=0.001, help="Most objects a second.")] = 10.0,
     follow: Annotated[bool, typer.Option("--follow", help="Stay until the run itself has ended.")] = False,
     retry_rejected: Annotated[bool, typer.Option("--retry-rejected", help="Try rejected objects again.")] = False,

@@ -20,7 +20,7 @@ from rich.table import Column, Table
 
 from .. import Error
 from ..enrich.archives.archive import Archive, RefusedObject, SeriesEntry, StoredObject
-from ..enrich.archives.opening import open_archive
+from ..enrich.archives.opening import READABLE, WRITABLE, open_archive
 from ..enrich.identity import derived_uid
 from .archive_copy import CopiedSeries, copy_series
 from .cli import EXIT_DONE, EXIT_ERROR, EXIT_INCOMPLETE, EXIT_STOPPED
@@ -31,7 +31,7 @@ archive = typer.Typer(
     no_args_is_help=True,
 )
 
-Uri = Annotated[str, typer.Argument(metavar="URI", help="Folder, zip or tar file, dicomweb+https://..., dimse://...")]
+Uri = Annotated[str, typer.Argument(metavar="URI", help=f"Folder, {READABLE}.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 _HARMLESS: Final = frozenset({"NOT_DICOM", "DICOMDIR"})
 """Found in most folders, and nothing that anybody misses."""
@@ -89,8 +89,8 @@ def check(
 
 @archive.command()
 def copy(
-    source: Annotated[str, typer.Argument(metavar="FROM", help="Archive to read.")],
-    target: Annotated[str, typer.Argument(metavar="TO", help="Archive to write.")],
+    source: Annotated[str, typer.Argument(metavar="FROM", help=f"Folder, {READABLE}.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help=f"Folder, {WRITABLE}.")],
     series: Annotated[list[str] | None, typer.Option(help="Series Instance UID; may be repeated.")] = None,
     record: Annotated[Path | None, typer.Option(help="File to which a line of JSON is added for each object.")] = None,
     as_json: AsJson = False,

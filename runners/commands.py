@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from ..enrich.archives.archive import RefusedObject
-from ..enrich.archives.opening import open_archive
+from ..enrich.archives.opening import READABLE, open_archive
 from ..enrich.encoding.seg_kinds import SEG_KINDS
 from ..enrich.features.feature_parameters import read_feature_parameters
 from ..models import catalogue
@@ -78,7 +78,7 @@ def progress_bar(console: Console) -> Progress:
 
 def run(  # noqa: PLR0913, PLR0917 - the command line's options
     model: Annotated[str, typer.Argument(help="Name of the model; see `voxfleet models`.")],
-    source: Annotated[str, typer.Argument(help="Folder of DICOM files, or dicomweb+https://...")],
+    source: Annotated[str, typer.Argument(help=f"Folder of DICOM files, {READABLE}.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results; made if absent.")],
     seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     nifti: Annotated[bool, typer.Option("--nifti", help="Write the label map as NIfTI too.")] = False,

@@ -12,6 +12,10 @@ from urllib.parse import urlsplit
 from ... import Error
 from .archive import Archive
 
+WRITABLE: Final = "dicomweb+https://, dimse://, s3://, gs:// or xnat+https://"
+"""Addresses of archives that can be written to, beside folders, for people."""
+READABLE: Final = f"zip or tar file, idc:, nbia+https://, {WRITABLE}"
+"""Addresses of archives that can be read, beside folders, for people."""
 ENTRY_POINTS = "voxfleet.archives"
 """Group in which other packages offer archives: scheme = function from URI to `Archive`."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")

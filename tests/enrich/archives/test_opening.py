@@ -99,3 +99,11 @@ def test_credentials_by_halves(monkeypatch: pytest.MonkeyPatch, given: dict[str,
         open_archive("https://host/dicom-web")
     assert isinstance(caught.value, Error)
     assert "s3cret" not in str(caught.value)
+
+
+def test_helps_name_every_kind_of_archive() -> None:
+    """The words that commands show name each scheme, and those that can be written to are a part of them."""
+    usual = {"dir", "http", "https"} | {each for each in opening._BUILT_IN if each.endswith("+http")}
+    assert [each for each in opening._BUILT_IN if each not in usual and f"{each}:" not in opening.READABLE] == []
+    written = {each for each in opening._BUILT_IN if each not in usual and f"{each}:" in opening.WRITABLE}
+    assert set(opening._BUILT_IN) - usual - written == {"idc", "nbia+https"}
