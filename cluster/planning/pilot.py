@@ -24,13 +24,15 @@ def spread(workitems: Sequence[Workitem], number: int) -> list[Workitem]:
     return [ordered[(2 * part + 1) * len(ordered) // (2 * number)] for part in range(number)]
 
 
-def run_pilot(plan: Plan, number: int, progress: Callable[[int, int], None]) -> Timing:
+def run_pilot(plan: Plan, number: int, least_instances: int, progress: Callable[[int, int], None]) -> Timing:
     """Run `number` series of the plan's source, and take their times; a pilot that stands is gone on with.
 
     Parameters
     ----------
     plan : Plan
         With one model, the pilot's own run folder, and a target of its own.
+    least_instances : int
+        Series of fewer instances are left out.
     progress : callable
         Told how many series are settled, and of how many.
 
@@ -45,11 +47,12 @@ def run_pilot(plan: Plan, number: int, progress: Callable[[int, int], None]) -> 
     """
     card = plan.wishes[0].card
     archive = open_archive(plan.source)
-    found = [each for each in worklist(archive, plan.wishes, plan.target) if not isinstance(each, RefusedObject)]
+    found = (each for each in worklist(archive, plan.wishes, plan.target) if not isinstance(each, RefusedObject))
+    fitting = [each for each in found if each.modality in card.modality and each.instances >= least_instances]
     archive.close()
-    chosen = spread([item for item in found if item.modality in card.modality], number)
+    chosen = spread(fitting, number)
     if not chosen:
-        raise NoSizes(plan.source, f"no series that {card.name} takes")
+        raise NoSizes(plan.source, f"no series of {least_instances} instances or more that {card.name} takes")
     with plan.folder.locked():
         ledger = SqliteLedger(plan.folder.ledger)
         ledger.create_run(plan.run())

@@ -17,22 +17,17 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ...enrich.archives.idc.index import SCHEME
 from ...enrich.atomic import write_text
 from ...models import catalogue
 from ...models.model import ModelCard
-from ...runners.worklist import wish
-from ..commands import archive_uri
+from ...runners.commands import Features, features_of
 from ..duration import hours_of
-from ..enrichment import Plan
-from ..ledgers.opening import open_ledger
-from ..price import LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
-from ..run_folder import RunFolder
-from .pilot import run_pilot
+from ..price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
+from .measuring import Measure, measured
 from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
 from .plan_page import plan_page
 from .series_sizes import sizes_of
-from .timing import NotMeasured, Timing, timing_of, timing_of_card, told
+from .timing import told
 
 MOST_LISTED = 12
 """Options up to which a terminal shows all."""
@@ -55,6 +50,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     budget: Annotated[str, typer.Option(help="Spend at most, in US$.")] = "",
     pilot: Annotated[int, typer.Option(min=0, help="Run so many series first, to measure them.")] = 0,
     from_run: Annotated[str, typer.Option("--from-run", help="Take the times from this run.")] = "",
+    features: Features = None,
     seconds_per_series: Annotated[float, typer.Option(min=0.0, help="Take this mean; where none is measured.")] = 0.0,
     min_instances: Annotated[int, typer.Option(min=1, help="Leave out series of fewer instances.")] = 1,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="Most nodes at once.")] = None,
@@ -68,6 +64,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     --pilot, so many of them). Exit code 3: no option meets the deadline and keeps the budget.
     """
     _one_of({"--pilot": pilot, "--from-run": from_run, "--seconds-per-series": seconds_per_series})
+    _one_of({"--features": features, "--seconds-per-series": seconds_per_series})
     _one_of({"--machine": machine, "--all": every})
     card = catalogue.card(model)
     wanted = Wanted(
@@ -83,7 +80,9 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     if seconds_per_series:
         timing = told(seconds_per_series, sizes.slices, 1.0 if _on_gpu(card) else 0.0)
     else:
-        timing = _timing(card, source, from_run, pilot, console)
+        how = Measure(pilot, from_run, min_instances, features_of(features))
+        with console.status("reading times ...") as status:
+            timing = measured(card, source, how, lambda n, of: status.update(f"pilot: {n} of {of} series"))
     with console.status("simulating ..."):
         found = forecast(f"{card.name} {card.version}", sizes, timing, wanted)
     if html is not None:
@@ -114,37 +113,14 @@ def _prices(
             rows.setdefault((price.machine, price.region, price.market), price)
     if not rows:
         wanted = " ".join(part for part in ("any machine", region, market) if part)
-        raise NoPrice(wanted, f"no price known; add a [[price]] with its source and date to {own_prices_path()}")
+        add = f"add a [[price]] with its source and date to {own_prices_path()}"
+        raise NoPrice(wanted, f"no price known; {add}, or get it from a catalogue: {FETCH}")
     return tuple(rows.values())
 
 
 def _on_gpu(card: ModelCard) -> bool:
     """Whether one would give it a GPU: a network runs without one too, in many times the seconds."""
     return card.gpu_bytes > 0 or card.algorithm_family == "AI"
-
-
-def _timing(card: ModelCard, source: str, from_run: str, pilot: int, console: Console) -> Timing:
-    """Measured: by a run that was, by a pilot now, or by whoever wrote the model's card."""
-    if from_run:
-        folder = RunFolder(from_run).must_exist()
-        return timing_of(open_ledger(folder), card.name, f"run {folder.path}")
-    if not pilot:
-        return timing_of_card(card)
-    if source.startswith(SCHEME):
-        raise NotMeasured(card.name, "a pilot needs series that can be retrieved; give --from-run of a pilot elsewhere")
-    folder = RunFolder(f"pilot-{card.name}")
-    with console.status("pilot ...") as status:
-        return run_pilot(
-            Plan(
-                source=archive_uri(source),
-                target=archive_uri(f"dir:{folder.path / 'archive'}"),
-                wishes=(wish(card, {}, "BINARY", repair=False),),
-                folder=folder,
-                price=price_of(LOCAL),
-            ),
-            pilot,
-            lambda done, number: status.update(f"pilot: {done} of {number} series"),
-        )
 
 
 def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
@@ -216,7 +192,7 @@ def _cells(found: Forecast, option: Option) -> tuple[str, ...]:
     marks = ["cheapest"] * (option is found.cheapest) + ["fastest"] * (option is found.fastest)
     name = f"{price.machine} as {price.equivalent_of}" if price.equivalent_of else price.machine
     return (
-        f"{name} {price.region} {price.market}",
+        " ".join(part for part in (name, price.region, price.market) if part),
         str(option.nodes),
         f"{hours_text(hours.middle)} ({hours_text(hours.low)} - {hours_text(hours.high)})",
         _with_ends(usd),
@@ -233,7 +209,7 @@ def _sentence(option: Option | None, found: Forecast) -> str:
         return "no option; see the table"
     cents = option.usd.middle / found.sizes.number * 100
     return (
-        f"{option.nodes} x {option.price.machine} {option.price.region} {option.price.market}: "
+        f"{option.nodes} x {option.price.where}: "
         f"{hours_text(option.hours.middle)}, ${_amount(option.usd.middle)}, {cents:.3g} cents a series "
         f"(published: {PUBLISHED_USD_PER_SERIES * 100:.2f} for TotalSegmentator)"
     )
