@@ -104,6 +104,41 @@ def test_workers_ask_for_what_the_model_needs() -> None:
     assert resources["limits"] == {"memory": "17Gi", "nvidia.com/gpu": "1"}
 
 
+def test_everything_that_a_cell_must_have_is_there() -> None:
+    """Field by field: of the job, of its head, of its groups, of every pod."""
+    job = manifest(replace(CELL, queue="gpus"))
+    spec, cluster = job["spec"], job["spec"]["rayClusterSpec"]
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    assert spec["activeDeadlineSeconds"] > CELL.deadline_s
+    assert (spec["shutdownAfterJobFinishes"], spec["ttlSecondsAfterFinished"]) == (True, 60)
+    assert spec["backoffLimit"] == 3
+    assert (spec["suspend"], job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]) == (True, "gpus")
+    assert cluster["rayVersion"] == CELL.ray_version
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert [group["groupName"] for group in cluster["workerGroupSpecs"]] == ["spot", "fallback"]
+    for name, pod in pods(job).items():
+        (container,) = pod["containers"]
+        assert container["image"] == IMAGE
+        assert container["image"].partition("@sha256:")[2]
+        assert pod["terminationGracePeriodSeconds"] == 25
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert ("nvidia.com/gpu" in container["resources"]["limits"]) is (name != "head")
+        assert container["envFrom"] == [{"secretRef": {"name": "dicomweb"}}]
+        assert not any("value" in each and "postgresql" in each["value"] for each in container["env"])
+
+
+def test_a_run_of_rules_alone_has_workers_without_gpus() -> None:
+    """Where no model is a network, machines have none, and bear no taint of one."""
+    job = manifest(replace(CELL, workers=replace(CELL.workers, gpu=False, accelerator="")))
+    for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]:
+        assert group["rayStartParams"] == {"num-cpus": "1"}
+        (container,) = group["template"]["spec"]["containers"]
+        assert "nvidia.com/gpu" not in container["resources"]["limits"]
+        keys = {each["key"] for each in group["template"]["spec"].get("tolerations", [])}
+        assert "nvidia.com/gpu" not in keys
+
+
 def test_a_cell_ends_whatever_happens() -> None:
     """An hour after its command's deadline the job is ended; its cluster goes with it; workers have 25 s to leave."""
     job = manifest(CELL)
