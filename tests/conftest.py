@@ -103,15 +103,21 @@ class Orthanc:
 
 @pytest.fixture
 def start_orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Orthanc]]:
-    """Start an Orthanc with DICOMweb; with `user` and `password` it asks for them.
+    """Start an Orthanc with DICOMweb; with `user` and `password` it asks for them, with `certificate` it is behind TLS.
 
     Orthanc listens on every interface: so only in a network namespace that has no other than loopback.
     """
     _check_orthanc()
     with ExitStack() as stack:
-        yield lambda user="", password="": stack.enter_context(
-            _running_orthanc(tmp_path_factory.mktemp("orthanc"), user, password)
+        yield lambda user="", password="", certificate=None: stack.enter_context(
+            _running_orthanc(tmp_path_factory.mktemp("orthanc"), user, password, certificate)
         )
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Files of an authority that no machine trusts by itself, and of a server at 127.0.0.1 for which it vouches."""
+    return _module(Path(__file__).parent / "authority.py").make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +254,7 @@ def _alone() -> None:
 
 
 @contextmanager
-def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc]:
+def _running_orthanc(folder: Path, user: str, password: str, certificate: Path | None = None) -> Iterator[Orthanc]:
     with ExitStack() as stack:
         free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
         port, dimse_port, callback_port = (each.getsockname()[1] for each in free)
@@ -269,13 +275,18 @@ def _running_orthanc(folder: Path, user: str, password: str) -> Iterator[Orthanc
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    with (folder / "log").open("wb") as log:
+    with ExitStack() as stack, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}
         )
         try:
-            _wait_for(f"http://127.0.0.1:{port}/system", process, folder / "log")
-            yield Orthanc(f"http://127.0.0.1:{port}/dicom-web", user, password, dimse_port, callback_port)
+            _wait_for_port(port, process, folder / "log")
+            url = f"http://127.0.0.1:{port}/dicom-web"
+            if certificate is not None:
+                # Debian's Orthanc 1.10.1 speaks no TLS itself: its libcivetweb calls a function that OpenSSL 3 lacks.
+                front = _module(Path(__file__).parent / "authority.py").speaking_tls(port, certificate)
+                url = f"https://127.0.0.1:{stack.enter_context(front)}/dicom-web"
+            yield Orthanc(url, user, password, dimse_port, callback_port)
         finally:
             process.kill()  # a polite stop takes Orthanc 2.5 s, and nothing it holds is wanted
             process.wait(START_S)
