@@ -1,4 +1,4 @@
-"""What a run stored, taken back by its ledger: deleted from a folder, or rejected by a note in a DICOMweb archive."""
+"""What a run stored, taken back by its ledger: deleted from a folder or bucket, or rejected by a note in DICOMweb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pydicom
 from pydicom import Dataset
@@ -21,6 +21,9 @@ from ..enrich.digest import dataset_digest
 from ..enrich.rejection_note import rejection_note
 from .ledger import Ledger, Stored
 from .retracted import retracted
+
+if TYPE_CHECKING:
+    from ..enrich.archives.bucket.archive import S3Archive
 
 DELETED = "deleted"
 WHY = "Retracted by those who made it"
@@ -99,6 +102,28 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Removal:
+    """From a bucket: the key that the ledger names, if it still holds the object that was stored."""
+
+    archive: S3Archive
+
+    def fault(self, stored: Stored) -> str:
+        """See Way."""
+        if not stored.object.uri.startswith(f"{self.archive.uri}/"):
+            return "lies outside the run's target"
+        digest = self.archive.digest_at(stored.object.uri)
+        if digest is None:
+            return "is not there any more"
+        return "" if digest == stored.object.sha256 else "was changed since"
+
+    def take_back(self, going: Iterable[Stored], done: Callable[[Stored, str], None]) -> None:
+        """See Way."""
+        for each in going:
+            self.archive.remove(each.object.uri)
+            done(each, DELETED)
+
+
+@dataclass(frozen=True, slots=True)
 class Rejection:
     """In a DICOMweb archive: a rejection note for each study, after IHE's Imaging Object Change Management."""
 
@@ -148,10 +173,15 @@ def way_of(archive: Archive) -> Way:
     """How objects are taken back from an archive; raises CannotRetract where they cannot be."""
     if isinstance(archive, FolderArchive):
         return Deletion(Path(archive.uri.partition(":")[2]))
+    if archive.uri.startswith(("s3:", "gs:")):
+        from ..enrich.archives.bucket.archive import S3Archive
+
+        if isinstance(archive, S3Archive):
+            return Removal(archive)
     if archive.uri.startswith(("http://", "https://", "dicomweb+")):
         return Rejection(archive)
     raise CannotRetract(
-        archive.uri, "only folders and DICOMweb archives; take the objects back by the archive's own means"
+        archive.uri, "only folders, buckets and DICOMweb archives; take the objects back by the archive's own means"
     )
 
 

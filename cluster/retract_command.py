@@ -23,7 +23,7 @@ def retract(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without, it is only told what would go.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")] = False,
 ) -> None:
-    """Take back from the target what a run stored: deleted from a folder, rejected by a note in a DICOMweb archive.
+    """Take back from the target what a run stored: deleted from a folder or bucket, rejected by a note in DICOMweb.
 
     Only what the ledger names, and only while it is as it was stored; all else is left, and said. Each
     object's end is written into the ledger. Exit code 0: nothing is left; 3: something is; 1: error.

@@ -21,6 +21,7 @@ from voxfleet.cluster.retract_command import retract
 from voxfleet.cluster.verify import verify
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
+from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.rejection_note import rejection_note
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
@@ -86,6 +87,34 @@ def test_without_yes_nothing_happens_and_with_it_all_goes(stored, tmp_path):
     ledger.close()
     with pytest.raises(CannotRetract, match="holds no object"):
         called(run)
+
+
+def test_a_bucket(stored, make_prefix, ct_slices, tmp_path):
+    """From a bucket go the keys that the ledger names, unless another object lies there now; others stay."""
+    target = make_prefix("rclone")
+    run = stored(target)
+    archive = open_archive(target)
+    first, second = (each.object for each in SqliteLedger(run / "ledger.sqlite").stored())
+    stranger = archive.store(ct_slices(1)[0])
+    code, said = called(run)
+    assert (code, said["done"], set(said["objects"])) == (0, False, {first.sop_instance_uid, second.sop_instance_uid})
+    assert [archive.digest_at(each.uri) for each in (first, second)] == [first.sha256, second.sha256]
+    (other,) = ct_slices(1)
+    other.save_as(tmp_path / "other.dcm", enforce_file_format=True)
+    archive.remove(second.uri)
+    archive._bucket.put_new(second.uri.removeprefix(f"{target}/"), tmp_path / "other.dcm")
+    code, said = called(run, "--yes")
+    assert (code, said["objects"]) == (3, [first.sop_instance_uid])
+    assert said["left"] == {second.sop_instance_uid: "was changed since"}
+    assert [archive.digest_at(each.uri) for each in (first, second, stranger)] == [
+        None,
+        dataset_digest(other),
+        stranger.sha256,
+    ]
+    archive.remove(second.uri)
+    assert called(run, "--yes")[1]["left"] == {second.sop_instance_uid: "is not there any more"}
+    events = [each.detail for each in SqliteLedger(run / "ledger.sqlite").events() if each.kind == "retracted"]
+    assert events == [f"{first.sop_instance_uid} deleted"]
 
 
 def test_what_was_changed_taken_or_not_ours_is_left(stored, ct_slices, tmp_path):
@@ -187,5 +216,5 @@ def test_other_archives_are_refused(tmp_path, ct_slices):
     target = "dimse://NODE@127.0.0.1:1"
     ledger.create_run(Run("run", "dir:/in", target, ("toy 1.0",), {}, "0.1.0", "local", datetime.now(UTC)))
     ledger.close()
-    with pytest.raises(CannotRetract, match="only folders and DICOMweb"):
+    with pytest.raises(CannotRetract, match="only folders, buckets and DICOMweb"):
         called(run, "--yes")

@@ -140,6 +140,28 @@ class S3Archive:
                 for each in given_back(series, outgoing, Path(folder).iterdir())
             ]
 
+    def digest_at(self, uri: str) -> str | None:
+        """Digest of the data set at an address that `store` gave; None if none is there, empty if it is no object.
+
+        Raises
+        ------
+        RetrieveError, AccessDenied
+            If the service does not say.
+        """
+        with retrieve_errors(self.uri, uri):
+            return self._digest(uri.removeprefix(f"{self.uri}/"))
+
+    def remove(self, uri: str) -> None:
+        """Delete the object at an address that `store` gave; one that is not there is no fault.
+
+        Raises
+        ------
+        StoreRefused, StoreError, AccessDenied
+            If the service does not do it.
+        """
+        with store_errors(self.uri, uri):
+            self._bucket.delete(uri.removeprefix(f"{self.uri}/"))
+
     def probe(self) -> None:
         """Write an empty object, which is removed again.
 

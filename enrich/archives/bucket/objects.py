@@ -166,6 +166,17 @@ class Bucket:
         with suppress(*STORE_FAULTS):
             obstore.delete(self._store, path)
 
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no fault.
+
+        Raises
+        ------
+        obstore.exceptions.BaseError
+            If the service refuses it or does not answer.
+        """
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, self._prefix + key)
+
     def _beginning(self, found: BucketObject, count: int) -> bytes:
         """First `count` bytes of an object, or all."""
         path, count = self._prefix + found.key, min(count, found.bytes)
