@@ -110,7 +110,7 @@ class Access:
     secrets : tuple of str
         Secrets whose entries become environment variables, of head and workers.
     ledger_secret : str
-        Secret whose entry ``url`` is the address of a shared ledger.
+        Secret whose entry ``url`` is the address of a shared ledger, and ``password``, if any, the password for it.
     claim : str
         PersistentVolumeClaim in which the run is kept, where its ledger is a file.
     service_account : str

@@ -148,6 +148,9 @@ def _head(cell: Cell) -> dict[str, Any]:
     if cell.access.ledger_secret:
         source = {"secretKeyRef": {"name": cell.access.ledger_secret, "key": "url"}}
         environment.append({"name": "VOXFLEET_LEDGER", "valueFrom": source})
+        # No URL of a ledger holds a password: libpq takes it from here.
+        password = {"secretKeyRef": {"name": cell.access.ledger_secret, "key": "password", "optional": True}}
+        environment.append({"name": "PGPASSWORD", "valueFrom": password})
     return _container(cell, "head", environment, {"cpu": "2", "memory": "8Gi"}, {"memory": "8Gi"})
 
 

@@ -52,7 +52,7 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
     cpus: Annotated[int, typer.Option(min=1, help="Of each worker.")] = 4,
     memory_gib: Annotated[int, typer.Option(min=0, help="Of each worker; 0: what the models' cards tell.")] = 0,
     secret: Annotated[list[str] | None, typer.Option(help="Secret for the environment; may be repeated.")] = None,
-    ledger_secret: Annotated[str, typer.Option(help="Secret with the ledger's address as `url`.")] = "",
+    ledger_secret: Annotated[str, typer.Option(help="Secret with the ledger's `url`, and `password`.")] = "",
     claim: Annotated[str, typer.Option(help="PersistentVolumeClaim for a run of one cell.")] = "",
     service_account: Annotated[str, typer.Option(help="Empty: the namespace's own.")] = "",
     queue: Annotated[str, typer.Option(help="LocalQueue of Kueue.")] = "",

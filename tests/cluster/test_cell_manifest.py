@@ -160,10 +160,12 @@ def test_labels_for_the_bill_stand_on_job_and_pods() -> None:
 
 
 def test_secrets_are_named_and_not_told() -> None:
-    """The ledger's address comes from a secret to the head only; archives' credentials to all."""
+    """The ledger's address and password come from a secret to the head only; archives' credentials to all."""
     job = manifest(CELL)
     head, worker = (pods(job)[name]["containers"][0] for name in ("head", "spot"))
     assert {"name": "VOXFLEET_LEDGER", "valueFrom": {"secretKeyRef": {"name": "ledger", "key": "url"}}} in head["env"]
+    password = {"secretKeyRef": {"name": "ledger", "key": "password", "optional": True}}
+    assert {"name": "PGPASSWORD", "valueFrom": password} in head["env"]
     assert worker["env"] == []
     assert head["envFrom"] == worker["envFrom"] == [{"secretRef": {"name": "dicomweb"}}]
     assert pods(job)["spot"]["serviceAccountName"] == "runner"
