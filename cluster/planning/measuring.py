@@ -68,10 +68,11 @@ def _of_run(card: ModelCard, how: Measure) -> Timing:
 
 
 def _of_pilot(card: ModelCard, source: str, how: Measure, progress: Callable[[int, int], None]) -> Timing:
-    features = f"-{content_sha256(how.features)[:8]}" if how.features else ""
-    folder = RunFolder(f"pilot-{card.name}{features}")
+    uri = archive_uri(source)
+    # One folder for each piece of work: a pilot of it that stands is gone on with.
+    folder = RunFolder(f"pilot-{card.name}-{content_sha256(f'{uri} {how.features}')[:8]}")
     plan = Plan(
-        source=archive_uri(source),
+        source=uri,
         target=archive_uri(f"dir:{folder.path / 'archive'}"),
         wishes=(wish(card, {}, "BINARY", repair=False, features=how.features),),
         folder=folder,

@@ -13,7 +13,7 @@ from ..enrichment import Plan, perform
 from ..governor import Governor
 from ..ledgers.sqlite import SqliteLedger
 from .series_sizes import NoSizes
-from .timing import Timing, timing_of
+from .timing import NotMeasured, Timing, timing_of
 
 
 def spread(workitems: Sequence[Workitem], number: int) -> list[Workitem]:
@@ -41,7 +41,7 @@ def run_pilot(plan: Plan, number: int, least_instances: int, progress: Callable[
     NoSizes
         If the source holds no series of the model's modality.
     NotMeasured
-        If fewer than two series were completed.
+        If fewer than two series were completed, or the archive does not answer.
     RunMismatch
         If the folder holds a run of other work.
     """
@@ -60,6 +60,10 @@ def run_pilot(plan: Plan, number: int, least_instances: int, progress: Callable[
         governor = Governor(ledger, plan.price, None, Event())
 
         def observe() -> None:
+            outage = next((each.failure for each in ledger.attempts() if each.failure and each.failure.outage), None)
+            if outage is not None:
+                # A run waits until its archive answers again; whoever waits for a plan is told.
+                raise NotMeasured(plan.source, f"the pilot met an outage, try again later: {outage.message}")
             counts = ledger.counts()
             progress(counts.total - counts.open, counts.total)
 

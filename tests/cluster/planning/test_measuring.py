@@ -67,6 +67,15 @@ def test_a_pilot_takes_its_series_out_of_the_idc(three_of_the_idc: list[int]) ->
 
 
 @pytest.mark.slow
+def test_a_pilot_does_not_wait_for_an_archive_that_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens at the bucket's address, it says so, and does not try again for a quarter of an hour."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(ENDPOINT, "http://127.0.0.1:9")
+    with pytest.raises(NotMeasured, match="met an outage, try again later"):
+        measured(CARD, f"idc:?{PICKED}", Measure(pilot=2), quiet)
+
+
+@pytest.mark.slow
 def test_features_are_measured_and_not_taken_from_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A card knows the published features only; a pilot runs those asked for, and its run serves them again."""
     monkeypatch.chdir(tmp_path)

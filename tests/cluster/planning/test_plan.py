@@ -399,5 +399,7 @@ def test_a_pilot_runs_and_a_plan_follows_from_it(invoke) -> None:
     assert document["series_measured"] == 2
     assert document["seconds_per_series"] > 0
     assert document["output_bytes"]["middle"] > 0
-    again = json.loads(invoke("--from-run", "pilot-ct-threshold", "--machine", "g4dn.xlarge", "--json").stdout)
+    (run,) = (path.name for path in Path("voxfleet-runs").iterdir())
+    assert run in " ".join(document["assumptions"]), "where the pilot is kept"
+    again = json.loads(invoke("--from-run", run, "--machine", "g4dn.xlarge", "--json").stdout)
     assert again["seconds_per_series"] == pytest.approx(document["seconds_per_series"])
