@@ -102,7 +102,7 @@ class Collector:
         kept = (each.object for each in self.ledger.stored() if each.object.sop_instance_uid not in gone)
         stored = {self._path(each): each for each in kept}
         if not stored:
-            raise NotSubmittable(self._name, "nothing was stored")
+            raise NotSubmittable(self._name, "nothing was stored, or all was retracted")
         self._refuse_strangers(set(stored))
         entries = self._entries({each.series_instance_uid for each in stored.values()})
         files = []

@@ -63,7 +63,12 @@ def _crate(root: Path, files: tuple[Submitted, ...], about: About, methods: Meth
     if about.licence:
         link = {"@type": "CreativeWork", "name": about.licence, "identifier": about.licence}
         crate.license = crate.add(ContextEntity(crate, f"https://spdx.org/licenses/{about.licence}", properties=link))
-    crate.creator = [crate.add(_person(crate, each)) for each in about.authors]
+    people = [crate.add(_person(crate, each)) for each in about.authors]
+    if people:
+        crate.root_dataset["author"] = people[0] if len(people) == 1 else people
+    crate.publisher = crate.add(
+        ContextEntity(crate, "https://zenodo.org/", properties={"@type": "Organization", "name": "Zenodo"})
+    )
     if about.source.doi:
         facts = {"@type": "CreativeWork", "name": about.source.collection, "license": about.source.licence}
         crate.root_dataset["isBasedOn"] = crate.add(

@@ -57,7 +57,15 @@ NODES: Mapping[str, tuple[str, ...]] = {
         "publication_type",
         "title",
     ),
-    "Subject": ("subject_id", "dataset.dataset_id", "ethnicity", "race", "sex_at_birth", "vital_status"),
+    "Subject": (
+        "subject_id",
+        "dataset.dataset_id",
+        "ethnicity",
+        "race",
+        "sex_at_birth",
+        "vital_status",
+        "NCBI Taxonomy ID",
+    ),
     "Procedure": ("procedure_id", "subject.subject_id", "procedure_date", "image_modality"),
     "Radiology": (
         "Radiology_id",
@@ -84,8 +92,8 @@ NODES: Mapping[str, tuple[str, ...]] = {
         "radiology.radiology_id",
     ),
 }
-"""Columns of each node's table. What DICOM does not hold stays empty (`Subject`: ethnicity, race, vital_status,
-which stand in the source collection's own tables)."""
+"""Columns of each node's table. What DICOM does not hold stays empty (`Subject`: ethnicity, race, vital_status and
+the species' number, which stand in the source collection's own tables; `Radiology`: is_phantom)."""
 
 _SEX = {"M": "Male", "F": "Female"}
 
@@ -206,11 +214,16 @@ def _subjects(files: tuple[Submitted, ...], dataset: str) -> Iterator[dict[str, 
 def _procedures(files: tuple[Submitted, ...]) -> Iterator[dict[str, object]]:
     for each in {(each.study_instance_uid, each.modality): each for each in files}.values():
         yield {
-            "procedure_id": each.study_instance_uid,
+            "procedure_id": _procedure_id(each),
             "subject.subject_id": each.patient_id,
             "procedure_date": each.study_date,
             "image_modality": each.modality,
         }
+
+
+def _procedure_id(each: Submitted) -> str:
+    """Key of the one row that stands for a study's objects of a modality."""
+    return f"{each.study_instance_uid}_{each.modality}"
 
 
 def _radiology(files: tuple[Submitted, ...]) -> Iterator[dict[str, object]]:
@@ -232,7 +245,7 @@ def _file(each: Submitted, about: About) -> dict[str, object]:
         "data_has_been_de-identified": "Yes" if each.deidentified else "No",
         "subject.subject_id": each.patient_id,
         "dataset.dataset_id": about.nickname,
-        "procedure.procedure_id": each.study_instance_uid,
+        "procedure.procedure_id": _procedure_id(each),
         "file_name": each.path,
         "file_type": "DICOM",
         "file_description": each.series_description,

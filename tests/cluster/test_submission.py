@@ -124,6 +124,9 @@ def test_tcia_tables_and_description(run, about, tmp_path):
         ("radiology.radiology_id", "Radiology", "Radiology_id"),
     ):
         assert {row[key] for row in files} == {row[name] for row in table(out / "metadata" / f"{node}.tsv")}
+    for node, name in (("Subject", "subject_id"), ("Procedure", "procedure_id"), ("Radiology", "Radiology_id")):
+        keys = [row[name] for row in table(out / "metadata" / f"{node}.tsv")]
+        assert len(keys) == len(set(keys)), node
     assert all((out / row["file_name"]).stat().st_size == int(row["file_size"]) for row in files)
     works = table(out / "metadata" / "Related_Work.tsv")
     assert (works[0]["DOI"], works[0]["relationship_type"]) == ("10.7937/phantoms", "IsDerivedFrom")
@@ -146,6 +149,8 @@ def test_zenodo_crate_proves_itself(run, about, tmp_path):
     objects = [each for each in crate.data_entities if each.get("encodingFormat") == "application/dicom"]
     assert len(objects) == 4
     assert crate.license.id == "https://spdx.org/licenses/CC-BY-4.0"
+    assert crate.root_dataset["author"]["name"] == "Ada Lovelace"
+    assert crate.publisher["name"] == "Zenodo"
     assert crate.root_dataset["isBasedOn"].id == "https://doi.org/10.7937/phantoms"
     deposit = json.loads((out / "zenodo.json").read_text())["metadata"]
     assert deposit["creators"] == [{"name": "Lovelace, Ada", "orcid": "0000-0002-1825-0097"}]
