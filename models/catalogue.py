@@ -34,7 +34,7 @@ _FAMILIES = {
 """Models that lie in a folder, named ``family:folder``: what reads their card (in models/), what loads them."""
 
 _COLLECTIONS = {"totalsegmentator": "totalsegmentator"}
-"""Models named PACKAGE:TASK, where the package is installed: file in models/adapters with `names`, `card`, `load`."""
+"""Models named PACKAGE:TASK, where the package is installed: file in models/adapters with what `_Collection` has."""
 
 SUGGESTIONS = 3
 """Names that the error about an unknown model offers."""
@@ -78,6 +78,8 @@ class _Collection(Protocol):
     def card(self, name: str) -> ModelCard: ...
 
     def load(self, card: ModelCard, device: str) -> Model: ...
+
+    def archives_folder(self) -> Path: ...
 
 
 class ModelSource(Protocol):
@@ -138,6 +140,12 @@ def load(name: str, device: str = "cpu") -> Model:
         return collection.load(collection.card(name), device)
     source = _source(name)
     return source.load(source.card(), device)
+
+
+def archives_folder(name: str) -> Path | None:
+    """Where archives of a model's weights are unpacked; None for a model that has none."""
+    collection = _collection_of(name)
+    return None if collection is None else collection.archives_folder()
 
 
 def _function(place: str) -> object:

@@ -6,7 +6,7 @@ import fcntl
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -53,29 +53,30 @@ def source_of(card: ModelCard, weights: Weights, origin: str | None) -> str:
     ------
     FetchFailed
         If one file is named for a model with several; if the card names no place or no SHA-256; if the weights
-        are an image, or part of an archive (their URL has a fragment), which their own programs bring.
+        are an image, which its engine brings.
     """
     if urlsplit(weights.url).scheme == "docker":
         image = weights.url.removeprefix("docker://")
         raise FetchFailed(card.name, f"an image is brought by its engine; run: podman pull {image} (or docker pull)")
-    if urlsplit(weights.url).fragment:
-        archive = weights.url.partition("#")[0]
-        reason = f"{archive} is brought and unpacked by its own package; voxfleet models check {card.name} says how"
-        raise FetchFailed(card.name, reason)
     if not _SHA256.fullmatch(weights.sha256):
         reason = f"its card has no SHA-256 for {weights.file}: what would come could not be checked"
         raise FetchFailed(card.name, reason)
     if not _is_url(weights.url):
         raise FetchFailed(card.name, f"{weights.url} belongs in the model's own folder: nothing is fetched there")
+    return source_among(card, weights.url, weights.file, [each.file for each in card.weights], origin)
+
+
+def source_among(card: ModelCard, url: str, file: str, files: Sequence[str], origin: str | None) -> str:
+    """URL or path of one of a model's files; see `source_of`."""
     if origin is None:
-        return weights.url
+        return url
     if origin.endswith("/") and _is_url(origin):
-        return origin + weights.file
+        return origin + file
     if not _is_url(origin) and Path(origin).is_dir():
-        return str(Path(origin) / weights.file)
-    if len(card.weights) > 1:
-        names = ", ".join(each.file for each in card.weights)
-        raise FetchFailed(card.name, f"{origin} is one file; a folder (or a URL ending in /) with {names} is needed")
+        return str(Path(origin) / file)
+    if len(files) > 1:
+        reason = f"{origin} is one file; a folder (or a URL ending in /) with {', '.join(files)} is needed"
+        raise FetchFailed(card.name, reason)
     return origin
 
 
@@ -98,11 +99,8 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
         return place
     part = place.with_name(f".{place.name}.part")
     place.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(model, part) as file:
-        if _is_url(source):
-            _download(model, source, file, progress)
-        else:
-            _copy(model, Path(source), file, progress)
+    with alone(model, part) as file:
+        bring(model, source, file, progress)
         file.flush()
         try:
             check_hash(model, part, weights.sha256)
@@ -113,12 +111,20 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
     return place
 
 
+def bring(model: str, source: str, file: IO[bytes], progress: Progress) -> None:
+    """Make `file`, opened by `alone`, what lies at a URL or path; from a URL, what is missing of it."""
+    if _is_url(source):
+        _download(model, source, file, progress)
+    else:
+        _copy(model, Path(source), file, progress)
+
+
 def _is_url(source: str) -> bool:
     return urlsplit(source).scheme in ("http", "https")
 
 
 @contextmanager
-def _alone(model: str, part: Path) -> Iterator[IO[bytes]]:
+def alone(model: str, part: Path) -> Iterator[IO[bytes]]:
     """The unfinished file, opened at its end, for this process alone."""
     with part.open("ab") as file:
         try:

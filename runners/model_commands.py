@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Column, Table
 
-from ..models import catalogue, fetching
+from ..models import archive_fetching, catalogue, fetching
 from ..models.model import ModelCard
 from ..models.segmentation import Segmentation
 from .cli import EXIT_DONE, EXIT_ERROR
@@ -93,10 +94,24 @@ def fetch(
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     if not card.weights:
         console.print(f"{name} has no weights: there is nothing to fetch")
+    folder = catalogue.archives_folder(name)
+    if folder is not None:
+        _fetch_archives(card, origin, folder, console)
+        return
     for weights in card.weights:
         with _bar(console, weights.file) as progress:
             path = fetching.fetch(name, weights, fetching.source_of(card, weights, origin), progress)
         console.print(f"{path}: SHA-256 as the card says, licence {card.weights_licence}")
+
+
+def _fetch_archives(card: ModelCard, origin: str | None, folder: Path, console: Console) -> None:
+    """Bring what a package keeps unpacked in a folder of its own."""
+    for archive in archive_fetching.archives_of(card):
+        with _bar(console, archive.file) as progress:
+            source = archive_fetching.archive_source(card, archive, origin)
+            digest = archive_fetching.fetch_archive(card.name, archive, source, folder, progress)
+        came = "was there" if digest is None else f"unpacked from {archive.file}, SHA-256 {digest}"
+        console.print(f"{folder / archive.top}: {came}, licence {card.weights_licence}")
 
 
 @models.command()
@@ -158,6 +173,13 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     return work(), time.perf_counter() - started
 
 
+def _on_gpu(card: ModelCard) -> str:
+    """What a network needs on a GPU; rules run on the host."""
+    if not card.weights:
+        return ""
+    return f"; on a GPU {card.gpu_bytes / 1e9:g} GB there" if card.gpu_bytes else "; on a GPU not measured"
+
+
 @contextmanager
 def _bar(console: Console, label: str) -> Iterator[fetching.Progress]:
     """A bar of bytes for one file, and what moves it."""
@@ -176,7 +198,7 @@ def _facts(card: ModelCard) -> dict[str, str]:
         "takes": f"{' or '.join(card.modality)} {card.body_part}",
         "kind": "trained network" if card.algorithm_family == "AI" else "rules",
         "parameters": " ".join(f"{name}={value}" for name, value in card.parameters.items()) or "none",
-        "needs": f"{card.memory_bytes / 1e9:g} GB of memory; on a GPU {card.gpu_bytes / 1e9:g} GB there",
+        "needs": f"{card.memory_bytes / 1e9:g} GB of memory{_on_gpu(card)}",
         "reproducibility": card.reproducibility or "not stated",
         "licence of code": card.code_licence,
         "licence of weights": _licence(card),

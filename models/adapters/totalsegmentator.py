@@ -8,9 +8,11 @@ sent, nothing is downloaded, no environment variable is set.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..model import Model, ModelCard
 from ..totalsegmentator.card import FAMILY, card_of, offered
-from ..totalsegmentator.weights import check_installed
+from ..totalsegmentator.weights import check_installed, weights_folder
 
 
 def names() -> tuple[str, ...]:
@@ -39,3 +41,8 @@ def load(card: ModelCard, device: str) -> Model:
     from ..totalsegmentator.networks import load_networks
 
     return TotalSegmentator(card, task, load_networks(task, device))
+
+
+def archives_folder() -> Path:
+    """Where the package looks for its networks' folders."""
+    return weights_folder()

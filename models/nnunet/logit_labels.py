@@ -128,9 +128,9 @@ def _decide(part: torch.Tensor, axes: Sequence[Axis], labels: LabelManager) -> t
     second = best.clone()
     found = torch.zeros(shape, dtype=torch.int16)
     for number, values in _interpolated(part, axes, candidates):
-        found[values > best] = number
-        second = torch.maximum(second, torch.minimum(best, values))
-        best = torch.maximum(best, values)
+        found.masked_fill_(values > best, number)
+        torch.maximum(second, torch.minimum(best, values), out=second)
+        torch.maximum(best, values, out=best)
     doubtful = best - second <= torch.maximum(best.abs(), second.abs()) * HALF_STEPS + _float32_error(part)
     where = torch.nonzero(doubtful, as_tuple=True)
     if len(where[0]):
@@ -174,7 +174,8 @@ def _interpolated(
     for start in range(0, len(candidates), CLASSES_AT_ONCE):
         group = candidates[start : start + CLASSES_AT_ONCE]
         values = part[group].float()
-        for dimension, axis in enumerate(axes, start=1):
+        # From the innermost axis, along which single values are gathered while they are few.
+        for dimension, axis in reversed(list(enumerate(axes, start=1))):
             low = values.index_select(dimension, torch.from_numpy(axis.low))
             high = values.index_select(dimension, torch.from_numpy(axis.high))
             fraction = torch.from_numpy(axis.fraction).float()
@@ -189,16 +190,17 @@ def _float32_error(part: torch.Tensor) -> float:
 
 def _exact(part: torch.Tensor, axes: Sequence[Axis], where: Sequence[torch.Tensor]) -> NDArray[np.float16]:
     """float16 (class, point): the products and sums of `scipy.ndimage.zoom` in float64, in its order."""
-    part = part.double()
+    # With the classes side by side: what is gathered for a point lies in one piece.
+    part = part.permute(1, 2, 3, 0).contiguous()
     corners = []
     for axis, index in zip(axes, where, strict=True):
         upper = 1 - torch.from_numpy(axis.fraction)[index]
         corners.append(((torch.from_numpy(axis.low)[index], upper), (torch.from_numpy(axis.high)[index], 1 - upper)))
-    total = torch.zeros((len(part), len(where[0])), dtype=torch.double)
+    total = torch.zeros((len(where[0]), part.shape[-1]), dtype=torch.double)
     for (k, weight_k), (j, weight_j), (i, weight_i) in itertools.product(*corners):
-        total += part[:, k, j, i] * weight_k * weight_j * weight_i
+        total += part[k, j, i].double() * weight_k[:, None] * weight_j[:, None] * weight_i[:, None]
     # Torch rounds by way of float32, that is twice; NumPy, and so nnU-Net, does not.
-    return total.numpy().astype(np.float16)
+    return total.T.numpy().astype(np.float16)
 
 
 def _by_class(logits: torch.Tensor, grid: Regridding, labels: LabelManager) -> NDArray[np.int16]:

@@ -47,15 +47,14 @@ def check_installed(name: str, task: Task) -> None:
     Raises
     ------
     WeightsMissing
-        Names the package's command that brings them, the archive it takes, and the folder looked for.
+        Names the command that brings them, the archives it takes, and the folder looked for.
     """
     missing = [each for each in task.networks if not _is_installed(each)]
     if missing:
-        commands = dict.fromkeys(_bringing(network) for network in missing)
         archives = " and ".join(network.url for network in missing)
         raise WeightsMissing(
             name,
-            f"no weights in {model_folder(missing[0])}; run: {' && '.join(commands)} (it unpacks {archives} in "
+            f"no weights in {model_folder(missing[0])}; run: voxfleet models fetch {name} (it unpacks {archives} in "
             f"{weights_folder()}), or let TOTALSEG_WEIGHTS_PATH name the folder that holds {missing[0].dataset}",
         )
 
@@ -71,16 +70,6 @@ def weights_of(task: Task) -> tuple[Weights, ...]:
 
 def _is_installed(network: Network) -> bool:
     return bool(checkpoints_of(network)) and all(path.is_file() for path in _files(network))
-
-
-def _bringing(network: Network) -> str:
-    """The package's command that downloads a network, with the fewest others."""
-    # It is a program of the package, and imports all of it.
-    from totalsegmentator.bin.totalseg_download_weights import TASK_TO_ID
-
-    number = int(network.dataset.removeprefix("Dataset")[:3])
-    tasks = [task for task, numbers in TASK_TO_ID.items() if number in numbers]
-    return f"totalseg_download_weights -t {min(tasks, key=lambda task: len(TASK_TO_ID[task]), default='all')}"
 
 
 def _files(network: Network) -> tuple[Path, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,11 +24,11 @@ import torch
 from totalsegmentator import registry
 from totalsegmentator.map_tasks_config import TASK_CONFIGS, TASK_ID_WEIGHTS_CONFIGS
 from totalsegmentator.resampling import change_spacing
+from typer.testing import CliRunner
 from voxfleet.benchmarks.performance import totalsegmentator_peer
-from voxfleet.benchmarks.performance.totalsegmentator_weights import write_home
+from voxfleet.benchmarks.performance.totalsegmentator_weights import made_weights, write_home
 from voxfleet.models import catalogue
 from voxfleet.models.codes import PRIVATE_SCHEME
-from voxfleet.models.fetching import FetchFailed, source_of
 from voxfleet.models.model import ModelError
 from voxfleet.models.parameters import InvalidParameter
 from voxfleet.models.rules.working_grid import InvalidVolume
@@ -40,10 +41,16 @@ from voxfleet.models.totalsegmentator.card import offered
 from voxfleet.models.totalsegmentator.networks import OWN_TRAINERS
 from voxfleet.models.totalsegmentator.tasks import tasks
 from voxfleet.models.weights import InvalidWeights, WeightsMissing
+from voxfleet.runners.model_commands import models as models_command
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 PLANS = Path("weights") / "nnunet-skeleton-total-3mm-like" / "plans_tiny.json"
 """A network of 43,000 parameters."""
+ROUGH_SEEDS = {
+    "Dataset298_TotalSegmentator_total_6mm_1559subj": "H",
+    "Dataset297_TotalSegmentator_total_3mm_1559subj": "K",
+}
+"""Of made weights that find lungs and kidneys in the images, so that there is something to crop to."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,15 @@ def home(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ``TOTALSEG_HOME_DIR`` with tiny networks for every case."""
     folder = tmp_path_factory.mktemp("home")
     wanted = tuple(tasks()[name] for name in dict.fromkeys(case.task for case in QUICK + SLOW))
-    write_home(folder, wanted, shared_data / PLANS)
+    results = write_home(folder, wanted, shared_data / PLANS)
+    for dataset, seed in ROUGH_SEEDS.items():
+        (path,) = (results / dataset).rglob("checkpoint_final.pth")
+        (plans,) = (results / dataset).rglob("plans.json")
+        (configuration,) = json.loads(plans.read_text())["configurations"].values()
+        checkpoint = torch.load(path, weights_only=True)
+        outputs = len(tasks()["total"].classes) + 1
+        checkpoint["network_weights"] = made_weights(configuration["architecture"], outputs, seed)
+        torch.save(checkpoint, path)
     return folder
 
 
@@ -312,16 +327,31 @@ def test_own_trainers_take_the_network_of_the_plans():
 
 
 def test_missing_weights_name_folder_and_archive(monkeypatch, tmp_path):
-    """Nothing is downloaded: the error says which of the package's commands brings them, and which archive where."""
+    """Nothing is downloaded: the error says which command brings them, and which archives it takes."""
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
     card = catalogue.card("totalsegmentator:lung_vessels")
     assert {each.sha256 for each in card.weights} == {totalsegmentator_weights.NOT_INSTALLED}
-    commands = "run: totalseg_download_weights -t total_fast && totalseg_download_weights -t lung_vessels"
-    with pytest.raises(WeightsMissing, match=rf"{commands} .*Dataset297_\w+\.zip .* in .*TOTALSEG_WEIGHTS_PATH"):
+    command = (
+        r"run: voxfleet models fetch totalsegmentator:lung_vessels \(it unpacks \S+Dataset297_\w+\.zip and \S+\.zip in"
+    )
+    with pytest.raises(WeightsMissing, match=rf"{command} .*TOTALSEG_WEIGHTS_PATH"):
         catalogue.load("totalsegmentator:lung_vessels")
-    with pytest.raises(FetchFailed, match=r"Dataset297_\w+\.zip is brought .* models check totalsegmentator:lung_vess"):
-        source_of(card, card.weights[0], None)
     assert not list(tmp_path.iterdir())
+
+
+def test_archives_are_fetched_and_used(one_network, monkeypatch, tmp_path):
+    """`models fetch` unpacks the archives of a mirror where the package looks, once; then the model loads."""
+    (dataset,) = one_network.iterdir()
+    (tmp_path / "mirror").mkdir()
+    shutil.make_archive(str(tmp_path / "mirror" / dataset.name), "zip", one_network, dataset.name)
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))
+    command = ["fetch", "totalsegmentator:total_fast", "--from", str(tmp_path / "mirror")]
+    first, again = (CliRunner().invoke(models_command, command) for _ in range(2))
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output
+    assert f"unpacked from {dataset.name}.zip, SHA-256 " in " ".join(first.output.split())
+    assert "was there" in again.output
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [dataset.name]
+    catalogue.load("totalsegmentator:total_fast")
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import re
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from voxfleet.models import catalogue, fetching, weights
+from voxfleet.models.archive_fetching import Archive, fetch_archive
 from voxfleet.models.fetching import FetchFailed, fetch, source_of
 from voxfleet.models.model import ModelCard, Weights
 from voxfleet.models.weights import WeightsMissing, WrongHash
@@ -234,3 +237,49 @@ def test_store_is_in_the_cache_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert weights.store_folder() == tmp_path / ".cache" / "voxfleet" / "weights"
+
+
+def zipped(names: dict[str, bytes]) -> bytes:
+    """An archive of some files, not compressed."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        for name, content in names.items():
+            archive.writestr(name, content)
+    return written.getvalue()
+
+
+def archive_at(server: Server) -> Archive:
+    """The archive of `Dataset7` that the server gives."""
+    return Archive(f"{server.url}/Dataset7.zip", "Dataset7")
+
+
+def test_archive_is_resumed_and_unpacked(card, server, tmp_path):
+    """A transfer that broke off goes on where it stopped; the folder appears, and nothing beside it."""
+    server.content, server.cut_at = zipped({"Dataset7/fold_0/net.pth": CONTENT}), [CHUNK]
+    digest = fetch_archive("net", archive_at(server), server.url, tmp_path, quiet)
+    assert server.asked == ["", f"bytes={CHUNK}-"]
+    assert digest == hashlib.sha256(server.content).hexdigest()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [
+        "Dataset7/fold_0/net.pth"
+    ]
+    assert (tmp_path / "Dataset7" / "fold_0" / "net.pth").read_bytes() == CONTENT
+    assert fetch_archive("net", archive_at(server), server.url, tmp_path, quiet) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped({"Dataset7/../../evil": b"x"}), r"it holds Dataset7/\.\./\.\./evil"),
+        (zipped({"Dataset8/net.pth": b"x"}), "it holds Dataset8/net.pth"),
+        (zipped({"/etc/evil": b"x"}), "it holds /etc/evil"),
+        (zipped({"Dataset7/net.pth": b"weights"}).replace(b"weights", b"weighty"), "Bad CRC-32"),
+        (b"<html>no such page</html>", "not a zip file"),
+    ],
+    ids=["above", "other", "root", "damaged", "page"],
+)
+def test_what_is_no_such_archive_is_refused(server, tmp_path, content, message):
+    """Another folder, a path out of it, a damaged file, a page of a proxy: an error, and nothing is left."""
+    server.content, folder = content, tmp_path / "weights"
+    with pytest.raises(FetchFailed, match=rf"is no archive of Dataset7: .*{message}"):
+        fetch_archive("net", archive_at(server), server.url, folder, quiet)
+    assert list(tmp_path.rglob("*")) == [folder]
