@@ -146,7 +146,8 @@ class Governor:
     def _settled(self, counts: Counts) -> Settled:
         spent = Decimal(0) if self._limits.usd_per_series is None else self.spent_usd
         nodes = 0 if self._limits.nodes is None else self._nodes_up()
-        return Settled(counts.total - counts.open, counts.failed, spent, nodes)
+        # What no node has the memory for will fail, and is to stop a storm of it as failures do.
+        return Settled(counts.total - counts.open + counts.outgrown, counts.failed + counts.outgrown, spent, nodes)
 
     def _raise_alarm(self, kind: str, text: str, spent_usd: Decimal) -> None:
         """Say it to the ledger, to the log, and to whoever asked to be told."""

@@ -38,7 +38,14 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many workitems stand where; `refused` and `failed` are both CANCELED."""
+    """How many workitems stand where; `refused` and `failed` are both CANCELED.
+
+    Attributes
+    ----------
+    outgrown : int
+        Of the scheduled, those that ran out of memory and that no node of the run has the memory for: they fail
+        unless a larger one comes.
+    """
 
     scheduled: int = 0
     in_progress: int = 0
@@ -46,6 +53,7 @@ class Counts:
     refused: int = 0
     failed: int = 0
     never_workitems: int = 0
+    outgrown: int = 0
 
     @property
     def total(self) -> int:

@@ -25,7 +25,7 @@ from unittest import mock
 import psutil
 import ray
 
-from ...cluster import ray_cell
+from ...cluster import ray_agents, ray_cell
 from ...cluster.agent import Agent, CellEvent, CellSettings
 from ...cluster.commands import observer
 from ...cluster.governor import Governor
@@ -62,16 +62,10 @@ class _FakeAgent:
         self.hear = self.close = _Call(shared.hear.remote)
 
 
-def _sharing(shared: list[Any]) -> Callable[[Any, str], None]:
-    """What starts an agent in place of `ray_cell`'s own way: in the next of the shared actors."""
+def _sharing(shared: list[Any]) -> Callable[[Any], _FakeAgent]:
+    """What begins an actor in place of `ray_agents`' own way: an agent in the next of the shared ones."""
     numbers = count()
-
-    def start(cell: Any, name: str) -> None:
-        actor = _FakeAgent(shared[next(numbers) % len(shared)])
-        cell._agents[name] = ray_cell._Handle(actor)  # noqa: SLF001 - only what starts a process is replaced
-        cell._calls[actor.where.remote()] = (name, None)  # noqa: SLF001
-
-    return start
+    return lambda _: _FakeAgent(shared[next(numbers) % len(shared)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +110,7 @@ def drive(timed: int, folder: Path) -> list[Figure]:
                 readings.append(_Reading(done, time.monotonic(), time.process_time(), process.memory_info().rss))
 
     settings = CellSettings(agents=AGENTS, depth=1, settings="", machine="toy")
-    started_here = mock.patch.object(ray_cell._Cell, "_start_agent", _sharing(shared))  # noqa: SLF001
+    started_here = mock.patch.object(ray_agents.Agents, "_actor", _sharing(shared))
     with started_here, mock.patch.object(ray, "kill"):
         ray_cell.run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=on_event, stop=stop)
     ray.shutdown()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
 from ..ledger import LEASE_S
+from .database import Transaction
 from .records import failure_from_json, failure_to_json
 
 if TYPE_CHECKING:
@@ -48,15 +49,31 @@ def give_up(steps: Steps) -> None:
         f"SELECT key, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
     ).fetchall()
     steps.sql.execute(f"DELETE FROM idle WHERE until <= {steps.words.now}")  # noqa: S608
-    nodes = steps.sql.execute(
-        f"""SELECT host_bytes, gpu_bytes FROM idle UNION SELECT host_bytes, gpu_bytes FROM attempt
-        WHERE ended > {steps.words.now} - {LEASE_S}"""  # noqa: S608
-    ).fetchall()
+    nodes = _nodes(steps.sql, steps.words.now)
     for row in waits:
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
-        if any(NodeMemory(each["host_bytes"], each["gpu_bytes"]).more_than(had) for each in nodes):
-            continue
-        _cancel(steps, row["key"], row["failure"], had)
+        if not any(node.more_than(had) for node in nodes):
+            _cancel(steps, row["key"], row["failure"], had)
+
+
+def count(sql: Transaction, now: str) -> int:
+    """How many items wait for a node with more memory than any that the run has."""
+    found = sql.execute(
+        f"SELECT outgrown_host, outgrown_gpu, count(*) AS n FROM item WHERE {OUTGROWN} GROUP BY 1, 2"  # noqa: S608
+    ).fetchall()
+    nodes = _nodes(sql, now) if found else set()
+    classes = [(NodeMemory(row["outgrown_host"], row["outgrown_gpu"]), int(row["n"])) for row in found]
+    return sum(number for had, number in classes if not any(node.more_than(had) for node in nodes))
+
+
+def _nodes(sql: Transaction, now: str) -> set[NodeMemory]:
+    """Classes of the run's nodes: of those at work, and of those that ended work, or asked for it, not long ago."""
+    found = sql.execute(
+        f"""SELECT host_bytes, gpu_bytes FROM idle WHERE until > {now}
+        UNION SELECT host_bytes, gpu_bytes FROM attempt WHERE ended > {now} - {LEASE_S}
+        UNION SELECT host_bytes, gpu_bytes FROM attempt WHERE ended IS NULL"""  # noqa: S608
+    ).fetchall()
+    return {NodeMemory(row["host_bytes"], row["gpu_bytes"]) for row in found}
 
 
 def _is_there(steps: Steps, where: str) -> bool:

@@ -12,6 +12,7 @@ from ...runners.consumption import Consumption
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
 from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Trouble, Usage
+from . import outgrown
 from .database import Database, Row
 from .records import (
     failure_from_json,
@@ -75,6 +76,7 @@ def counts(database: Database) -> Counts:
     with database.read() as sql:
         rows = sql.execute("SELECT state, refused, count(*) AS n FROM item GROUP BY state, refused").fetchall()
         refusals = sql.execute("SELECT count(*) AS n FROM refusal").fetchone()["n"]
+        too_large = outgrown.count(sql, database.dialect.now)
     number = {(row["state"], bool(row["refused"])): row["n"] for row in rows}
     return Counts(
         scheduled=number.get((State.SCHEDULED.value, False), 0),
@@ -83,6 +85,7 @@ def counts(database: Database) -> Counts:
         refused=number.get((State.CANCELED.value, True), 0),
         failed=number.get((State.CANCELED.value, False), 0),
         never_workitems=refusals,
+        outgrown=too_large,
     )
 
 

@@ -16,6 +16,7 @@ from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.limits import Limits, Settled, pause_reason, thinned
 from voxfleet.cluster.price import Price
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
 TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "paper", date(2026, 11, 1))
@@ -99,9 +100,9 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteLedger:
     return found
 
 
-def settle(ledger: SqliteLedger, number: int, *, good: bool) -> None:
+def settle(ledger: SqliteLedger, number: int, *, good: bool, code: str = "BROKEN") -> None:
     """Settle so many series, one way or the other."""
-    broken = Failure("segment", "BROKEN", "no", retryable=False)
+    broken = Failure("segment", code, "no", retryable=False)
     for lease in ledger.lease("o", number):
         key = lease.workitem.key
         ledger.start(lease, "n")
@@ -119,6 +120,21 @@ def test_a_poisoned_run_pauses_and_says_why(ledger: SqliteLedger) -> None:
     assert not governor.may_lease(0)
     assert "2 of the last 20" in governor.paused
     assert ledger.events()[-1].kind == "limit"
+
+
+def test_what_no_node_has_the_memory_for_pauses_the_run_as_failures_do(ledger: SqliteLedger) -> None:
+    """They still wait for larger nodes; where there is one, they pause nothing."""
+    governor = Governor(ledger, TOY, None, Event())
+    settle(ledger, 18, good=True)
+    settle(ledger, 2, good=False, code="OUT_OF_MEMORY")
+    assert not governor.may_lease(0)
+    assert "2 of the last 20" in governor.paused
+    assert ledger.counts().failed == 0
+    large = NodeMemory(2**36)
+    ledger.lease("large", 1, 60, large)
+    assert Governor(ledger, TOY, None, Event()).may_lease(0)
+    settle(ledger, 30, good=True)
+    assert ledger.counts().outgrown == 0
 
 
 def test_the_same_command_goes_on_after_a_pause(ledger: SqliteLedger) -> None:

@@ -349,7 +349,9 @@ class TestMemory:
         """
         ledger.add([workitem(1, 9), workitem(2, 1)])
         ran_out(ledger, SMALL)
+        assert ledger.counts().outgrown == 1
         held = ledger.lease(OTHER, 1, 60, larger)
+        assert ledger.counts().outgrown == 0
         assert [lease.workitem.series_instance_uid for lease in held] == ["1.2.2"]
         for memory in (SMALL, NodeMemory()):
             assert ledger.lease(OWNER, 5, 60, memory) == ()
@@ -367,7 +369,7 @@ class TestMemory:
         ran_out(ledger, SMALL)
         (other,) = ledger.lease(OWNER, 5, 60, SMALL)
         assert ledger.lease(OTHER, 5, 60, SMALL) == ()
-        assert ledger.counts() == Counts(scheduled=1, in_progress=1)
+        assert ledger.counts() == Counts(scheduled=1, in_progress=1, outgrown=1)
         ledger.finish(other, completed(other))
         assert ledger.lease(OWNER, 5, 60, SMALL) == ()
         assert ledger.counts() == Counts(completed=1, failed=1)
