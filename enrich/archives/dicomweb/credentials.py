@@ -2,7 +2,7 @@
 
 All variables begin with ``VOXFLEET_DICOMWEB_``. One of these kinds is given, or none:
 
-* ``USER`` and ``PASSWORD`` (HTTP Basic, RFC 7617);
+* ``USER`` and ``PASSWORD`` (HTTP Basic, RFC 7617), or the password kept by ``keyring set HOST USER``;
 * ``TOKEN``, or ``TOKEN_FILE``, which is read anew for each request (RFC 6750);
 * ``TOKEN_URL``, ``CLIENT_ID`` and ``CLIENT_SECRET`` or ``CLIENT_SECRET_FILE``, and ``SCOPE`` if it is wanted: tokens
   come from an OpenID Connect provider such as dcm4chee's Keycloak;
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from ..credentials import BadCredentials
+from ..credentials import BadCredentials, password_for
 from ..http_session import Patience
 from ..tokens import TokenAuth
 from .logins import Client, client_tokens, google_tokens
@@ -78,10 +78,11 @@ def credentials_for(url: str, patience: Patience) -> AuthBase | None:
     if len(given) > 1:
         raise BadCredentials(f"set one of {' and '.join(PREFIX + each for each in given)}")
     kind = given[0] if given else ""
-    if bool(_variable("USER")) != bool(_variable("PASSWORD")):
-        raise BadCredentials(f"{PREFIX}USER and {PREFIX}PASSWORD must be set together")
+    user, password, names = _variable("USER"), _variable("PASSWORD"), f"{PREFIX}USER and {PREFIX}PASSWORD"
+    if password and not user:
+        raise BadCredentials(f"{names} must be set together")
     if kind == "USER":
-        return HTTPBasicAuth(_variable("USER"), _variable("PASSWORD"))
+        return HTTPBasicAuth(user, password_for(user, password, parts.hostname or "", names))
     if kind == "TOKEN":
         return BearerAuth(_variable("TOKEN"))
     if kind == "TOKEN_FILE":

@@ -20,7 +20,7 @@ from typing import Final
 from ..header import Header
 from ..uids import ObjectUids
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _BUSY_S = 60.0
 """How long one process waits while another writes the same index."""
 _SCHEMA: Final = (

@@ -13,6 +13,7 @@ from typing import Final
 
 from ..archive import AccessDenied, RefusedObject, SearchError, SourceNotThere
 from ..header import Header, read_header
+from ..packed.pack import SUFFIXES
 from .index import FolderIndex, FoundFile
 
 PART_SUFFIX: Final = ".voxfleet-part"
@@ -37,7 +38,8 @@ def refresh(root: Path, uri: str, index: FolderIndex) -> list[RefusedObject]:
     """Bring the index up to date with the tree; give what the index cannot remember.
 
     Links are not followed: one that leads to a file or folder of the tree is passed over, for it is
-    met under its own name; one that leads out of the tree is reported as ``LINK_OUTSIDE``.
+    met under its own name; one that leads out of the tree is reported as ``LINK_OUTSIDE``. Zip and tar
+    files are reported as ``PACKED``: each is an archive of its own.
 
     Raises
     ------
@@ -78,13 +80,21 @@ def _update(root: Path, listing: _Listing, index: FolderIndex, readers: ThreadPo
     known = index.known(listing.folder)
     present = {name for name, _, _ in listing.files}
     new = [each for each in listing.files if not _is_known(each, known)]
-    headers = readers.map(lambda each: read_header(root / listing.folder / each[0]), new)
+    headers = readers.map(lambda each: _header(root / listing.folder / each[0]), new)
     found = [_found(listing.folder, file, header) for file, header in zip(new, headers, strict=True)]
     lasting = [each for each in found if each.header.code not in _PASSING]
     gone = [name for name in known if name not in present]
     if gone or lasting:
         index.replace(listing.folder, gone, lasting)
     return [refusal(each) for each in found if each.header.code in _PASSING]
+
+
+def _header(path: Path) -> Header:
+    header = read_header(path)
+    if header.code == "NOT_DICOM" and path.name.lower().endswith(SUFFIXES):
+        reason = f"is not looked into; name the packed file itself: dir:{shown(str(path))}"
+        return Header(None, code="PACKED", reason=reason)
+    return header
 
 
 def _is_known(file: tuple[str, int, int], known: dict[str, FoundFile]) -> bool:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 import requests
 
 from ..archive import AccessDenied, ArchiveError, NotThere, RetrieveError, SearchError, SearchUnanswered, SourceNotThere
-from ..credentials import BadCredentials
+from ..credentials import BadCredentials, password_for
 from ..http_answers import DENIED, NOT_FOUND, UNAUTHORIZED, may_pass, status_of, told
 from ..http_session import Patience, open_session
 from ..opening import BadArchiveUri
@@ -72,8 +72,8 @@ class NbiaSession:
         self._address, self._patience = address, patience
         self._user, self._password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
         self._token = os.environ.get(TOKEN, "")
-        if bool(self._user) != bool(self._password):
-            raise BadCredentials(f"{USER} and {PASSWORD} must be set together")
+        host = urlsplit(address.base).hostname or ""
+        self._password = password_for(self._user, self._password, host, f"{USER} and {PASSWORD}")
         if self._user and self._token:
             raise BadCredentials(f"set one of {USER} and {TOKEN}")
         self._session = open_session(patience)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_netrc_auth
 
-from ..credentials import BadCredentials
+from ..credentials import password_for
 from ..opening import BadArchiveUri
 
 USER: Final = "VOXFLEET_XNAT_USER"
@@ -58,7 +58,7 @@ def parse_address(uri: str) -> XnatAddress:
 def credentials_for(server: str) -> tuple[str, str] | None:
     """User and password for a server, or None for a guest.
 
-    From ``VOXFLEET_XNAT_USER`` and ``..._PASSWORD``, else from ``.netrc``. Where source and target are
+    From ``VOXFLEET_XNAT_USER`` and ``..._PASSWORD`` or the keyring, else from ``.netrc``. Where source and target are
     two XNATs, ``VOXFLEET_XNAT_HOST`` (``host`` or ``host:port``) names the only one that gets the former.
 
     Raises
@@ -69,9 +69,8 @@ def credentials_for(server: str) -> tuple[str, str] | None:
     parts = urlsplit(server)
     only = os.environ.get(HOST)
     if not only or only in (parts.hostname, parts.netloc):
-        user, password = os.environ.get(USER), os.environ.get(PASSWORD)
-        if bool(user) != bool(password):
-            raise BadCredentials(f"{USER} and {PASSWORD} must be set together")
-        if user and password:
+        user, password = os.environ.get(USER, ""), os.environ.get(PASSWORD, "")
+        password = password_for(user, password, parts.hostname or "", f"{USER} and {PASSWORD}")
+        if user:
             return user, password
     return get_netrc_auth(server)

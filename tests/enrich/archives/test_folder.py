@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
+from pydicom.fileset import FileSet
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     RefusedObject,
@@ -30,6 +32,7 @@ from voxfleet.enrich.archives.folder import scan as folder_scan
 from voxfleet.enrich.archives.folder import store as folder_store
 from voxfleet.enrich.archives.folder.archive import FolderArchive
 from voxfleet.enrich.archives.folder.store import store_file
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest, file_sha256
 
 MakeSlices = Callable[..., list[Dataset]]
@@ -164,6 +167,35 @@ def test_directory_and_half_written_files_are_passed_over(tmp_path: Path, ct_sli
     directory = Path(get_testdata_file("DICOMDIR")).read_bytes()
     _put(tmp_path, DICOMDIR=directory, **{f".x{folder_scan.PART_SUFFIX}": _encoded(ct_slices(1)[0])})
     assert _search(tmp_path) == ([], {})
+
+
+def test_the_files_of_a_directory_of_media() -> None:
+    """Of a medium with a DICOMDIR (PS3.10 8.6) every instance is found that it names, as pydicom's file sets read it."""
+    directory = get_testdata_file("DICOMDIR")
+    named = {str(each.SeriesInstanceUID): 0 for each in FileSet(directory)}
+    for each in FileSet(directory):
+        named[str(each.SeriesInstanceUID)] += 1
+    entries, _ = _search(Path(directory).parent)
+    found = {each.series_instance_uid: each.instances for each in entries}
+    assert named
+    assert {uid: found.get(uid) for uid in named} == named
+
+
+@pytest.mark.parametrize("suffix", ["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"])
+def test_a_packed_file_in_a_folder(tmp_path: Path, ct_slices: MakeSlices, suffix: str) -> None:
+    """A zip or tar file is no silent loss: the report names the address by which it can be read, and that works."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ct.dcm").write_bytes(_encoded(ct_slices(1)[0]))
+    kind = {"tgz": "gztar", "tar.gz": "gztar", "tar.bz2": "bztar", "tar.xz": "xztar"}.get(suffix, suffix)
+    packed = Path(shutil.make_archive(str(tmp_path / "packed"), kind, tmp_path / "data"))
+    packed.rename(tmp_path / "root" / f"Cohort.{suffix}")
+    for _ in range(2):
+        (refused,) = open_archive(str(tmp_path / "root")).search()
+        assert isinstance(refused, RefusedObject)
+        assert (refused.identifier, refused.code) == (f"Cohort.{suffix}", "PACKED")
+        inner = open_archive(f"dir:{refused.reason.rpartition('dir:')[2]}")
+        assert [each.instances for each in inner.search() if isinstance(each, SeriesEntry)] == [1]
 
 
 def test_links(tmp_path: Path, ct_slices: MakeSlices) -> None:
