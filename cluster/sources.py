@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ..enrich.archives.archive import SeriesEntry
+from ..enrich.archives.idc.citing import references_of
 from ..enrich.archives.idc.index import SCHEME
 from ..enrich.archives.licensed import permits
 from ..enrich.atomic import replacing, write_text
@@ -58,11 +59,12 @@ def _row(entry: SeriesEntry, allowed: tuple[str, ...]) -> tuple[str | int, ...]:
 
 
 def _citations(source: str, used: Sequence[SeriesEntry]) -> list[str]:
-    """One line for each DOI with its licences, then what the archive itself asks for."""
+    """One line for each DOI with its licences and its reference where that is known, then what the archive asks for."""
     counts = Counter((each.doi, each.licence) for each in used)
+    known = references_of(source) if source.startswith(SCHEME) else {}
     lines = [f"source: {source}"]
     for (doi, licence), number in sorted(counts.items()):
-        cited = f"cite https://doi.org/{doi}" if doi else "no DOI"
+        cited = f"cite {known.get(doi.lower(), f'https://doi.org/{doi}')}" if doi else "no DOI"
         lines.append(f"{number} series under {licence or 'no licence that is named'}: {cited}")
     if source.startswith(SCHEME):
         lines.append(f"cite {IDC_CITATION}")

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .... import Error
@@ -139,6 +140,20 @@ def index_version(uri: str) -> str:
     except ImportError as exc:
         raise NoIdcIndex(uri, "needs the index of the IDC: pip install 'voxfleet[idc]'") from exc
     return str(idc_index_data.__version__)
+
+
+def index_folder(uri: str) -> Path:
+    """Folder of the index and of the smaller tables beside it.
+
+    Raises
+    ------
+    NoIdcIndex
+        If none is installed.
+    """
+    index_version(uri)
+    import idc_index_data
+
+    return Path(idc_index_data.__file__).parent
 
 
 def _index() -> Any:
