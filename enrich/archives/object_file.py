@@ -47,14 +47,14 @@ def opened(path: Path) -> Iterator[Dataset]:
         If the file cannot be read or is no whole DICOM file.
     """
     with path.open("rb") as file:
-        dataset = pydicom.dcmread(file, defer_size=LARGE_BYTES)
+        dataset = _read(file, LARGE_BYTES)
         raws = {tag: _raw(dataset, tag) for tag in dataset.keys()}  # noqa: SIM118 - items would decode each element
         deferred = [each for each in raws.values() if each is not None and each.value is None and each.length]
         ends = {each.tag: _end(each, file) for each in deferred}
         deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
         if deferred and (deflated or None in ends.values()):
             file.seek(0)
-            dataset = pydicom.dcmread(file)
+            dataset = _read(file, None)
             deferred = []
         for each in deferred:
             dataset[each.tag] = _filled(each, cast(int, ends[each.tag]), file)
@@ -72,6 +72,17 @@ def object_digest(path: Path) -> str:
     """
     with opened(path) as dataset:
         return dataset_digest(dataset)
+
+
+def _read(file: BinaryIO, defer_bytes: int | None) -> Dataset:
+    """The object, without the values of elements larger than `defer_bytes`.
+
+    pydicom says nothing of compressed pixel data without an end, and leaves them out: it has not read to the end then.
+    """
+    dataset = pydicom.dcmread(file, defer_size=defer_bytes)
+    if file.tell() < os.fstat(file.fileno()).st_size:
+        raise CutObject(f"the object cannot be read after byte {file.tell()}: it is cut or damaged there")
+    return dataset
 
 
 def _raw(dataset: Dataset, tag: BaseTag) -> RawDataElement | None:

@@ -34,6 +34,7 @@ KINDS = [
     "s3-rclone",
     "xnat",
     pytest.param("dicomweb", marks=pytest.mark.orthanc),
+    pytest.param("dicomweb-tls", marks=pytest.mark.orthanc),
     pytest.param("dimse", marks=pytest.mark.orthanc),
     pytest.param("dimse-move", marks=pytest.mark.orthanc),
     pytest.param("dimse-dcmqrscp", marks=pytest.mark.orthanc),
@@ -55,6 +56,12 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         opened = open_archive(request.getfixturevalue("make_prefix")(request.param.removeprefix("s3-")))
     elif request.param == "xnat":
         opened = open_archive(request.getfixturevalue("xnat").uri)
+    elif request.param == "dicomweb-tls":
+        authority, start = request.getfixturevalue("authority"), request.getfixturevalue("start_orthanc")
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(authority.certificate))
+        monkeypatch.setenv("VOXFLEET_DICOMWEB_USER", "fleet")
+        monkeypatch.setenv("VOXFLEET_DICOMWEB_PASSWORD", "s3cret")
+        opened = open_archive(start("fleet", "s3cret", authority.server).uri)
     elif request.param == "dimse-dcmqrscp":
         opened = open_archive(request.getfixturevalue("dcmqrscp").uri)
     else:

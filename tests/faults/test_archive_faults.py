@@ -207,7 +207,8 @@ def failed(code: int, reason: int) -> Answer:
 def failed_xml(code: int, reason: int) -> Answer:
     """Answer that the object failed, as DICOM XML (PS3.19 A.1)."""
     body = (
-        '<NativeDicomModel><DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence"><Item number="1">'
+        '<NativeDicomModel xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">'
+        '<DicomAttribute tag="00081198" vr="SQ" keyword="FailedSOPSequence"><Item number="1">'
         '<DicomAttribute tag="00081197" vr="US" keyword="FailureReason">'
         f'<Value number="1">{reason}</Value></DicomAttribute></Item></DicomAttribute></NativeDicomModel>'
     ).encode()
@@ -387,6 +388,7 @@ def test_an_object_that_names_a_path(
         (status(507), (NoSpace, False, "507")),
         (failed(409, 0x0122), (StoreRefused, False, "SOP class not supported (0122H)")),
         (failed_xml(409, 0x0122), (StoreRefused, False, "SOP class not supported (0122H)")),
+        (failed(409, 0x0111), (StoreRefused, False, "duplicate SOP instance (0111H)")),
         (failed(409, 0xA700), (NoSpace, False, "out of resources (A700H)")),
         (failed(202, 0x0110), (StoreRefused, False, "processing failure (0110H)")),
         (failed(200, 0x0110), (StoreRefused, False, "processing failure (0110H)")),

@@ -12,14 +12,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import SEEK_END
 from pathlib import Path
 from threading import Thread
+from urllib.parse import parse_qs
 
 import pydicom
+from pydicom import Dataset
 
 BOUNDARY = "b0undary"
 HEAD = f"--{BOUNDARY}\r\nContent-Type: application/dicom\r\n\r\n".encode()
 TAIL = f"\r\n--{BOUNDARY}--\r\n".encode()
 MULTIPART = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 CHUNK = 1 << 20
+COUNT = "00201209"
 
 
 @dataclass
@@ -34,12 +37,15 @@ class DicomwebDouble:
         From the Authorization field of a request to whether it is answered; else 401.
     store_statuses : list of int
         Answers to the next stores, in order; 200 stores.
+    retry_after : str
+        Field of answers that are no success.
     """
 
     folder: Path
     url: str = ""
     lets_in: Callable[[str], bool] = lambda _: True
     store_statuses: list[int] = field(default_factory=list)
+    retry_after: str = "0"
     seen: list[tuple[str, str, str]] = field(default_factory=list)
     """Method, path and Authorization field of each request."""
 
@@ -75,26 +81,30 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if not self._may():
             self._say(401, b"")
-        elif found := re.search(r"/series/[\d.]+(?:/instances/([\d.]+))?$", self.path):
-            self._give([self.double.folder / f"{found[1]}.dcm"] if found[1] else self._held())
+        elif found := re.search(r"/series/([\d.]+)(?:/instances/([\d.]+))?$", self.path):
+            held = [path for path, dataset in self._held() if dataset.SeriesInstanceUID == found[1]]
+            self._give([each for each in held if found[2] in (None, each.stem)])
         else:
-            self._say(200, json.dumps(self._series() if "offset=0" in self.path else []).encode())
+            query = parse_qs(self.path.partition("?")[2])
+            start, most = (int(query.get(name, [usual])[0]) for name, usual in (("offset", "0"), ("limit", "100000")))
+            told = [_told(row, set(query.get("includefield", ()))) for row in self._series()]
+            self._say(200, json.dumps(told[start : start + most]).encode())
 
     def _may(self) -> bool:
         authorization = self.headers.get("Authorization", "")
         self.double.seen.append((self.command, self.path, authorization))
         return self.double.lets_in(authorization)
 
-    def _held(self) -> list[Path]:
-        return sorted(self.double.folder.glob("*.dcm"))
+    def _held(self) -> list[tuple[Path, Dataset]]:
+        paths = sorted(self.double.folder.glob("*.dcm"))
+        return [(path, pydicom.dcmread(path, stop_before_pixels=True)) for path in paths]
 
     def _series(self) -> list[dict[str, object]]:
         found: dict[tuple[str, str, str], int] = {}
-        for path in self._held():
-            dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        for _, dataset in self._held():
             key = (dataset.Modality, dataset.StudyInstanceUID, dataset.SeriesInstanceUID)
             found[key] = found.get(key, 0) + 1
-        tags = ("00080060", "0020000D", "0020000E", "00201209")
+        tags = ("00080060", "0020000D", "0020000E", COUNT)
         return [
             {tag: {"Value": [value]} for tag, value in zip(tags, (*key, n), strict=True)} for key, n in found.items()
         ]
@@ -116,7 +126,7 @@ class _Handler(BaseHTTPRequestHandler):
         path.unlink(missing_ok=True)
 
     def _give(self, paths: list[Path]) -> None:
-        if not all(each.exists() for each in paths):
+        if not paths:
             self._say(404, b"")
             return
         separator = TAIL[: -len(b"--\r\n")] + HEAD[len(f"--{BOUNDARY}") :]
@@ -135,9 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/dicom+json")
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Retry-After", "0")
+        self.send_header("Retry-After", self.double.retry_after)
         self.end_headers()
         self.wfile.write(body)
+
+
+def _told(row: dict[str, object], asked: set[str]) -> dict[str, object]:
+    """A match with what PS3.18 table 10.6.3-4 requires, and of the rest what was asked for."""
+    return {tag: value for tag, value in row.items() if tag != COUNT or tag in asked}
 
 
 def _without_head(path: Path, start: int) -> str:
