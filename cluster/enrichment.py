@@ -32,7 +32,7 @@ from .run_folder import RunFolder
 from .run_price import keep_price
 from .sources import keep_sources
 
-BATCH = 1000
+BATCH = 5000
 """Workitems that go into the ledger in one transaction."""
 
 
