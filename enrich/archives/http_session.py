@@ -34,7 +34,8 @@ class Patience:
     retries : int
         After a refused connection or one of the codes of `BUSY`; not after silence.
     backoff_s : float
-        Before the second retry, doubled for each further one, at most 120 s; a Retry-After field rules.
+        Half of the pause before the second retry; doubled for each further one, at most 120 s. A Retry-After
+        field rules.
     """
 
     connect_s: float = 10.0
