@@ -28,6 +28,8 @@ CHECKSUMS = "checksums.sha256"
 METADATA = "ro-crate-metadata.json"
 PACK = "crate.zip"
 """What is uploaded: Zenodo keeps files and no folders."""
+ZENODO = {"name": "Zenodo", "url": "https://zenodo.org/"}
+"""Who publishes it."""
 DEPOSIT = "zenodo.json"
 """Metadata of the deposition, for Zenodo's REST interface."""
 
@@ -67,7 +69,7 @@ def _crate(root: Path, files: tuple[Submitted, ...], about: About, methods: Meth
     if people:
         crate.root_dataset["author"] = people[0] if len(people) == 1 else people
     crate.publisher = crate.add(
-        ContextEntity(crate, "https://zenodo.org/", properties={"@type": "Organization", "name": "Zenodo"})
+        ContextEntity(crate, "https://zenodo.org/", properties={**ZENODO, "@type": "Organization"})
     )
     if about.source.doi:
         facts = {"@type": "CreativeWork", "name": about.source.collection, "license": about.source.licence}
@@ -100,7 +102,12 @@ def _crate(root: Path, files: tuple[Submitted, ...], about: About, methods: Meth
 def _person(crate: ROCrate, author: Author) -> Person:
     name = f"{author.first_name} {author.last_name}".strip()
     identifier = f"https://orcid.org/{author.orcid}" if author.orcid else f"#{name.replace(' ', '-')}"
-    return Person(crate, identifier, properties={"name": name, "affiliation": author.organization})
+    person = Person(crate, identifier, properties={"name": name})
+    if author.organization:
+        facts = {"@type": "Organization", "name": author.organization}
+        place = ContextEntity(crate, f"#{author.organization.replace(' ', '-')}", properties=facts)
+        person["affiliation"] = crate.add(place)
+    return person
 
 
 def _software(crate: ROCrate, methods: Methods) -> Iterator[ContextEntity]:
