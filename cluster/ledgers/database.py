@@ -59,7 +59,7 @@ class Dialect:
         Put after a SELECT of items that are changed later in the transaction: locks them in the order of their keys.
     take : str
         Put after the SELECT of the items to lease: rows that others lease now are passed over.
-    ready, held : str
+    ready, held, outgrown : str
         Put after the table ``item`` where its index of that name must be used.
     """
 
@@ -68,6 +68,7 @@ class Dialect:
     take: str = ""
     ready: str = ""
     held: str = ""
+    outgrown: str = ""
 
 
 class Database(Protocol):

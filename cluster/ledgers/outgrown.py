@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
 from ..ledger import LEASE_S
-from .database import Transaction
+from .database import Dialect, Transaction
 from .records import failure_from_json, failure_to_json
 
 if TYPE_CHECKING:
@@ -43,7 +43,10 @@ def give_up(steps: Steps) -> None:
     Until then they wait: nodes with more may yet come. The run has the nodes that asked for work, or ended
     an attempt, not long ago.
     """
-    if not _is_there(steps, OUTGROWN) or any(_is_there(steps, where) for where in MORE_TO_DO):
+    waiting = steps.sql.execute(
+        f"SELECT 1 FROM item {steps.words.outgrown} WHERE {OUTGROWN} LIMIT 1"  # noqa: S608
+    ).fetchone()
+    if waiting is None or any(_is_there(steps, where) for where in MORE_TO_DO):
         return
     waits = steps.sql.execute(
         f"SELECT key, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
@@ -56,12 +59,13 @@ def give_up(steps: Steps) -> None:
             _cancel(steps, row["key"], row["failure"], had)
 
 
-def count(sql: Transaction, now: str) -> int:
+def count(sql: Transaction, words: Dialect) -> int:
     """How many items wait for a node with more memory than any that the run has."""
     found = sql.execute(
-        f"SELECT outgrown_host, outgrown_gpu, count(*) AS n FROM item WHERE {OUTGROWN} GROUP BY 1, 2"  # noqa: S608
+        f"""SELECT outgrown_host, outgrown_gpu, count(*) AS n FROM item {words.outgrown} WHERE {OUTGROWN}
+        GROUP BY outgrown_host, outgrown_gpu"""  # noqa: S608
     ).fetchall()
-    nodes = _nodes(sql, now) if found else set()
+    nodes = _nodes(sql, words.now) if found else set()
     classes = [(NodeMemory(row["outgrown_host"], row["outgrown_gpu"]), int(row["n"])) for row in found]
     return sum(number for had, number in classes if not any(node.more_than(had) for node in nodes))
 

@@ -156,7 +156,8 @@ _VERSION_5: Final = (
         until {real} NOT NULL,
         PRIMARY KEY (owner, host_bytes, gpu_bytes)
     ) {keyed}""",
-    "CREATE INDEX item_outgrown ON item (key) WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL",
+    """CREATE INDEX item_outgrown ON item (outgrown_host, outgrown_gpu)
+    WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL""",
 )
 
 # A provider's bill is divided by the label of the cell that a machine belongs to.

@@ -27,7 +27,10 @@ LOAD_KIB: Final = 64 * 1024
 """While many items come in: with SQLite's own 2 MiB each page is written to the log five times."""
 
 DIALECT: Final = Dialect(
-    now="((julianday('now') - 2440587.5) * 86400.0)", ready="INDEXED BY item_ready", held="INDEXED BY item_held"
+    now="((julianday('now') - 2440587.5) * 86400.0)",
+    ready="INDEXED BY item_ready",
+    held="INDEXED BY item_held",
+    outgrown="INDEXED BY item_outgrown",
 )
 
 _TYPES: Final = {

@@ -64,8 +64,13 @@ def test_a_ledger_of_version_3_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     SqliteLedger(path).create_run(replace(RUN, price=None))
     with sqlite3.connect(path) as sql:
-        sql.execute("ALTER TABLE run DROP COLUMN price")
-        sql.execute("DELETE FROM migration WHERE version = 4")
+        sql.execute("DROP INDEX item_outgrown")
+        sql.execute("DROP TABLE idle")
+        later = {"run": ["price"], "item": ["outgrown_host", "outgrown_gpu", "due"], "node": ["cell"]}
+        for table, columns in {**later, "attempt": ["host_bytes", "gpu_bytes"]}.items():
+            for column in columns:
+                sql.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        sql.execute("DELETE FROM migration WHERE version > 3")
     ledger = SqliteLedger(path)
     assert ledger.run().price is None
     ledger.set_price(TOY)
