@@ -71,6 +71,23 @@ def test_has_the_values_of_nnunet(shared_data, spacing_mm, normalisation):
         check_equal(image_with_zeros(), plans_manager(shared_data, normalisation, order, transpose), spacing_mm)
 
 
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        ("resample_torch_fornnunet", {"is_seg": False, "force_separate_z": False}),
+        ("no_resampling_hack", {}),
+        ("resample_data_or_seg_to_shape", {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": True}),
+    ],
+)
+def test_resamples_as_the_plans_say(shared_data, name, keywords):
+    """By whatever function the plans name."""
+    plans = plans_manager(shared_data, NORMALISATIONS[0], 3, (0, 1, 2)).plans
+    configuration = plans["configurations"][CONFIGURATION]
+    configuration.update(resampling_fn_data=name, resampling_fn_data_kwargs=keywords)
+    for spacing_mm in SPACINGS_MM[1:3]:
+        check_equal(image_with_zeros(), PlansManager(plans), spacing_mm)
+
+
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32, np.uint8])
 def test_takes_any_numbers(shared_data, kind):
     """Whatever the type of the values, and however they lie in memory."""
