@@ -37,6 +37,7 @@ SCHEMAS = {
             **dict.fromkeys(("owner", "node"), _TEXT),
             **dict.fromkeys(("started", "ended"), _TIME),
             **dict.fromkeys(("outcome", "failure_stage", "failure_code", "failure_message"), _TEXT),
+            **dict.fromkeys(("host_bytes", "gpu_bytes"), _NUMBER),
         }
     ),
     "consumption": pa.schema(
@@ -99,7 +100,7 @@ def _items(ledger: Ledger) -> Iterator[Record]:
 
 def _attempts(ledger: Ledger) -> Iterator[Record]:
     for attempt in ledger.attempts():
-        yield {**asdict(attempt), **_failure(attempt)}
+        yield {**asdict(attempt), **_failure(attempt), **asdict(attempt.memory)}
 
 
 def _consumption(ledger: Ledger) -> Iterator[Record]:

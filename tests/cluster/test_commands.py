@@ -214,6 +214,7 @@ def test_ledger_as_tables(finished, tmp_path):
     assert tables["consumption"].cpu_s.sum() == pytest.approx(sum(each.cpu_s for each in used))
     assert set(tables["consumption"].key) <= set(tables["items"].key)
     assert tables["attempts"].started.dt.tz is not None
+    assert (tables["attempts"].host_bytes >= 2 * 2**30).all()
 
 
 def test_another_work_under_the_same_run_is_refused(finished, collection):
