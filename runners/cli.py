@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import warnings
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points
 from typing import Annotated, Any
@@ -15,6 +14,7 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from .. import Error, __version__
+from .discretion import be_discreet
 
 EXIT_DONE = 0
 EXIT_ERROR = 1
@@ -93,9 +93,7 @@ def _options(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done to standard error.")] = False,
 ) -> None:
     """Run imaging-AI models over DICOM collections and give the results back to the archive."""
-    # Its warnings may quote values of headers, and no patient's name belongs in a log.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
+    be_discreet()
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )

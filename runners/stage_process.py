@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
-import warnings
 from pkgutil import resolve_name
 
 from ..enrich.lifetime import die_with_parent
+from .discretion import be_discreet
 from .heartbeat import end_when_silent
 from .supervisor import read_message, write_message
 
@@ -23,9 +22,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a model or library prints goes to the log and not into the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # Its warnings may quote values of headers, and no patient's name belongs in a log.
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", module="pydicom")
+    be_discreet()
     requests = sys.stdin.buffer
     perform = resolve_name(sys.argv[3])
     while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from .archive import ReadBackDiffers, StoreConflict, StoreError, StoreRefused
 from .header import DAMAGE
 from .object_file import LARGE_BYTES, PIXEL_DATA
 from .uids import ObjectUids, UidFault, object_uids
+
+_ELEMENT = re.compile(r"\((?!0002)[0-9A-Fa-f]{4}, ?[0-9A-Fa-f]{4}\)")
+"""Tag of an element of the data set, which pydicom's messages name before they quote its value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,13 @@ def checked_uids(dataset: Dataset, uri: str) -> ObjectUids:
     return uids
 
 
+def unencodable(error: Exception) -> str:
+    """Why pydicom could not encode a data set: where a value is at fault its element, never the value."""
+    said = " ".join(str(error).split())
+    element = _ELEMENT.search(said)
+    return f"cannot be encoded: {said[:200] if element is None else f'{type(error).__name__} at {element[0]}'}"
+
+
 @contextmanager
 def prepared(dataset: Dataset, uri: str) -> Iterator[Outgoing]:
     """The object, checked and encoded into a file of the local disk, which ends with the context.
@@ -70,7 +81,7 @@ def prepared(dataset: Dataset, uri: str) -> Iterator[Outgoing]:
             reason = f"cannot be written here: {exc.strerror or type(exc).__name__}"
             raise StoreError(uri, uids.sop_instance_uid, reason) from exc
         except DAMAGE as exc:
-            reason = f"cannot be encoded: {' '.join(str(exc).split())[:200]}"
+            reason = unencodable(exc)
             raise StoreRefused(uri, uids.sop_instance_uid, reason) from exc
         yield Outgoing(uids, digest, path, path.stat().st_size)
 

@@ -17,7 +17,7 @@ from ...digest import dataset_digest
 from ..archive import AccessDenied, NoSpace, StoredObject, StoreError, StoreRefused
 from ..header import DAMAGE
 from ..object_file import object_digest
-from ..storing import checked_uids, encode, store_if_absent
+from ..storing import checked_uids, encode, store_if_absent, unencodable
 from .scan import PART_SUFFIX
 
 STALE_PART_S = 3600.0
@@ -84,7 +84,7 @@ def _errors(uri: str, identifier: str) -> Iterator[None]:
             raise AccessDenied(uri, identifier, f"not stored: {reason}; ask its owner for access") from exc
         raise StoreError(uri, identifier, f"not stored: {reason}") from exc
     except DAMAGE as exc:
-        raise StoreRefused(uri, identifier, f"cannot be encoded: {' '.join(str(exc).split())[:200]}") from exc
+        raise StoreRefused(uri, identifier, unencodable(exc)) from exc
 
 
 def _original(error: OSError) -> OSError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 
 import pydicom
 import pytest
 from pydicom import Dataset
 from voxfleet.enrich.archives.archive import ArchiveError, ReadBackDiffers, StoreConflict, StoreError, StoreRefused
-from voxfleet.enrich.archives.storing import prepared, store_if_absent
+from voxfleet.enrich.archives.storing import prepared, store_if_absent, unencodable
 from voxfleet.enrich.archives.uids import ObjectUids
 from voxfleet.enrich.digest import dataset_digest
 
@@ -66,6 +67,16 @@ def test_an_object_that_cannot_be_encoded(ct_slices: Callable[..., list[Dataset]
     dataset.add_new(0x00020016, "AE", "no place for it")
     with pytest.raises(StoreRefused, match="cannot be encoded: File Meta"), prepared(dataset, "x:"):
         pass
+
+
+def test_a_value_that_cannot_be_encoded(ct_slices: Callable[..., list[Dataset]]) -> None:
+    """Where a value is at fault its element is named (0010,1010 is Patient's Age) and the value is not."""
+    (dataset,) = ct_slices(1)
+    dataset["PatientAge"]._value = {"M4rk": "M4rk"}
+    with pytest.raises(TypeError) as caught:
+        pydicom.dcmwrite(BytesIO(), dataset)
+    assert unencodable(caught.value) == "cannot be encoded: TypeError at (0010,1010)"
+    assert unencodable(ValueError("with (0028,0010) US:\n'M4rk'")) == "cannot be encoded: ValueError at (0028,0010)"
 
 
 def test_no_room_here(ct_slices: Callable[..., list[Dataset]], monkeypatch: pytest.MonkeyPatch) -> None:
