@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -28,6 +28,9 @@ NAMESPACES = {
 """Prefixes; ``uid`` holds DICOM UIDs (RFC 3061)."""
 
 Attributes = list[tuple[str, Any]]
+_FOLDER = "dir:"
+_LEVELS = 3
+"""A folder archive keeps objects as ``STUDY/SERIES/INSTANCE.dcm``."""
 
 
 def to_prov(activity: Activity) -> str:
@@ -69,7 +72,7 @@ def run_prov(run: RunActivity) -> str:
     """PROV-JSON of a whole run: what it was asked, and the provenance file of each result with its SHA-256."""
     document = _document()
     platform = _agent(document, f"vf:voxfleet-{__version__}", _software_facts(run.software, run.git_commit))
-    facts: Attributes = [("vf:source", without_secrets(run.source)), ("vf:target", without_secrets(run.target))]
+    facts: Attributes = [("vf:source", published(run.source)), ("vf:target", published(run.target))]
     facts += [("vf:model", model) for model in run.models]
     facts += _named("parameter", run.parameters)
     plan = _entity(document, f"run:{_quoted(run.name)}-plan", "prov:Plan", facts)
@@ -104,11 +107,28 @@ def member_of(file: Path, root: Path, series_instance_uid: str, model: str) -> M
 
 
 def without_secrets(uri: str) -> str:
-    """The URI without user, password, query and fragment, where signed URLs have their signatures."""
+    """The URI without user, password, query and fragment, where signed URLs have their signatures.
+
+    The application entity title of a DICOM node stays: it is part of the address.
+    """
     parts = urlsplit(uri)
-    if not parts.netloc:
+    if not parts.netloc or parts.scheme == "dimse":
         return uri
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def published(uri: str) -> str:
+    """The URI of an archive as a document may tell it that leaves this machine; of a folder only its name.
+
+    Where a folder lies says something of a machine and its users, and nothing to others.
+    """
+    return f"{_FOLDER}{PurePosixPath(uri).name}" if uri.startswith(_FOLDER) else without_secrets(uri)
+
+
+def _place(uri: str) -> str:
+    """Where an object is stored; in a folder, below it: ``dir:STUDY/SERIES/INSTANCE.dcm``."""
+    below = PurePosixPath(uri.removeprefix(_FOLDER)).parts[-_LEVELS:]
+    return f"{_FOLDER}{'/'.join(below)}" if uri.startswith(_FOLDER) else without_secrets(uri)
 
 
 def _document() -> ProvDocument:
@@ -136,7 +156,7 @@ def _add_series(document: ProvDocument, activity: Activity) -> ProvEntity:
     facts = [
         ("vf:study_instance_uid", activity.study_instance_uid),
         ("vf:modality", activity.modality),
-        ("vf:archive", without_secrets(activity.source)),
+        ("vf:archive", published(activity.source)),
         ("vf:instances", len(activity.used)),
     ]
     series = _entity(document, f"uid:{_quoted(activity.series_instance_uid)}", "prov:Collection", facts)
@@ -162,7 +182,7 @@ def _add_generated(
             ("vf:series_instance_uid", stored.series_instance_uid),
             ("vf:dataset_sha256", stored.sha256),
             ("vf:bytes", stored.bytes),
-            ("vf:stored_at", without_secrets(stored.uri)),
+            ("vf:stored_at", _place(stored.uri)),
             ("vf:already_there", stored.already_there),
         ]
         entity = _entity(document, f"uid:{_quoted(stored.sop_instance_uid)}", "vf:Instance", facts)

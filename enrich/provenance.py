@@ -111,7 +111,7 @@ class Activity:
     modality : str
         Of the source series, whose UIDs stand before it.
     source : str
-        URI of the archive; what looks like a secret in it is left out of documents.
+        URI of the archive; of it documents leave out what looks like a secret, and where on this machine a folder lies.
     used : tuple of Instance
         The source instances with the digests of their files; their paths are not told.
     card : ModelCard

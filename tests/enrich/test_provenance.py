@@ -15,13 +15,14 @@ from prov.model import ProvDocument
 from voxfleet import __version__
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
-from voxfleet.enrich.prov_json import member_of, run_prov, to_prov, without_secrets
+from voxfleet.enrich.prov_json import member_of, published, run_prov, to_prov, without_secrets
 from voxfleet.enrich.provenance import Activity, CostStatement, InvalidActivity, Machine, RunActivity
 from voxfleet.enrich.series import Instance
 from voxfleet.models import catalogue
 from voxfleet.models.model import Weights
 
 STARTED = datetime(2026, 3, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+OUT = "dir:/data/out/1.2.3"
 PATIENT_ID = "PHANTOM-Doe Jane 19610204"
 
 
@@ -75,8 +76,12 @@ def activity(instances: tuple[Instance, ...]) -> Activity:
         ended=STARTED + timedelta(seconds=60, microseconds=1),
         stages=(Use("read"), Use("segment"), Use("segment")),
         generated=(
-            StoredObject("1.2.840.10008.5.1.4.1.1.66.4", "2.25.1", "2.25.2", "dir:/out/1.dcm", "d" * 64, 1000),
-            StoredObject("1.2.840.10008.5.1.4.1.1.88.34", "2.25.3", "2.25.4", "dir:/out/2.dcm", "e" * 64, 2000, True),
+            StoredObject(
+                "1.2.840.10008.5.1.4.1.1.66.4", "2.25.1", "2.25.2", f"{OUT}/2.25.2/2.25.1.dcm", "d" * 64, 1000
+            ),
+            StoredObject(
+                "1.2.840.10008.5.1.4.1.1.88.34", "2.25.3", "2.25.4", f"{OUT}/2.25.4/2.25.3.dcm", "e" * 64, 2, True
+            ),
         ),
         repairs=("gantry tilt of 12.5 degrees resampled",),
         failed_features=("segment 3 shape_Sphericity: one voxel",),
@@ -126,7 +131,10 @@ def test_every_fact_is_in_the_document(activity: Activity) -> None:
     expected = {instance.sha256 for instance in activity.used}
     expected |= {f"uid:{instance.sop_instance_uid}" for instance in activity.used}
     expected |= {f"uid:{stored.sop_instance_uid}" for stored in activity.generated}
-    expected |= {stored.sha256 for stored in activity.generated} | {stored.uri for stored in activity.generated}
+    expected |= {stored.sha256 for stored in activity.generated} | {
+        "dir:1.2.3/2.25.2/2.25.1.dcm",
+        "dir:1.2.3/2.25.4/2.25.3.dcm",
+    }
     expected |= {weights.sha256 for weights in card.weights} | {card.weights_sha256, card.name, card.version}
     expected |= {*card.citations, card.intended_use, card.code_licence, card.weights_licence}
     expected |= {*activity.parameters.values(), *activity.settings.values(), *activity.software.values()}
@@ -177,11 +185,30 @@ def test_hostile_identifiers_survive(activity: Activity) -> None:
         ("https://me:pw@host:1/a/b?x=1#f", "https://host:1/a/b"),
         ("s3://bucket/key?X-Amz-Signature=1", "s3://bucket/key"),
         ("dicomweb+https://t@host/wado", "dicomweb+https://host/wado"),
+        ("dimse://NODE@pacs:104?aet=WARD7", "dimse://NODE@pacs:104?aet=WARD7"),
     ],
 )
 def test_uris_are_told_without_secrets(uri: str, told: str) -> None:
-    """User, password, query and fragment are left out; the rest stays."""
+    """User, password, query and fragment are left out; the rest stays, and of a DICOM node its title and ours."""
     assert without_secrets(uri) == told
+
+
+@pytest.mark.parametrize(
+    ("uri", "told"),
+    [
+        ("dir:/home/jane.doe/trial 7/ct", "dir:ct"),
+        ("dir:/home/jane.doe/trial 7/ct.zip", "dir:ct.zip"),
+        ("s3://bucket/home/jane", "s3://bucket/home/jane"),
+        ("idc:nlst@25.0.5", "idc:nlst@25.0.5"),
+    ],
+)
+def test_no_document_tells_where_a_folder_lies(activity: Activity, uri: str, told: str) -> None:
+    """Of a folder or packed file as archive only the name is told, and of its objects where they lie below it."""
+    assert published(uri) == told
+    text = to_prov(replace(activity, source=uri))
+    assert told in values(json.loads(text))
+    assert "jane.doe" not in text
+    assert "/data/out" not in text
 
 
 def test_times_must_be_aware_and_in_order(activity: Activity) -> None:
@@ -209,8 +236,8 @@ def test_run_names_every_result_with_its_digest(tmp_path: Path, activity: Activi
     file.write_text(to_prov(activity))
     run = RunActivity(
         name="lung run",
-        source="dir:/in",
-        target="dir:/out",
+        source="dir:/data/in",
+        target="dir:/data/out",
         models=("covid-opacity-hu 1.0",),
         parameters={"covid-opacity-hu.smallest_ml": "0.3"},
         software={"numpy": "2.4.6"},
@@ -225,4 +252,6 @@ def test_run_names_every_result_with_its_digest(tmp_path: Path, activity: Activi
     result = document["entity"]["file:series/1.2.4/provenance.json"]
     assert result["vf:sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert document["activity"]["run:lung%20run"]["vf:series_refused"]["$"] == "2"
+    plan = document["entity"]["run:lung%20run-plan"]
+    assert (plan["vf:source"], plan["vf:target"]) == ("dir:in", "dir:out")
     assert records(read_back(text)) == records(text)
