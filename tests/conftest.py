@@ -51,11 +51,8 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
         patch.setenv("VOXFLEET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name in ("USER", "PASSWORD", "TOKEN", "TOKEN_FILE", "HOST"):
-            patch.delenv(f"VOXFLEET_DICOMWEB_{name}", raising=False)
-            patch.delenv(f"VOXFLEET_XNAT_{name}", raising=False)
-            patch.delenv(f"VOXFLEET_NBIA_{name}", raising=False)
-        for name in [each for each in os.environ if each.startswith(("AWS_", "GOOGLE_", "STORAGE_EMULATOR"))]:
+        of_archives = ("VOXFLEET_DICOMWEB_", "VOXFLEET_XNAT_", "VOXFLEET_NBIA_", "AWS_", "GOOGLE_", "STORAGE_EMULATOR")
+        for name in [each for each in os.environ if each.startswith(of_archives)]:
             patch.delenv(name)
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         yield

@@ -22,6 +22,7 @@ from voxfleet.enrich.archives.archive import AccessDenied, SearchUnanswered, Ser
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.dicomweb.archive import DicomwebArchive
 from voxfleet.enrich.archives.http_session import Patience
+from voxfleet.enrich.archives.opening import MissingExtra
 from voxfleet.enrich.digest import dataset_digest
 
 PATIENCE = Patience(connect_s=1.0, read_s=5.0, retries=1, backoff_s=0.01)
@@ -207,6 +208,17 @@ def test_variables_that_do_not_fit(as_client: pytest.MonkeyPatch, variables: dic
     with pytest.raises(BadCredentials, match=match) as caught:
         DicomwebArchive("http://127.0.0.1:9/dicom-web")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("library", "kind"), [("oauthlib.oauth2", ""), ("google.auth", "GOOGLE")])
+def test_a_library_that_is_not_installed(as_client: pytest.MonkeyPatch, library: str, kind: str) -> None:
+    """Without the library that fetches tokens, the error says which extra brings it."""
+    as_client.setitem(sys.modules, library, None)
+    if kind:
+        as_client.delenv(f"{PREFIX}TOKEN_URL")
+        as_client.setenv(f"{PREFIX}{kind}", "true")
+    with pytest.raises(MissingExtra, match=r"pip install 'voxfleet\[tokens\]'"):
+        DicomwebArchive("http://127.0.0.1:9/dicom-web")
 
 
 @pytest.mark.usefixtures("as_client")
