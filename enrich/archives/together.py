@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
+from threading import Event
 from typing import Final, Protocol, runtime_checkable
 
 from ..digest import dataset_digest, file_sha256, plain_file_digest
@@ -46,6 +47,8 @@ class StoresTogether(Protocol):
 def side_by_side(series: Series, uri: str, send: Callable[[Outgoing], None]) -> list[Outgoing]:
     """Read and send the instances of a series, several at once; gives those of which nothing speaks against it.
 
+    After a fault that may pass, nothing more is begun.
+
     Parameters
     ----------
     send : callable
@@ -56,21 +59,28 @@ def side_by_side(series: Series, uri: str, send: Callable[[Outgoing], None]) -> 
     NoSpace, AccessDenied
         Of the first instance that meets it.
     """
+    over = Event()
 
     def sent(instance: Instance) -> Outgoing | None:
-        outgoing = outgoing_of(instance, uri)
+        outgoing = None if over.is_set() else outgoing_of(instance, uri)
         if outgoing is None:
             return None
         try:
             send(outgoing)
         except NoSpace:
             raise
-        except StoreError:
+        except StoreError as exc:
+            if exc.retryable:
+                over.set()  # the archive may be gone: no other instance is to wait for it too
             return None
         return outgoing
 
     with ThreadPoolExecutor(SENDERS) as senders:
-        return [each for each in senders.map(sent, series.instances) if each is not None]
+        try:
+            return [each for each in senders.map(sent, series.instances) if each is not None]
+        except BaseException:
+            over.set()
+            raise
 
 
 def outgoing_of(instance: Instance, uri: str) -> Outgoing | None:
