@@ -47,12 +47,13 @@ def client_tokens(client: Client, patience: Patience) -> Callable[[], Token]:
     whose = f"client {client.client_id} at {client.token_url}"
 
     def fetch() -> Token:
-        protocol = BackendApplicationClient(client.client_id, scope=client.scope or None)
+        # It does not learn the scope: providers give more than was asked for, which it would raise on.
+        protocol = BackendApplicationClient(client.client_id)
         form = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         timeout = (patience.connect_s, patience.read_s)
         try:
             with open_session(patience, requests.auth.HTTPBasicAuth(client.client_id, client.secret)) as session:
-                body = protocol.prepare_request_body()
+                body = protocol.prepare_request_body(scope=client.scope or None)
                 response = session.post(client.token_url, data=body, headers=form, timeout=timeout)
                 if may_pass(response.status_code, ValueError()):
                     response.raise_for_status()

@@ -109,7 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _give(self) -> None:
         token = f"t0ken-{len(self.double.good_until)}"
         self.double.good_until[token] = time.monotonic() + self.double.life_s
+        # As Keycloak answers, with scopes that nobody asked for.
         said = {"access_token": token, "token_type": "Bearer", "expires_in": self.double.life_s}
+        said |= {"refresh_expires_in": 0, "not-before-policy": 0, "scope": "openid profile email"}
         self._say(200, json.dumps(said).encode())
 
     def _say(self, status: int, body: bytes) -> None:
