@@ -39,7 +39,7 @@ def status(
     if series or as_json:
         _show_all(folder, ledger, price, as_json=as_json)
         return
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, emoji=False)
     for line in _lines(standing(ledger, asked, price)):
         console.print(line)
     if folder.report.is_file():

@@ -137,6 +137,9 @@ class SqliteFile:
         if tables and application != APPLICATION_ID:
             raise LedgerCorrupt(self.name, "a database, but not a ledger of this program")
         self._sql.execute("PRAGMA journal_mode = WAL")
+        if tables and self._sql.execute("SELECT max(version) FROM migration").fetchone()[0] == VERSION:
+            # Nothing to write: who only looks waits for no driver and no disk.
+            return
         with self.write(durable=True) as sql:
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             sql.execute(migration_table(_TYPES))
