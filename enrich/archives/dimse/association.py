@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from socketserver import TCPServer
-from threading import Thread
+from threading import Thread, current_thread
 from typing import Any, Final
 
 from pydicom.uid import UID
@@ -80,6 +80,7 @@ def associate(
         )
         if not association.is_established:
             raise _refusal(association, address, patience)
+        _keep_responses(association)
         return association
 
     retrying = Retrying(
@@ -170,6 +171,27 @@ def _entity(title: str, patience: Patience) -> AE:
     entity.dimse_timeout = patience.read_s
     entity.network_timeout = patience.read_s
     return entity
+
+
+def _keep_responses(association: Association) -> None:
+    """Let the association's own thread take requests only.
+
+    It is to pause while `send_c_find` and the like wait for responses, but looks once more after it has said
+    that it pauses (pynetdicom 3.0.4, `Association._run_reactor`): on a busy machine it then takes a response
+    and drops it, and a match is missed in silence.
+    """
+    provider, take = association.dimse, association.dimse.get_msg
+
+    def requests_only(block: bool = False) -> Any:
+        if current_thread() is association:
+            with provider.msg_queue.mutex:
+                held = provider.msg_queue.queue
+                response = bool(held) and held[0][1] is not None and not held[0][1].is_valid_request
+            if response:
+                return None, None
+        return take(block)
+
+    provider.get_msg = requests_only  # type: ignore[method-assign]
 
 
 def _send_at_once(event: evt.Event) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +14,8 @@ import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
+from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import (
     CTImageStorage,
     StudyRootQueryRetrieveInformationModelFind,
@@ -34,6 +36,7 @@ from voxfleet.enrich.archives.archive import (
 )
 from voxfleet.enrich.archives.dimse.address import Listener, parse_address
 from voxfleet.enrich.archives.dimse.archive import DimseArchive
+from voxfleet.enrich.archives.dimse.association import associate
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
 from voxfleet.enrich.digest import dataset_digest
@@ -180,6 +183,17 @@ def test_a_search_that_fails() -> None:
 
     with node((evt.EVT_C_FIND, refuse)) as uri, pytest.raises(SearchError, match="A900H"):
         list(DimseArchive(uri, SHORT).search())
+
+
+def test_a_response_waits_for_who_asked() -> None:
+    """The association's own thread, which looks for requests every millisecond, leaves a response in the queue."""
+    response = C_FIND()
+    response.MessageIDBeingRespondedTo, response.Status = 1, 0xFF00
+    find = build_context(StudyRootQueryRetrieveInformationModelFind)
+    with node() as uri, associate(parse_address(uri), SHORT, [find]) as association:
+        association.dimse.msg_queue.put((1, response))
+        time.sleep(0.1)
+        assert association.dimse.get_msg(block=False) == (1, response)
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
