@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 
 from ..ledger import Ledger
-from ..price import Charge, NoPrice, Price, stale_note
+from ..price import Charge, NoPrice, Price, own_prices_path, stale_note
 from ..price_file import PriceTable
 from ..rates import CHARGES
 from ..run_folder import RunFolder
@@ -91,7 +91,10 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
     missing = [kind for kind in asked.charge if kind not in bill.traffic.charges]
     if missing:
         where = f"{price.provider} {price.region}".strip() or price.machine
-        raise NoPrice(f"{missing[0]} of {where}", "no price known; add a [[charge]] with its source and date")
+        raise NoPrice(
+            f"{missing[0]} of {where}",
+            f"no price known; add a [[charge]] with its source and date to {asked.prices or own_prices_path()}",
+        )
     plan, misfit = _plan(folder, bill, asked)
     scores = read_scores(asked.scores, asked.metric) if asked.scores else ()
     per_dollar = scores_per_dollar(scores, bill, asked.metric)

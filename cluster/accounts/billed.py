@@ -37,6 +37,8 @@ CHARGED_BY_STORE = {
 AWS_COSTS = ("lineItem/UnblendedCost", "line_item_unblended_cost")
 """The column of dollars in a CUR and in a CUR 2.0."""
 
+FORMATS = "give GCP's export as JSON lines or AWS's CUR as CSV"
+
 OTHER = "other"
 """Kind of a line for which nothing is reckoned: a disk, an address, a licence."""
 
@@ -50,8 +52,12 @@ NOT_MACHINES = (
     "storage",
     "ebs:",
     "pd capacity",
+    "hyperdisk",
+    "ip charge",
+    "elasticip",
+    "licensing fee",
 )
-"""What in a SKU of such a service is no machine time."""
+"""What in a SKU of such a service is no machine time: disks, traffic, addresses, licences."""
 
 PARTS = ("gpu", "cores", "memory")
 WHOLE = "machine"
@@ -143,7 +149,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
     table = csv.DictReader(io.StringIO(text))
     if not set(AWS_COSTS) & set(table.fieldnames or ()):
         what = "has no column " + " or ".join(AWS_COSTS) if text.strip() else "is empty"
-        raise BadBilling(str(path), f"{what}; give GCP's export as JSON lines or AWS's CUR as CSV")
+        raise BadBilling(str(path), f"{what}; {FORMATS}")
     return iter(table)
 
 
@@ -156,7 +162,7 @@ def _json_rows(text: str, path: Path) -> Iterator[Mapping[str, Any]]:
             if line.strip():
                 yield json.loads(line, parse_float=Decimal)
     except json.JSONDecodeError as exc:
-        raise BadBilling(str(path), f"no JSON: {exc}") from exc
+        raise BadBilling(str(path), f"no JSON ({exc}); {FORMATS}") from exc
 
 
 def _gcp(row: Mapping[str, Any]) -> BilledLine:

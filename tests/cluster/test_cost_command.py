@@ -162,7 +162,9 @@ def test_bytes_and_requests_are_in_the_bill_on_request(run: Path) -> None:
     assert done.exit_code == 0, done.output
     (charge,) = json.loads(done.stdout)["charges"]
     assert (charge["kind"], charge["usd_per_unit"], charge["unit"]) == ("nat", "0.05", "GB")
-    assert isinstance(voxfleet_cost(run, "--prices", "toy.toml", "--charge", "nat").exception, NoPrice)
+    missing = voxfleet_cost(run, "--prices", "toy.toml", "--charge", "nat").exception
+    assert isinstance(missing, NoPrice)
+    assert str(missing).endswith("to toy.toml"), "the file to add it to"
     assert voxfleet_cost(run, "--prices", "toy.toml", "--charge", "toll").exit_code == 2
 
 
