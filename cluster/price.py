@@ -139,7 +139,7 @@ def _file_table(path: Path, *, must_exist: bool) -> PriceTable:
         return read_table(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as exc:
         if must_exist:
-            raise NoPrice(str(path), "no such file of prices") from exc
+            raise NoPrice(str(path), "no such file of prices; see `voxfleet prices --help`") from exc
         return PriceTable()
     except (OSError, UnicodeDecodeError) as exc:
         raise BadPrice(str(path), f"cannot be read: {exc}") from exc

@@ -47,6 +47,9 @@ SPOT_PREEMPTIONS_PER_H = 0.05
 HANG_SHARE = 0.0005
 """Assumed: one series in two thousand never ends, and runs into its deadline."""
 
+SELDOM = 0.025
+"""What happens in fewer runs than these lies outside a 95 % interval: that one of less than fifty series hangs."""
+
 DEADLINE_S = 1800.0
 """A series that hangs is stopped then: the pipeline's own deadline of its stage ``segment``."""
 
@@ -136,6 +139,11 @@ class Forecast:
     assumptions: tuple[str, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def keeps_both(self) -> bool:
+        """Whether one option meets the deadline and keeps the budget, where they are given."""
+        return any(in_time(each, self.deadline_h) and paid(each, self.budget_usd) for each in self.options)
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -177,6 +185,11 @@ def fleet_sizes(price: Price, number: int, most_nodes: int | None) -> tuple[int,
     return tuple(nodes for nodes in sorted({*FLEETS, most_nodes or 1}) if least <= nodes <= most) or (1,)
 
 
+def hanging(number: int) -> float:
+    """Share of so many series that a simulation lets hang; none where one hangs too seldom to be in the interval."""
+    return HANG_SHARE if number * HANG_SHARE >= SELDOM else 0.0
+
+
 def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> Forecast:
     """Dollars and hours for every machine and fleet size, and which of them to take."""
     stored = timing.output_bytes(sizes.slices, QUANTILES)
@@ -191,8 +204,6 @@ def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> 
             option = _option(price, nodes, simulate(here, Fleet(kind, nodes)))
             options.append(_with_data(option, output, wanted.charges))
     marked = _with_frontier(options)
-    in_time = [each for each in marked if wanted.deadline_h is None or each.hours.high <= wanted.deadline_h]
-    paid = [each for each in marked if wanted.budget_usd is None or each.usd.high <= float(wanted.budget_usd)]
     return Forecast(
         model=model,
         sizes=sizes,
@@ -200,12 +211,26 @@ def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> 
         deadline_h=wanted.deadline_h,
         budget_usd=wanted.budget_usd,
         options=marked,
-        cheapest=min(in_time, key=lambda each: each.usd.middle, default=None),
-        fastest=_fastest(paid),
+        cheapest=min(
+            (each for each in marked if in_time(each, wanted.deadline_h)),
+            key=lambda each: each.usd.middle,
+            default=None,
+        ),
+        fastest=_fastest([each for each in marked if paid(each, wanted.budget_usd)]),
         output_bytes=output,
         assumptions=_assumptions(timing, sizes, wanted),
         warnings=_warnings(sizes),
     )
+
+
+def in_time(option: Option, deadline_h: float | None) -> bool:
+    """Whether it meets the deadline with the high end of its hours."""
+    return deadline_h is None or option.hours.high <= deadline_h
+
+
+def paid(option: Option, budget_usd: Decimal | None) -> bool:
+    """Whether it keeps the budget with the high end of its dollars."""
+    return budget_usd is None or option.usd.high <= float(budget_usd)
 
 
 def _fastest(options: Sequence[Option]) -> Option | None:
@@ -222,10 +247,11 @@ def _simulations(sizes: SeriesSizes, timing: Timing, fleet: Fleet, seed: int) ->
     nodes = max(1, round(fleet.nodes / every))
     thinned = Fleet(fleet.kind, nodes, fleet.launches_per_s / every, fleet.idle_timeout_s)
     expected = timing.expected_s(slices)
+    hang_share = hanging(sizes.number)
     found = []
     for number, factor in enumerate(timing.factors(sizes.slices, QUANTILES) * TRIES):
         rng = np.random.default_rng((seed, number))
-        seconds = draw_seconds(expected * factor, timing.sigma, HANG_SHARE, rng)
+        seconds = draw_seconds(expected * factor, timing.sigma, hang_share, rng)
         # What the scatter draws beyond the deadline is slow, and does not hang.
         np.minimum(seconds, DEADLINE_S, out=seconds, where=np.isfinite(seconds))
         done = simulate_pull(seconds, thinned, DEADLINE_S, rng)
@@ -279,15 +305,18 @@ def _assumptions(timing: Timing, sizes: SeriesSizes, wanted: Wanted) -> tuple[st
     lines = [
         f"sizes: {sizes.origin}",
         f"times: {timing.source}",
-        f"one series in {1 / HANG_SHARE:.0f} hangs and is stopped after {DEADLINE_S / 60:.0f} min, twice",
+        f"one series in {1 / HANG_SHARE:.0f} hangs and is stopped after {DEADLINE_S / 60:.0f} min, twice"
+        f"{'' if hanging(sizes.number) else '; of so few that is outside the interval'}",
         "a node leaves after a minute without work; prices are for machines only, without tax or discount",
         "results are SEG (BINARY) and SR; egress: all of them leave the provider; storage: its standard class",
     ]
-    if any(price.machine != LOCAL for price in wanted.prices):
+    elsewhere = [price for price in wanted.prices if price.machine != LOCAL]
+    if any(price.market != "owned" for price in elsewhere):
         lines.append(
             f"a cloud machine boots in {CLOUD_BOOT_S:.0f} ± {CLOUD_BOOT_SD_S:.0f} s and pulls its image in "
             f"{CLOUD_IMAGE_S:.0f} s; {wanted.preemptions_per_h:.0%} of spot machines are taken away each hour"
         )
+    if elsewhere:
         if timing.gpu_share and any(price.gpu for price in wanted.prices):
             speeds = ", ".join(f"{gpu} {speed:g}" for gpu, speed in GPU_SPEED.items())
             lines.append(f"GPU seconds are those of a T4, divided by an assumed speed ({speeds}; others 1)")

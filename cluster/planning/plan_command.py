@@ -88,7 +88,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     if html is not None:
         write_text(html, plan_page(found))
     _show(found, html, as_json=as_json)
-    if (found.deadline_h is not None and found.cheapest is None) or (found.budget_usd and found.fastest is None):
+    if not found.keeps_both:
         raise typer.Exit(3)
 
 
@@ -137,8 +137,13 @@ def _show(found: Forecast, html: Path | None, *, as_json: bool) -> None:
     console.print(table)
     if table.row_count < len(found.options):
         console.print(f"{table.row_count} of {len(found.options)} options; all of them with --json and --html")
-    console.print(f"cheapest in time: {_sentence(found.cheapest, found)}")
-    console.print(f"fastest within budget: {_sentence(found.fastest, found)}")
+    least_h, least_usd = (min(getattr(each, what).high for each in found.options) for what in ("hours", "usd"))
+    console.print(f"cheapest in time: {_sentence(found.cheapest, found, f'--deadline is below {hours_text(least_h)}')}")
+    console.print(
+        f"fastest within budget: {_sentence(found.fastest, found, f'--budget is below ${_amount(least_usd)}')}"
+    )
+    if found.cheapest and found.fastest and not found.keeps_both:
+        console.print("no option keeps both: give a longer --deadline or a larger --budget")
     if found.output_bytes is not None:
         low, middle, high = (decimal(int(each)) for each in found.output_bytes.ends)
         console.print(f"to be stored: {middle} ({low} - {high})")
@@ -163,7 +168,7 @@ def options_table(found: Forecast) -> Table:
 
 def _data_text(option: Option) -> str:
     """What the results cost beside the machines, as far as that is known."""
-    where = f"results in {option.price.provider} {option.price.region}"
+    where = " ".join(part for part in ("results in", option.price.provider, option.price.region) if part)
     egress = "" if option.egress_usd is None else f"; if they leave, ${_with_ends(option.egress_usd)}"
     storage = "" if option.storage_usd is None else f"; if they stay, ${_with_ends(option.storage_usd)} a month"
     return f"{where}{egress}{storage}" if egress or storage else f"{where}: no price known for egress and storage"
@@ -204,9 +209,9 @@ def _amount(usd: float) -> str:
     return f"{usd:,.2f}" if usd >= 1 else f"{usd:.2g}"
 
 
-def _sentence(option: Option | None, found: Forecast) -> str:
+def _sentence(option: Option | None, found: Forecast, else_: str) -> str:
     if option is None:
-        return "no option; see the table"
+        return f"no option: {else_}, the least that any is sure to keep"
     cents = option.usd.middle / found.sizes.number * 100
     return (
         f"{option.nodes} x {option.price.where}: "

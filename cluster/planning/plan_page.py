@@ -64,16 +64,18 @@ class Picture:
 
 
 class _Axis:
-    """Logarithmic, from values to coordinates."""
+    """Logarithmic, from values to coordinates; nothing (a machine that is free) stands where the least does."""
 
     def __init__(self, values: list[float], begin: float, end: float, ticks: tuple[float, ...]) -> None:
-        low, high = math.log(min(values) / 1.15), math.log(max(values) * 1.15)
+        above = [value for value in values if value > 0] or [1.0]
+        self._least = min(above)
+        low, high = math.log(self._least / 1.15), math.log(max(above) * 1.15)
         self._low, self._scale, self._begin = low, (end - begin) / (high - low), begin
         self._range = (math.exp(low), math.exp(high))
         self.ticks = [tick for tick in ticks if self.inside(tick)]
 
     def __call__(self, value: float) -> float:
-        return round(self._begin + (math.log(value) - self._low) * self._scale, 1)
+        return round(self._begin + (math.log(max(value, self._least)) - self._low) * self._scale, 1)
 
     def inside(self, value: float) -> bool:
         """Whether the value lies on the axis."""

@@ -80,6 +80,8 @@ def sizes_of(source: str, modalities: Collection[str], least_instances: int = 1)
         slices, size = _of_entries(entry for entry in entries if entry.modality in modalities)
         archive.close()
         origin = f"search of {archive.uri}"
+    if not slices.size:
+        raise NoSizes(source, f"no series of {' or '.join(sorted(modalities))} is there, which the model takes")
     return _sizes(source, slices, size, least_instances, origin)
 
 
@@ -112,7 +114,7 @@ def _sizes(
     kept = ~(slices < least_instances)
     slices, size = slices[kept], size[kept]
     if not slices.size:
-        raise NoSizes(source, "no series of this kind is there")
+        raise NoSizes(source, f"no series of {least_instances} instances or more is there")
     if np.isnan(slices).all():
         raise NoSizes(source, f"the archive tells the number of instances of none of {slices.size} series")
     unknown = int((np.isnan(slices) | np.isnan(size)).sum())
