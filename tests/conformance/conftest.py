@@ -42,8 +42,8 @@ from voxfleet.enrich.archives.packed import pack
 from voxfleet.enrich.archives.xnat.address import parse_address as xnat_address
 from voxfleet.enrich.archives.xnat.archive import XnatArchive
 
-PATIENCE = Patience(connect_s=2.0, read_s=5.0, retries=1, backoff_s=0.0)
-HASTE = BucketPatience(connect_s=2, request_s=5, retries=1, retries_s=5, first_pause_s=0.01)
+PATIENCE = Patience(connect_s=10.0, read_s=10.0, retries=1, backoff_s=0.0)
+HASTE = BucketPatience(connect_s=10, request_s=10, retries=1, retries_s=10, first_pause_s=0.01)
 ROOM_BYTES = 4096
 """As much as a file may hold on a disk that is full; a CT slice here has 39 kB."""
 OUTSIDE = "../../escape"
