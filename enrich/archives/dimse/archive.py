@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from pydicom import Dataset
 from pynetdicom import build_context
@@ -24,6 +26,9 @@ from .association import associate, silence
 from .errors import RETRIEVE, SEARCH, STORE, check_status, errors_as
 from .query import Query, Received, querying
 from .send import commit, send, send_all
+
+AGAIN_S: Final = 0.5
+"""Before a study is asked for its series a second time."""
 
 
 class DimseArchive:
@@ -197,9 +202,19 @@ def _all_series(query: Query) -> Iterator[tuple[str, Dataset]]:
     """Study Instance UID and match of every series."""
     for study in query.find("STUDY", StudyInstanceUID=""):
         uid = str(study.get("StudyInstanceUID") or "")
-        keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
-        for match in query.find("SERIES", StudyInstanceUID=uid, **keys):
+        for match in _series_of(query, uid):
             yield uid, match
+
+
+def _series_of(query: Query, study: str) -> list[Dataset]:
+    """Series of a study; where none is told they are asked for once more, since no study is without."""
+    keys = {"SeriesInstanceUID": "", "Modality": "", "NumberOfSeriesRelatedInstances": ""}
+    matches = query.find("SERIES", StudyInstanceUID=study, **keys)
+    if not matches:
+        # Orthanc 1.10.1 tells none for a moment after it has stored the first, once in some 250 times.
+        time.sleep(AGAIN_S)
+        matches = query.find("SERIES", StudyInstanceUID=study, **keys)
+    return matches
 
 
 def _entry(query: Query, study: str, match: Dataset) -> SeriesEntry | RefusedObject:
