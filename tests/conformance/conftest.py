@@ -307,7 +307,11 @@ class Making:
         uri = [f"dimse://ORTHANC@127.0.0.1:{wire.port}"]
         usual = uri[0]
         rig = Rig(
-            lambda: DimseArchive(uri[0], NODE_PATIENCE), lambda: DimseArchive(orthanc.dimse_uri), {}, self.entry, self.slices
+            lambda: DimseArchive(uri[0], NODE_PATIENCE),
+            lambda: DimseArchive(orthanc.dimse_uri),
+            {},
+            self.entry,
+            self.slices,
         )
 
         @contextmanager
