@@ -80,6 +80,7 @@ class Governor:
         self.out_of_budget = False
         self.paused = ""
         self._crowded = False
+        self._latest = ledger.now()
         check_budget(budget_usd, self._item_usd(), self._settle_usd(0 if ledger.nodes() else 1))
         self._begun = self._look_again = monotonic()
         self._readings = [self._settled(ledger.counts())]
@@ -99,6 +100,8 @@ class Governor:
             return False
         if self._budget_usd is None:
             return True
+        if self._clock_went_back():
+            return False
         item_s = self._item_s()
         position = Position(
             spent_usd=self.spent_usd,
@@ -120,6 +123,20 @@ class Governor:
         if self._budget_usd is not None and nodes and self.spent_usd + self._settle_usd(nodes) >= self._budget_usd:
             self.out_of_budget = True
             raise BudgetSpent(self.spent_usd, self._budget_usd)
+
+    def _clock_went_back(self) -> bool:
+        """Whether the ledger's clock, by which nodes are paid, went back by more than the reserves cover.
+
+        What was spent then counts for less, and the cap would not hold: this command begins nothing more.
+        """
+        now = self._ledger.now()
+        back_s = (self._latest - now).total_seconds()
+        self._latest = max(self._latest, now)
+        if back_s <= KILL_S + self._limits.settle_s:
+            return False
+        self.paused = f"the ledger's clock went back by {back_s:.0f} s, and what is spent counts for less; set it right"
+        self._raise_alarm("limit", self.paused, self._spent_usd)
+        return True
 
     def _pauses(self) -> bool:
         """Whether a limit is passed; then this command begins nothing more, or not while there are too many nodes."""

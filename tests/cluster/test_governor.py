@@ -33,6 +33,10 @@ class PaperLedger:
         """A moment of the run."""
         return BEGIN + timedelta(seconds=seconds)
 
+    def now(self) -> datetime:
+        """What its clock shows."""
+        return self.at(self.now_s)
+
     def nodes(self) -> tuple[Node, ...]:
         """All nodes so far."""
         lives = [(self.ups[i], self.downs.get(i)) for i in range(len(self.ups))]
@@ -117,3 +121,17 @@ def test_what_lingers_is_paid_before_the_cap(at_s: int) -> None:
     else:
         with pytest.raises(BudgetSpent):
             governor.check()
+
+
+@pytest.mark.parametrize(("back_s", "goes_on"), [(61, True), (63, False)])
+def test_a_clock_that_goes_back_ends_a_run_with_a_budget(back_s: int, goes_on: bool) -> None:
+    """60 s are kept back for nodes to go and 2 s to kill: what counts for less by more than that holds no cap."""
+    ledger = PaperLedger(now_s=600, ups=[0.0])
+    price = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+    governor = Governor(ledger, price, Decimal(100), Event(), Limits(settle_s=Decimal(60)))  # type: ignore[arg-type]
+    assert governor.may_lease(0)
+    ledger.now_s -= back_s
+    assert governor.may_lease(0) is goes_on
+    assert ("clock went back" in governor.paused) is not goes_on
+    ledger.now_s += 30
+    assert governor.may_lease(0) is goes_on, "this command begins nothing more"
