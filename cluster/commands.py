@@ -127,7 +127,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         price=price_to_go_on(begun, machine, region, market, prices),
         region=region,
         market=market,
-        budget_usd=dollars_of(budget),
+        budget_usd=dollars_of("--budget", budget),
         on=on,
         workers=workers,
         devices=(devices_of if on == "local" else checked)(device or ["cpu"]),
@@ -136,7 +136,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         licences=tuple(licence or ()),
     )
     limits = Limits(
-        usd_per_series=dollars_of(max_cost_per_series),
+        usd_per_series=dollars_of("--max-cost-per-series", max_cost_per_series),
         wall_s=hours_of(deadline) * 3600 if deadline else None,
         failure_share=max_failures,
         nodes=max_nodes,
@@ -213,14 +213,17 @@ def _model_of(param: str) -> str:
     return param.partition("=")[0].rpartition(":")[0]
 
 
-def dollars_of(text: str | None) -> Decimal | None:
-    """An amount of US$ behind an option; None without one."""
+def dollars_of(option: str, text: str | None) -> Decimal | None:
+    """An amount of US$ above nothing behind an option of the command line; None without one."""
     if text is None:
         return None
     try:
-        return Decimal(text.removeprefix("$"))
+        amount = Decimal(text.removeprefix("$"))
     except InvalidOperation as exc:
-        raise typer.BadParameter(f"--budget {text}: not an amount") from exc
+        raise typer.BadParameter(f"{option} {text}: not an amount; give US$, e.g. 25 or 0.50") from exc
+    if not amount.is_finite() or amount <= 0:
+        raise typer.BadParameter(f"{option} {text}: nothing can be done for that; give US$, e.g. 25 or 0.50")
+    return amount
 
 
 def _conclude(ledger: Ledger, price: Price, folder: RunFolder, *, as_json: bool) -> None:

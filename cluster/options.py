@@ -13,7 +13,9 @@ PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of p
 
 MaxCost = Annotated[str | None, typer.Option("--max-cost-per-series", help="Pause above this mean, in US$.")]
 Deadline = Annotated[str | None, typer.Option("--deadline", help="Begin nothing that would end later, e.g. 8h, 90m.")]
-MaxFailures = Annotated[float, typer.Option("--max-failures", help="Pause above this share of the last 200.")]
+MaxFailures = Annotated[
+    float, typer.Option("--max-failures", min=0.0, max=1.0, help="Pause above this share of the last 200.")
+]
 MaxNodes = Annotated[int | None, typer.Option("--max-nodes", min=1, help="Begin nothing while more nodes are up.")]
 StageDeadline = Annotated[
     list[str] | None,

@@ -80,7 +80,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
         if change := price_change(asked, price):
             console.print(change)
         limits = Limits(
-            usd_per_series=dollars_of(max_cost_per_series),
+            usd_per_series=dollars_of("--max-cost-per-series", max_cost_per_series),
             wall_s=hours_of(deadline) * 3600 if deadline else None,
             failure_share=max_failures,
             nodes=max_nodes,

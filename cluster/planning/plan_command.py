@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from ...enrich.atomic import write_text
 from ...models import catalogue
 from ...models.model import ModelCard
 from ...runners.commands import Features, features_of
+from ..commands import dollars_of
 from ..duration import hours_of
 from ..price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
 from .measuring import Measure, measured
@@ -71,7 +71,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
         prices=_prices(card, machine or [], region, prices, spot=spot, every=every),
         charges=known_table(prices).charges,
         deadline_h=hours_of(deadline) if deadline else None,
-        budget_usd=_dollars(budget) if budget else None,
+        budget_usd=dollars_of("--budget", budget or None),
         most_nodes=max_nodes,
     )
     console = Console(stderr=True, quiet=as_json, highlight=False)
@@ -270,13 +270,3 @@ def _record(option: Option) -> dict[str, object]:
 
 def _ends(interval: Interval) -> dict[str, float]:
     return dict(zip(("low", "middle", "high"), interval.ends, strict=True))
-
-
-def _dollars(text: str) -> Decimal:
-    try:
-        amount = Decimal(text.removeprefix("$"))
-    except InvalidOperation as exc:
-        raise typer.BadParameter(f"--budget {text}: not an amount") from exc
-    if not amount.is_finite() or amount <= 0:
-        raise typer.BadParameter(f"--budget {text}: nothing can be done for that")
-    return amount

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import typer
 from pyarrow import parquet
+from voxfleet.cluster.commands import dollars_of
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.phantom import CtIdentity, Fault, chest_phantom, write_ct_series
@@ -224,6 +226,23 @@ def test_another_work_under_the_same_run_is_refused(finished, collection):
     assert other.returncode == 1
     assert "RUN_MISMATCH" in other.stderr
     assert len(other.stderr.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "25 EUR"])
+def test_what_is_no_amount_is_refused_with_its_option(text: str) -> None:
+    """Nothing, less than it, what is no number, and other currencies: the command line is wrong."""
+    with pytest.raises(typer.BadParameter, match=f"--max-cost-per-series {text}.*give US"):
+        dollars_of("--max-cost-per-series", text)
+    assert dollars_of("--budget", "$25") == 25
+
+
+def test_limits_that_cannot_be_meant_are_an_error_of_the_command_line(tmp_path):
+    """Exit code 2, and no folder of a run is there afterwards."""
+    words = ["enrich", tmp_path, "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
+    for wrong in (["--budget", "-1"], ["--max-failures", "2"]):
+        refused = voxfleet(*words, *wrong)
+        assert (refused.returncode, wrong[0] in refused.stderr) == (2, True), refused.stderr
+    assert not (tmp_path / "run").exists()
 
 
 def test_budget_stops_the_run_and_a_larger_one_resumes_it(tmp_path):
