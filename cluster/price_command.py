@@ -18,7 +18,7 @@ from rich.table import Table
 from ..enrich.atomic import write_text
 from .accounts.cost_text import narrow_table
 from .accounts.parts import parts_of
-from .price import bundled_table, known_table, own_prices_path, refreshed_path, stale_note
+from .price import FETCH, bundled_table, known_table, own_prices_path, refreshed_path, stale_note
 from .price_file import PriceTable, to_toml
 from .prices.source import RefreshError, Wanted, source
 from .rates import STALE_AFTER_DAYS, Charge, Price
@@ -58,6 +58,9 @@ def show(
         for table in (_machines(mine), _charges(beside)):
             if table.row_count:
                 console.print(table)
+    if not known.prices:
+        asked = " ".join(filter(None, (machine or "any machine", region)))
+        console.print(escape(f"no price of {asked} is known; add a [[price]] to your own prices, or get it: {FETCH}"))
     console.print(f"your own prices: {own_prices_path()}")
     if note := stale_note(rows, today):
         console.print(f"[yellow]warning[/yellow] {note}")

@@ -303,3 +303,13 @@ def test_the_list_says_what_is_old(own_folder: Path) -> None:
     assert {row["kind"] for row in document["charges"]} == {
         "egress", "nat", "storage", "write-requests", "read-requests"
     }  # fmt: skip
+
+
+def test_a_machine_without_a_price_is_told_with_the_way_to_one(own_folder: Path) -> None:
+    """Nothing is listed, and the user's own file and the catalogues are named."""
+    done = CliRunner().invoke(prices, ["--machine", "abacus", "--region", "mars"])
+    assert done.exit_code == 0
+    assert "no price of abacus mars" in done.output
+    assert "prices.toml" in done.output
+    assert "refresh --from" in done.output
+    assert "no price of" not in CliRunner().invoke(prices, ["--machine", "g4dn"]).output
