@@ -16,8 +16,8 @@ from rich.table import Column, Table
 from ..cluster.commands import archive_uri, dollars_of, until_stopped, wishes_of
 from ..cluster.enrichment import Plan
 from ..cluster.options import PriceFile
+from ..cluster.prices.run_price import begun_run, price_to_go_on
 from ..cluster.run_folder import RunFolder
-from ..cluster.run_price import begun_run, price_to_go_on
 from ..enrich.archives.opening import READABLE
 from ..models import catalogue
 from ..runners.cli import EXIT_INCOMPLETE, EXIT_STOPPED
@@ -115,7 +115,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
         wishes=study.wishes,
         folder=RunFolder(f"{study.out}/run"),
         price=price_to_go_on(begun_run(RunFolder(f"{study.out}/run")), override=prices),
-        budget_usd=dollars_of(budget),
+        budget_usd=dollars_of("--budget", budget),
         devices=devices_of(device or ["cpu"]),
     )
     console = Console(stderr=True, quiet=as_json, highlight=False)

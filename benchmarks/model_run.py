@@ -9,14 +9,14 @@ from threading import Event
 
 from rich.console import Console
 
+from ..cluster.budgets.governor import BudgetSpent, Governor
 from ..cluster.commands import observer
 from ..cluster.enrichment import Plan, perform, register
-from ..cluster.figures import RunSummary
-from ..cluster.governor import BudgetSpent, Governor
 from ..cluster.ledger import Ledger
 from ..cluster.ledgers.opening import open_ledger
-from ..cluster.outputs import write_outputs
-from ..cluster.summary import summarise
+from ..cluster.status.figures import RunSummary
+from ..cluster.status.outputs import write_outputs
+from ..cluster.status.summary import summarise
 from ..models.model import ModelCard
 from ..runners.commands import progress_bar
 from ..runners.stages import ModalityRefused

@@ -31,14 +31,16 @@ from ..runners.commands import (
 from ..runners.devices import checked, devices_of
 from ..runners.pipeline import LANES
 from ..runners.worklist import Wish, check_licence, wish
-from .alarm import alarms_to
+from .budgets.alarm import alarms_to
+from .budgets.governor import BudgetSpent, Governor
+from .budgets.limits import FAILURE_SHARE, Limits
+from .drivers.stop import Stop
 from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
-from .fleet import fleet_of
-from .governor import BudgetSpent, Governor
+from .kubernetes.fleet import fleet_of
 from .ledger import Ledger
 from .ledgers.opening import keep_in, open_ledger
-from .limits import FAILURE_SHARE, Limits
+from .ledgers.patience import patient
 from .options import (
     AlarmWebhook,
     AsJson,
@@ -50,12 +52,10 @@ from .options import (
     RunName,
     StageDeadline,
 )
-from .patience import patient
-from .price import Price
+from .prices.price import Price
+from .prices.run_price import begun_run, price_change, price_for, price_to_go_on
 from .run_folder import RunFolder
-from .run_price import begun_run, price_change, price_for, price_to_go_on
 from .sources import citations
-from .stop import Stop
 
 OBSERVE_FACTOR = 20.0
 """The ledger is looked at again after so many times as long as the last look took."""
@@ -229,8 +229,8 @@ def dollars_of(option: str, text: str | None) -> Decimal | None:
 def _conclude(ledger: Ledger, price: Price, folder: RunFolder, *, as_json: bool) -> None:
     """Write all that people and machines read about a run, and show its figures."""
     # Pages, tables and provenance: a third of a second to import, which the first workitem need not wait for.
-    from .outputs import show_summary, write_outputs
-    from .summary import summarise
+    from .status.outputs import show_summary, write_outputs
+    from .status.summary import summarise
 
     summary = summarise(ledger, price)
     write_outputs(folder, summary)

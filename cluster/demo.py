@@ -21,8 +21,8 @@ from ..enrich.archives.opening import open_archive
 from ..enrich.phantom import CtIdentity, Fault, chest_phantom, write_ct_series
 from ..runners.cli import EXIT_DONE, EXIT_INCOMPLETE
 from .ledgers.sqlite import SqliteLedger
+from .results.verify import verify
 from .run_folder import RunFolder
-from .verify import verify
 
 MODELS = ("ct-threshold", "covid-opacity-hu")
 RUN = "run"

@@ -21,15 +21,15 @@ from ..runners.pipeline import PipelineSettings
 from ..runners.request import StageSettings
 from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
-from .budget import DRAIN_S, LAG_S
-from .cell import cell_label
-from .governor import Governor
-from .keeping import Fleet, keep_up
+from .budgets.budget import DRAIN_S, LAG_S
+from .budgets.governor import Governor
+from .drivers.local_cell import LocalCell, run_locally
+from .kubernetes.cell import cell_label
+from .kubernetes.keeping import Fleet, keep_up
 from .ledger import Ledger, NoSuchRun, Run
-from .local_cell import LocalCell, run_locally
-from .price import Price
+from .prices.price import Price
+from .prices.run_price import keep_price
 from .run_folder import RunFolder
-from .run_price import keep_price
 from .sources import keep_sources
 
 BATCH = 5000
@@ -202,7 +202,7 @@ def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[]
         run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)
     elif plan.on == "kuberay" and plan.fleet is not None:
         # The Kubernetes client takes a second to import.
-        from .kuberay import Cells
+        from .kubernetes.kuberay import Cells
 
         keep_up(Cells(plan.fleet.namespace, plan.fleet.context), plan.fleet, ledger, governor, observe)
     elif plan.on not in ("workers", "nothing"):
@@ -236,7 +236,7 @@ def drive_on_ray(  # noqa: PLR0913, PLR0917 - a cell, who drives it, and who wat
         How long a stop waits for what is in flight.
     """
     # Ray takes half a second to import, and --on local must do without it.
-    from .ray_cell import CellSettings, run_on_ray
+    from .drivers.ray_cell import CellSettings, run_on_ray
 
     cell = CellSettings(
         agents=agents,

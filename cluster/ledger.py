@@ -21,10 +21,20 @@ from .. import Error
 from ..enrich.archives.archive import StoredObject
 from ..runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..runners.workitem import Outcome, Workitem
-from .attempt import LOST, MOST_FAILS, MOST_LOSSES, Attempt, AttemptClass, Item, Lease, attempt_class, state_after
-from .rates import Price
-from .run_record import Event, Node, Refusal, Run
-from .standing import Counts, Publication, Recent, Staged, Stored, Trouble, Usage
+from .ledgers.attempt import (
+    LOST,
+    MOST_FAILS,
+    MOST_LOSSES,
+    Attempt,
+    AttemptClass,
+    Item,
+    Lease,
+    attempt_class,
+    state_after,
+)
+from .ledgers.run_record import Event, Node, Refusal, Run
+from .ledgers.standing import Counts, Publication, Recent, Staged, Stored, Trouble, Usage
+from .prices.rates import Price
 
 __all__ = [
     "LEASE_S",

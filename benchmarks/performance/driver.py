@@ -25,10 +25,10 @@ from unittest import mock
 import psutil
 import ray
 
-from ...cluster import ray_agents, ray_cell
-from ...cluster.agent import Agent, CellEvent, CellSettings
+from ...cluster.budgets.governor import Governor
 from ...cluster.commands import observer
-from ...cluster.governor import Governor
+from ...cluster.drivers import ray_agents, ray_cell
+from ...cluster.drivers.agent import Agent, CellEvent, CellSettings
 from ...cluster.ledgers.sqlite import SqliteLedger
 from ...runners.workitem import Workitem
 from .figures import Figure, at_least, publish_figures

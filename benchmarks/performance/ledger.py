@@ -25,8 +25,8 @@ from statistics import median
 from ...cluster.ledger import Lease, Ledger, Run
 from ...cluster.ledgers.postgres import PostgresLedger
 from ...cluster.ledgers.sqlite import SqliteLedger
-from ...cluster.progress import standing
 from ...cluster.run_folder import RunFolder
+from ...cluster.status.progress import standing
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Outcome, State, Workitem

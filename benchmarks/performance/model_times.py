@@ -19,11 +19,11 @@ from threading import Event
 import highdicom as hd
 from scipy import ndimage
 
+from ...cluster.budgets.governor import Governor
 from ...cluster.enrichment import Plan, perform, register
-from ...cluster.governor import Governor
 from ...cluster.ledger import AttemptClass, Ledger
 from ...cluster.ledgers.sqlite import SqliteLedger
-from ...cluster.price import LOCAL, price_of
+from ...cluster.prices.price import LOCAL, price_of
 from ...cluster.run_folder import RunFolder
 from ...enrich.phantom import CtIdentity, write_ct_series
 from ...models import catalogue

@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from threading import Event
 
+from ...cluster.drivers.local_cell import LocalCell, run_locally
 from ...cluster.ledgers.sqlite import SqliteLedger
-from ...cluster.local_cell import LocalCell, run_locally
 from ...runners.pipeline import LANES, PipelineSettings
 from ...runners.request import StageSettings
 from ...runners.workitem import Workitem

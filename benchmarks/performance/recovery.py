@@ -18,11 +18,11 @@ from pathlib import Path
 from statistics import median
 from threading import Event
 
-from ...cluster.agent import CellEvent, CellSettings
+from ...cluster.drivers.agent import CellEvent, CellSettings
+from ...cluster.drivers.local_cell import LocalCell, run_locally
+from ...cluster.drivers.ray_cell import run_on_ray
 from ...cluster.ledger import AttemptClass, Ledger
 from ...cluster.ledgers.sqlite import SqliteLedger
-from ...cluster.local_cell import LocalCell, run_locally
-from ...cluster.ray_cell import run_on_ray
 from ...runners.pipeline import PipelineSettings
 from ...runners.request import StageSettings
 from .figures import Figure, publish_figures

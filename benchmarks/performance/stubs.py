@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ...cluster.ledger import Run
-from ...cluster.price import Price
+from ...cluster.prices.price import Price
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.node_memory import UNKNOWN_MEMORY

@@ -8,11 +8,11 @@ from datetime import date
 from pathlib import Path
 
 from ..ledger import Ledger
-from ..price import Charge, NoPrice, Price, own_prices_path, stale_note
-from ..price_file import PriceTable
-from ..rates import CHARGES
+from ..prices.price import Charge, NoPrice, Price, own_prices_path, stale_note
+from ..prices.price_file import PriceTable
+from ..prices.rates import CHARGES
+from ..prices.run_price import price_for
 from ..run_folder import RunFolder
-from ..run_price import price_for
 from .bill import Bill, BillLine, BillSum, Elsewhere
 from .billing import bill_of
 from .planned import BadPlan, PlanCheck, check_plan, read_plan

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from ..ledger import AttemptClass
 from ..planning.plan import GPU_SPEED
-from ..price import Price
+from ..prices.price import Price
 from .cost import PREEMPTED
 from .traffic import Amounts
 

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from ..ledger import Attempt, AttemptClass, Item, Ledger, Node
-from ..price import Charge, Price
+from ..prices.price import Charge, Price
 from .bill import MACHINE, OVERHEAD, Bill, BillLine
 from .cost import Costs, cost_of, spent_on_nodes
 from .traffic import Charged, Use, amounts_of, prices_of, uses_of

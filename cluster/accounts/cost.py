@@ -27,7 +27,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from ..ledger import Attempt, AttemptClass, Node
-from ..price import Price
+from ..prices.price import Price
 from .parts import Parts, parts_of
 
 UNKNOWN_STAGE = "unknown"

@@ -16,8 +16,8 @@ from typer.core import TyperGroup
 from ...enrich.atomic import write_text
 from ...runners.cli import EXIT_INCOMPLETE
 from ..ledgers.opening import open_ledger
-from ..price import known_table
-from ..rates import CHARGES
+from ..prices.price import known_table
+from ..prices.rates import CHARGES
 from ..run_folder import RunFolder
 from .account import Asked, account_of
 from .bill_files import to_csv, to_parquet

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..planning.plan import PUBLISHED_USD_PER_SERIES
-from ..rates import CHARGES
+from ..prices.rates import CHARGES
 from .account import Account
 from .bill import Bill, BillSum
 from .planned import PlanCheck, Planned

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..price import Price
+from ..prices.price import Price
 
 CORE_USD_PER_HOUR = Decimal("0.031611")
 """A core of GCP's N1, us-central1, on demand: with the memory below an n1-standard-4 costs its listed 0.189999."""

@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from typing import TypeVar
 
-from ..rates import CHARGES
+from ..prices.rates import CHARGES
 from .bill import MACHINE
 from .billed import PARTS, WHOLE, BilledLine
 

@@ -10,8 +10,8 @@ from itertools import chain
 
 from ...runners.consumption import Consumption
 from ..ledger import Attempt, AttemptClass, Item, Run, Stored
-from ..price import LOCAL, Charge, Price, charge_of
-from ..rates import CHARGES
+from ..prices.price import LOCAL, Charge, Price, charge_of
+from ..prices.rates import CHARGES
 
 GIB = Decimal(2**30)
 REQUESTS = Decimal(1000)

@@ -14,10 +14,10 @@ from operator import add
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, Outcome, State
-from ..attempt import LOST, OUT_OF_MEMORY, PREEMPTED, AttemptClass, attempt_class, pause_s, state_after
-from ..run_record import NOTICE
+from .attempt import LOST, OUT_OF_MEMORY, PREEMPTED, AttemptClass, attempt_class, pause_s, state_after
 from .database import Transaction
 from .records import consumption_rows, failure_to_json, stored_rows
+from .run_record import NOTICE
 from .steps import Held, Steps
 
 _USAGE = """INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model, outcome) DO UPDATE SET

@@ -12,7 +12,7 @@ from typing import Any
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, Workitem
-from ..rates import Price
+from ..prices.rates import Price
 
 TYPICAL_SLICE_BYTES = 512 * 512 * 2
 """Size taken for an instance where the archive does not say: orders work, prices nothing."""

@@ -17,7 +17,6 @@ from decimal import Decimal
 from ...enrich.archives.archive import StoredObject
 from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ...runners.workitem import Outcome, Workitem
-from ..attempt import LOST
 from ..ledger import (
     LEASE_S,
     Lease,
@@ -25,11 +24,12 @@ from ..ledger import (
     RunMismatch,
     Staged,
 )
-from ..rates import Price
-from ..run_record import NOTICE
+from ..prices.rates import Price
 from . import outgrown, rows
+from .attempt import LOST
 from .endings import Ending, end, expire, keep
 from .records import price_to_json, size_of, workitem_to_json
+from .run_record import NOTICE
 from .sql_reading import SqlReading
 from .steps import Steps
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ...runners.node_memory import NodeMemory
-from ..attempt import Lease
+from .attempt import Lease
 from .database import Dialect, Parameters, Row, Transaction
 from .outgrown import FITS, fitting
 from .records import workitem_from_json

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ... import Error
-from ..price import Price
+from ..prices.price import Price
 
 HOUR_S = 3600.0
 

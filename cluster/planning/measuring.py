@@ -11,7 +11,7 @@ from ...runners.worklist import wish
 from ..commands import archive_uri
 from ..enrichment import Plan
 from ..ledgers.opening import open_ledger
-from ..price import LOCAL, price_of
+from ..prices.price import LOCAL, price_of
 from ..run_folder import RunFolder
 from .pilot import run_pilot
 from .timing import NotMeasured, Timing, timing_of, timing_of_card

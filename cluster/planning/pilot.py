@@ -9,8 +9,8 @@ from ...enrich.archives.archive import RefusedObject
 from ...enrich.archives.opening import open_archive
 from ...runners.workitem import Workitem
 from ...runners.worklist import worklist
+from ..budgets.governor import Governor
 from ..enrichment import Plan, perform
-from ..governor import Governor
 from ..ledgers.sqlite import SqliteLedger
 from .series_sizes import NoSizes
 from .timing import NotMeasured, Timing, timing_of

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from ..price import LOCAL, Charge, Price, charge_of
+from ..prices.price import LOCAL, Charge, Price, charge_of
 from .fleet import HOUR_S, Fleet, NodeKind, Simulated, draw_seconds
 from .series_sizes import SeriesSizes
 from .simulate import simulate_pull

@@ -22,7 +22,7 @@ from ...models.model import ModelCard
 from ...runners.commands import Features, features_of
 from ..commands import dollars_of
 from ..duration import hours_of
-from ..price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
+from ..prices.price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
 from .measuring import Measure, measured
 from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
 from .plan_page import plan_page

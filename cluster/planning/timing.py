@@ -18,7 +18,7 @@ from ...models.model import ModelCard
 from ...runners.workitem import Workitem
 from ..accounts.cost import cost_of
 from ..ledger import AttemptClass, Ledger
-from ..price import Price
+from ..prices.price import Price
 
 ROUNDS = 5
 """Of reweighted least squares; the weights no longer move after three."""

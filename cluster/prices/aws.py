@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
-from ..rates import Price
+from .rates import Price
 from .source import RefreshError, Wanted, opened
 
 OFFERS = "https://pricing.us-east-1.amazonaws.com/offers/v1.0/aws/AmazonEC2/current/{region}/index.csv"

@@ -16,7 +16,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from ..rates import Price
+from .rates import Price
 from .source import RefreshError, Wanted, is_address, opened
 
 SKUS = "https://cloudbilling.googleapis.com/v1/services/6F81-5844-456A/skus"

@@ -15,7 +15,7 @@ from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
 from pathlib import PurePosixPath
 
-from ..rates import Price
+from .rates import Price
 from .source import GPUS, RefreshError, Wanted, opened
 
 CATALOGUE = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"

@@ -18,7 +18,7 @@ from typing import IO, Protocol, cast
 
 import requests
 
-from ..rates import Price, PriceError
+from .rates import Price, PriceError
 
 ENTRY_POINTS = "voxfleet.prices"
 """Group in which this and other packages offer sources: name = function ``read``."""

@@ -15,13 +15,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from voxfleet.cluster import alarm as alarm_module
-from voxfleet.cluster import governor as governor_module
-from voxfleet.cluster.alarm import BadWebhook, alarms_to
-from voxfleet.cluster.governor import Governor
+from voxfleet.cluster.budgets import alarm as alarm_module
+from voxfleet.cluster.budgets import governor as governor_module
+from voxfleet.cluster.budgets.alarm import BadWebhook, alarms_to
+from voxfleet.cluster.budgets.governor import Governor
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 
 TOY = Price("toy", "", "", "on-demand", Decimal(1000), 2, "", 0, "paper", date(2026, 11, 1))
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 import typer
+from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
-from voxfleet.cluster.worker_command import worker
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from voxfleet.cluster.budget import BudgetError, Mode, Position, affordable, alarms_passed, check_budget, mode
+from voxfleet.cluster.budgets.budget import BudgetError, Mode, Position, affordable, alarms_passed, check_budget, mode
 
 DOLLARS = st.decimals(0, 1000, places=4)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voxfleet.cluster.cell import CELL_VARIABLE, PLATFORMS, Access, BadCell, Cell, Workers
-from voxfleet.cluster.cell_manifest import manifest
+from voxfleet.cluster.kubernetes.cell import CELL_VARIABLE, PLATFORMS, Access, BadCell, Cell, Workers
+from voxfleet.cluster.kubernetes.manifest import manifest
 
 GIB = 2**30
 IMAGE = "registry.example/voxfleet@sha256:" + "0123456789abcdef" * 4

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
-from voxfleet.cluster.cell import BadCell
-from voxfleet.cluster.cluster_command import cluster
+from voxfleet.cluster.kubernetes.cell import BadCell
+from voxfleet.cluster.kubernetes.command import cluster
 from voxfleet.models import catalogue
 
 IMAGE = "registry.example/voxfleet@sha256:" + "0f" * 32

@@ -17,7 +17,7 @@ from voxfleet.cluster.accounts.cost_command import cost
 from voxfleet.cluster.accounts.planned import BadPlan
 from voxfleet.cluster.ledger import Node, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import NoPrice, Price
+from voxfleet.cluster.prices.price import NoPrice, Price
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 

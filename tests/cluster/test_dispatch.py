@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxfleet.cluster.dispatch import (
+from voxfleet.cluster.drivers.dispatch import (
     MOST_BUSY_DEATHS,
     MOST_IDLE_DEATHS,
     AgentDown,

@@ -13,7 +13,7 @@ from voxfleet import Error
 from voxfleet.cluster.enrichment import Plan, register
 from voxfleet.cluster.ledger import NoSuchRun, RunMismatch
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import price_of
+from voxfleet.cluster.prices.price import price_of
 from voxfleet.cluster.run_folder import RunFolder
 from voxfleet.models import catalogue
 from voxfleet.runners.worklist import DoubledModel, wish

@@ -19,15 +19,15 @@ import typer
 
 pytest.importorskip("kubernetes")
 
-from voxfleet.cluster.cell import BadCell
-from voxfleet.cluster.cell_options import CellOptions, read_options
+from voxfleet.cluster.budgets.limits import Limits
+from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.enrichment import Plan
-from voxfleet.cluster.fleet import NoFleet, fleet_of
+from voxfleet.cluster.kubernetes.cell import BadCell
+from voxfleet.cluster.kubernetes.fleet import NoFleet, fleet_of
+from voxfleet.cluster.kubernetes.options import CellOptions, read_options
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
-from voxfleet.cluster.limits import Limits
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.worker_command import worker
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
@@ -181,7 +181,7 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
     words = ["enrich", uri, "-m", "ct-threshold", "--to", uri, "--run", str(run), "--ledger", postgres.url]
     words += ["--on", "kuberay", "--cells", str(toml), "--json"]
     patched = (
-        "import voxfleet.cluster.replacing as r, voxfleet.cluster.keeping as k; r.FIRST_PAUSE_S = k.LOOK_S = 0.2; "
+        "from voxfleet.cluster.kubernetes import keeping as k, replacing as r; r.FIRST_PAUSE_S = k.LOOK_S = 0.2; "
         "from voxfleet.runners.cli import main; main()"
     )
     environment = {**os.environ, "KUBECONFIG": str(api_server.kubeconfig(tmp_path))}

@@ -10,11 +10,11 @@ from threading import Event
 from typing import Any
 
 import pytest
-from voxfleet.cluster import governor as governor_module
-from voxfleet.cluster.governor import BudgetSpent, Governor
+from voxfleet.cluster.budgets import governor as governor_module
+from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
+from voxfleet.cluster.budgets.limits import Limits
 from voxfleet.cluster.ledger import AttemptClass, Counts, Node, Usage
-from voxfleet.cluster.limits import Limits
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 

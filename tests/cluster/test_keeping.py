@@ -14,14 +14,14 @@ import pytest
 pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
-from voxfleet.cluster.cell import PLATFORMS, Access, Cell, Workers
-from voxfleet.cluster.cell_manifest import manifest
-from voxfleet.cluster.governor import BudgetSpent, Governor
-from voxfleet.cluster.keeping import CellsDie, Fleet, keep_up
-from voxfleet.cluster.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
+from voxfleet.cluster.kubernetes.cell import PLATFORMS, Access, Cell, Workers
+from voxfleet.cluster.kubernetes.keeping import CellsDie, Fleet, keep_up
+from voxfleet.cluster.kubernetes.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.kubernetes.manifest import manifest
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
@@ -41,8 +41,8 @@ def job(number: int, workers: int = 3) -> dict[str, Any]:
 def cells(api_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cells:
     """The cells of the double; fleets look often, and pause shortly."""
     monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(api_server.kubeconfig(tmp_path)))
-    monkeypatch.setattr("voxfleet.cluster.keeping.LOOK_S", 0.03)
-    monkeypatch.setattr("voxfleet.cluster.replacing.FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.keeping.LOOK_S", 0.03)
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.replacing.FIRST_PAUSE_S", 0.05)
     return Cells()
 
 
@@ -180,7 +180,7 @@ def test_a_server_that_is_busy_for_long_does_not_end_the_fleet(
     api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cells go on by themselves; who looks after them looks again. One that may not be looked at ends it."""
-    monkeypatch.setattr("voxfleet.cluster.kuberay.TRIES", 1)
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.kuberay.TRIES", 1)
     Operator(api_server, [completes(api_server, ledger, 9)])
     threading.Timer(0.01, lambda: api_server.faults.extend([(503, {})] * 3)).start()
     keep(cells, ledger, job(0))

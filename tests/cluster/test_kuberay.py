@@ -13,9 +13,9 @@ import pytest
 pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
-from voxfleet.cluster.cell import PLATFORMS, Access, Cell, Workers
-from voxfleet.cluster.cell_manifest import manifest
-from voxfleet.cluster.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.kubernetes.cell import PLATFORMS, Access, Cell, Workers
+from voxfleet.cluster.kubernetes.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.kubernetes.manifest import manifest
 
 CELL = Cell(
     run="nlst",
@@ -98,7 +98,7 @@ def test_a_refusal_is_not_tried_again(api_server: Any, cells: Cells, status: int
 
 def test_a_server_that_is_gone_is_told_of(api_server: Any, cells: Cells, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection: the error names the cell, and no token."""
-    monkeypatch.setattr("voxfleet.cluster.kuberay.TRIES", 2)
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.kuberay.TRIES", 2)
     api_server.shutdown()
     api_server.server_close()
     with pytest.raises(KubernetesError, match="does not answer") as raised:

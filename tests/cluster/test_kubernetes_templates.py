@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from voxfleet.cluster.cell import PLATFORMS
-from voxfleet.cluster.cell_options import manifests, read_options
+from voxfleet.cluster.kubernetes.cell import PLATFORMS
+from voxfleet.cluster.kubernetes.options import manifests, read_options
 from voxfleet.models import catalogue
 
 FOLDER = Path(__file__).parents[2] / "cluster" / "kubernetes"

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from voxfleet.cluster.leasing import lease_some
+from voxfleet.cluster.drivers.leasing import lease_some
 from voxfleet.cluster.ledger import Ledger, Run
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger

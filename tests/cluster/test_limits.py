@@ -9,13 +9,13 @@ from threading import Event
 
 import pytest
 import typer
-from voxfleet.cluster.budget import BudgetError
+from voxfleet.cluster.budgets.budget import BudgetError
+from voxfleet.cluster.budgets.governor import Governor
+from voxfleet.cluster.budgets.limits import Limits, Settled, pause_reason, thinned
 from voxfleet.cluster.duration import named_seconds
-from voxfleet.cluster.governor import Governor
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.limits import Limits, Settled, pause_reason, thinned
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
@@ -93,7 +93,7 @@ def test_limits_that_cannot_be_kept_are_refused(wrong: dict) -> None:
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SqliteLedger:
     """A run of 60 series, whose governor looks each time that it is asked."""
-    monkeypatch.setattr("voxfleet.cluster.governor.READ_FACTOR", 0.0)
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.READ_FACTOR", 0.0)
     found = SqliteLedger(tmp_path / "ledger.sqlite")
     found.create_run(Run("r", "dir:/s", "dir:/t", ("m 1",), {}, "0", "toy", datetime.now(UTC)))
     found.add(Workitem("1.2", f"1.2.{n}", "CT", 10, "dir:/s", "dir:/t", "m", "1", "none", bytes=9) for n in range(60))

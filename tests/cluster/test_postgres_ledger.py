@@ -11,9 +11,9 @@ import psycopg
 import pytest
 from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerError, LedgerUnavailable, Run
 from voxfleet.cluster.ledgers.opening import NoDriver, keep_in, open_ledger
+from voxfleet.cluster.ledgers.patience import patient
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.patience import patient
 from voxfleet.cluster.run_folder import RunFolder
 from voxfleet.runners.workitem import Workitem
 

@@ -12,7 +12,7 @@ import typer
 import voxfleet
 from typer.testing import CliRunner
 from voxfleet.cluster.commands import enrich
-from voxfleet.cluster.price import (
+from voxfleet.cluster.prices.price import (
     LOCAL_FAMILY,
     BadPrice,
     NoPrice,
@@ -23,8 +23,8 @@ from voxfleet.cluster.price import (
     read_prices,
     stale_note,
 )
-from voxfleet.cluster.price_file import read_table, to_toml
-from voxfleet.cluster.rates import CHARGES
+from voxfleet.cluster.prices.price_file import read_table, to_toml
+from voxfleet.cluster.prices.rates import CHARGES
 
 ROW = """
 [[price]]

@@ -20,10 +20,10 @@ pytest.importorskip("ray")
 
 import ray
 from ray.cluster_utils import Cluster
-from voxfleet.cluster.agent import CellEvent, CellFailed, CellSettings
+from voxfleet.cluster.drivers.agent import CellEvent, CellFailed, CellSettings
+from voxfleet.cluster.drivers.ray_cell import run_on_ray
 from voxfleet.cluster.ledger import AttemptClass, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.ray_cell import run_on_ray
 from voxfleet.runners.workitem import State, Workitem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]

@@ -23,8 +23,8 @@ pytest.importorskip("kubernetes")
 
 from kubernetes import client
 from kubernetes.config import kube_config, load_kube_config
-from voxfleet.cluster.cluster_command import cluster
-from voxfleet.cluster.kuberay import CellExists, Cells, KubernetesError
+from voxfleet.cluster.kubernetes.command import cluster
+from voxfleet.cluster.kubernetes.kuberay import CellExists, Cells, KubernetesError
 
 BINARY = os.environ.get("VOXFLEET_TEST_KUBE_APISERVER", "")
 WORDS = ["manifest", "dicomweb+https://a/dw", "-m", "ct-threshold", "--to", "dicomweb+https://a/dw", "--run", "nlst"]

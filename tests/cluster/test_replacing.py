@@ -6,7 +6,7 @@ import random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxfleet.cluster.replacing import (
+from voxfleet.cluster.kubernetes.replacing import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     MOST_DEATHS,

@@ -8,12 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 from prov.model import ProvDocument
+from voxfleet.cluster.accounts.result_cost import add_costs
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
-from voxfleet.cluster.result_cost import add_costs
+from voxfleet.cluster.prices.price import Price
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.summary import summarise
+from voxfleet.cluster.status.summary import summarise
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Outcome, State, Workitem
 

@@ -16,9 +16,9 @@ from typer import Typer
 from typer.testing import CliRunner
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.retract import CannotRetract
-from voxfleet.cluster.retract_command import retract
-from voxfleet.cluster.verify import verify
+from voxfleet.cluster.results.retract import CannotRetract
+from voxfleet.cluster.results.retract_command import retract
+from voxfleet.cluster.results.verify import verify
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest

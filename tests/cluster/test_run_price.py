@@ -14,9 +14,16 @@ from pathlib import Path
 import pytest
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price, price_of
+from voxfleet.cluster.prices.price import Price, price_of
+from voxfleet.cluster.prices.run_price import (
+    CheaperPrice,
+    begun_run,
+    keep_price,
+    price_change,
+    price_for,
+    price_to_go_on,
+)
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.run_price import CheaperPrice, begun_run, keep_price, price_change, price_for, price_to_go_on
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 
 TOY = Price("toy", "", "", "on-demand", Decimal(36), 2, "", 0, "paper", date(2026, 11, 1))

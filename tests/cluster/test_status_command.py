@@ -10,13 +10,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from voxfleet.cluster.attempt import AttemptClass
+from voxfleet.cluster.ledgers.attempt import AttemptClass
+from voxfleet.cluster.ledgers.run_record import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
-from voxfleet.cluster.progress import progress, standing
+from voxfleet.cluster.prices.price import Price
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.run_record import Run
-from voxfleet.cluster.summary import summarise
+from voxfleet.cluster.status.progress import progress, standing
+from voxfleet.cluster.status.summary import summarise
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem

@@ -18,9 +18,9 @@ from rocrate.rocrate import ROCrate
 from typer.testing import CliRunner
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.retracted import note_retracted
-from voxfleet.cluster.submission import Collector, NotSubmittable
-from voxfleet.cluster.submission_command import submission
+from voxfleet.cluster.results.retracted import note_retracted
+from voxfleet.cluster.results.submission import Collector, NotSubmittable
+from voxfleet.cluster.results.submission_command import submission
 from voxfleet.enrich.archives.folder.archive import FolderArchive
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest

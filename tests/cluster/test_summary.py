@@ -12,9 +12,9 @@ import pytest
 from pyarrow import parquet
 from voxfleet.cluster.ledger import Lease, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
-from voxfleet.cluster.progress import progress
-from voxfleet.cluster.summary import summarise, to_json, to_parquet
+from voxfleet.cluster.prices.price import Price
+from voxfleet.cluster.status.progress import progress
+from voxfleet.cluster.status.summary import summarise, to_json, to_parquet
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem

@@ -17,7 +17,6 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from voxfleet.cluster.attempt import PREEMPTED
 from voxfleet.cluster.ledger import (
     MOST_FAILS,
     MOST_LOSSES,
@@ -32,9 +31,10 @@ from voxfleet.cluster.ledger import (
     RunMismatch,
     owner_name,
 )
+from voxfleet.cluster.ledgers.attempt import PREEMPTED
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.node_memory import NodeMemory
@@ -410,7 +410,7 @@ class TestOutage:
 
     def test_it_is_tried_five_times_with_pauses(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each loss to it is followed by a pause; the fifth is the last; none counts as the item's own failure."""
-        monkeypatch.setattr("voxfleet.cluster.attempt.PAUSES_S", (0.1, 0.2))
+        monkeypatch.setattr("voxfleet.cluster.ledgers.attempt.PAUSES_S", (0.1, 0.2))
         ledger.add([workitem(1), workitem(2)])
         other = one(ledger)
         failure = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)

@@ -17,15 +17,15 @@ from decimal import Decimal
 from pathlib import Path
 
 from rich.console import Console
+from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
+from voxfleet.cluster.budgets.limits import Limits
 from voxfleet.cluster.commands import until_stopped
-from voxfleet.cluster.governor import BudgetSpent, Governor
+from voxfleet.cluster.drivers.local_cell import LocalCell, run_locally
 from voxfleet.cluster.ledger import Ledger
 from voxfleet.cluster.ledgers.opening import open_shared_ledger
+from voxfleet.cluster.ledgers.patience import patient
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.limits import Limits
-from voxfleet.cluster.local_cell import LocalCell, run_locally
-from voxfleet.cluster.patience import patient
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.pipeline import PipelineSettings

@@ -21,7 +21,7 @@ from pydicom import Dataset
 from pydicom.uid import generate_uid
 from voxfleet.cluster.ledger import Ledger, Publication, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.publish import Publisher
+from voxfleet.cluster.results.publish import Publisher
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     ArchiveError,

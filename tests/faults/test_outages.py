@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import requests
+from voxfleet.cluster.drivers.local_cell import LocalCell, run_locally
 from voxfleet.cluster.ledger import AttemptClass, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.local_cell import LocalCell, run_locally
 from voxfleet.enrich.archives.archive import ReadBackDiffers, SearchUnanswered, StoreConflict, StoreError, StoreRefused
 from voxfleet.enrich.archives.dimse.errors import DimseFault, FaultKind
 from voxfleet.enrich.archives.opening import open_archive
@@ -46,7 +46,7 @@ def test_the_store_is_away_while_a_series_is_written(
 
     The store holds what the ledger says, once.
     """
-    monkeypatch.setattr("voxfleet.cluster.attempt.PAUSES_S", (0.5,))
+    monkeypatch.setattr("voxfleet.cluster.ledgers.attempt.PAUSES_S", (0.5,))
     spoiler, target = proxy
     phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=1)
     write_ct_series(phantom.volume, tmp_path / "in", identity=CtIdentity.named("outage"))

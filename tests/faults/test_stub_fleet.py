@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 from voxfleet.cluster.ledger import AttemptClass
-from voxfleet.cluster.run_record import NOTICE
+from voxfleet.cluster.ledgers.run_record import NOTICE
 from voxfleet.runners.workitem import State
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import pydicom
 import pytest
 from voxfleet.cluster.ledger import AttemptClass, Ledger
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.results.verify import verify
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.verify import verify
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxfleet.cluster.accounts.cost import cost_of, spent_on_nodes
 from voxfleet.cluster.accounts.parts import parts_of
-from voxfleet.cluster.attempt import LOST, PREEMPTED
 from voxfleet.cluster.ledger import Attempt, AttemptClass, Node
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.ledgers.attempt import LOST, PREEMPTED
+from voxfleet.cluster.prices.price import Price
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure
 

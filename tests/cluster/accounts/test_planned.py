@@ -11,7 +11,7 @@ import pytest
 from voxfleet.cluster.accounts.bill import Bill
 from voxfleet.cluster.accounts.planned import BadPlan, check_plan, read_plan
 from voxfleet.cluster.accounts.traffic import Amounts
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 
 TOY = Price("toy", "", "here", "on-demand", Decimal(36), 2, "", 0, "paper", date(2026, 11, 1))
 BILL = Bill("r", TOY, (), Decimal("0.60"), Amounts({}, {}), completed=30, hours=0.5, most_nodes=3, gpu_share=0.0)

@@ -13,7 +13,7 @@ from pyarrow import parquet
 from voxfleet.cluster.accounts.bill import Bill, BillLine
 from voxfleet.cluster.accounts.scores import BadScores, read_scores, scores_per_dollar
 from voxfleet.cluster.accounts.traffic import Amounts
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 
 DAY = date(2026, 11, 1)
 TOY = Price("toy", "", "", "on-demand", Decimal(36), 2, "", 0, "paper", DAY)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from voxfleet.cluster.accounts.traffic import Charged, amounts_of, charged_by, prices_of, uses_of
 from voxfleet.cluster.ledger import Attempt, AttemptClass, Item, Run, Stored
-from voxfleet.cluster.price import Charge, Price
-from voxfleet.cluster.rates import CHARGES
+from voxfleet.cluster.prices.price import Charge, Price
+from voxfleet.cluster.prices.rates import CHARGES
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import State, Workitem

@@ -25,7 +25,7 @@ from voxfleet.cluster.planning.plan_page import plan_page
 from voxfleet.cluster.planning.series_sizes import NoSizes, SeriesSizes, _of_entries, _sizes, sizes_of
 from voxfleet.cluster.planning.simulate import simulate_pull
 from voxfleet.cluster.planning.timing import NotMeasured, bytes_per_slice, fit, timing_of_card, told
-from voxfleet.cluster.price import BadPrice, Charge, NoPrice, Price
+from voxfleet.cluster.prices.price import BadPrice, Charge, NoPrice, Price
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series

@@ -16,7 +16,7 @@ from voxfleet.benchmarks.performance import simulator
 from voxfleet.cluster.planning.batches import Leg, simulate_batches
 from voxfleet.cluster.planning.fleet import Fleet, InvalidFleet, NodeKind, draw_seconds
 from voxfleet.cluster.planning.simulate import simulate_pull
-from voxfleet.cluster.price import Price
+from voxfleet.cluster.prices.price import Price
 
 AT_ONCE = 1e9
 """Launches a second, where all nodes are ordered at once."""

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
-from voxfleet.cluster.price import bundled_table, price_of, refreshed_path
-from voxfleet.cluster.price_command import prices
 from voxfleet.cluster.prices import aws, gcp, gpuhunt, skypilot, source
+from voxfleet.cluster.prices.command import prices
+from voxfleet.cluster.prices.price import bundled_table, price_of, refreshed_path
+from voxfleet.cluster.prices.rates import Price
 from voxfleet.cluster.prices.source import ENTRY_POINTS, RefreshError, UnknownSource, Wanted
-from voxfleet.cluster.rates import Price
 
 HERE = Path(__file__).parent
 KNOWN = {price.machine: price for price in reversed(bundled_table().prices)}

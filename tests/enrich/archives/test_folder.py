@@ -170,7 +170,7 @@ def test_directory_and_half_written_files_are_passed_over(tmp_path: Path, ct_sli
 
 
 def test_the_files_of_a_directory_of_media() -> None:
-    """Of a medium with a DICOMDIR (PS3.10 8.6) every instance is found that it names, as pydicom's file sets read it."""
+    """Of a medium with a DICOMDIR (PS3.10 8.6) every instance that it names is found, as pydicom's FileSet reads it."""
     directory = get_testdata_file("DICOMDIR")
     named = {str(each.SeriesInstanceUID): 0 for each in FileSet(directory)}
     for each in FileSet(directory):

@@ -1,0 +1,1 @@
+"""What a run may cost, and when it has to stop."""

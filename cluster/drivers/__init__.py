@@ -1,0 +1,1 @@
+"""Who does the work: agents and what they are told to do, on this machine, on Ray, under a scheduler of arrays."""

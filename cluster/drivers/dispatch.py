@@ -1,0 +1,276 @@
+"""Dispatch: which agent does what next. Events in, instructions out; no Ray, no clock, no I/O.
+
+The same events always give the same instructions, so that what a cell does under faults can
+be tested without a cell. Whoever feeds it carries the instructions out and turns what comes of
+them into further events; it holds no more than what is in flight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
+from ..ledger import Lease
+
+MOST_IDLE_DEATHS = 3
+"""Agents that may die in a row without having held a workitem before the cell gives up."""
+
+MOST_BUSY_DEATHS = 20
+"""Agents that may die at work in a row, with nothing finished between: four workitems that kill
+their agent five times each, and then it is the cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentUp:
+    """An agent is ready for `depth` workitems at a time, on a node with this memory."""
+
+    agent: str
+    depth: int
+    memory: NodeMemory = UNKNOWN_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDown:
+    """An agent died, or never came up, with all it held; `preempted`: its machine had given notice."""
+
+    agent: str
+    reason: str
+    preempted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """The answer to LeaseMore: fewer than asked for, or none, where there is nothing more now."""
+
+    leases: tuple[Lease, ...]
+    memory: NodeMemory = UNKNOWN_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """An agent has an outcome for a lease."""
+
+    agent: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed; `open_items` workitems of the run are not settled, in this cell or elsewhere."""
+
+    open_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Begin nothing more; what is in flight is finished."""
+
+    reason: str
+
+
+Event = AgentUp | AgentDown | Leased | Finished | Tick | Drain
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgent:
+    """Start an agent under this name, not used before; answer with AgentUp or AgentDown."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseMore:
+    """Lease up to `number` workitems for nodes with this memory; answer with Leased, and with nothing leased also."""
+
+    number: int
+    memory: NodeMemory = UNKNOWN_MEMORY
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give a leased workitem to an agent; answer with Finished, or AgentDown."""
+
+    agent: str
+    lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """Tell the ledger that these leases died with their agent; `preempted`: its machine had given notice."""
+
+    agent: str
+    leases: tuple[Lease, ...]
+    reason: str
+    preempted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Tell the ledger that these leases were never begun."""
+
+    leases: tuple[Lease, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopAgent:
+    """End an agent that has nothing to do any more."""
+
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The cell is finished: `failure` says why it gave up, and is empty where it did not."""
+
+    failure: str = ""
+
+
+Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | Done
+
+
+@dataclass(slots=True)
+class _Agent:
+    """What is known of an agent: depth 0 until it is up."""
+
+    depth: int = 0
+    memory: NodeMemory = UNKNOWN_MEMORY
+    held: dict[str, Lease] = field(default_factory=dict)
+
+    @property
+    def free(self) -> int:
+        return max(0, self.depth - len(self.held))
+
+    def fits(self, lease: Lease) -> tuple[bool, int]:
+        """How well it would take a lease: best where it reads that series already, else by its room."""
+        series = lease.workitem.series_instance_uid
+        reads_it = any(each.workitem.series_instance_uid == series for each in self.held.values())
+        return self.free > 0 and reads_it, self.free
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """The state of one cell.
+
+    Parameters
+    ----------
+    agents : int
+        How many agents the cell keeps up.
+    """
+
+    agents: int
+    _fleet: dict[str, _Agent] = field(default_factory=dict)
+    _started: int = 0
+    _asked: dict[NodeMemory, int] = field(default_factory=dict)
+    _dry: set[NodeMemory] = field(default_factory=set)
+    _draining: bool = False
+    _idle_deaths: int = 0
+    _busy_deaths: int = 0
+    _done: bool = False
+
+    @property
+    def in_flight(self) -> int:
+        """Workitems that agents of this cell hold."""
+        return sum(len(agent.held) for agent in self._fleet.values())
+
+    @property
+    def done(self) -> bool:
+        """Whether Done was given; events after it give no instructions."""
+        return self._done
+
+    @property
+    def _hopeless(self) -> bool:
+        return self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS
+
+    def handle(self, *events: Event) -> tuple[Instruction, ...]:
+        """Instructions that follow from events of one moment, in the order in which to carry them out."""
+        if self._done:
+            return ()
+        return tuple(self._react(events))
+
+    def _react(self, events: tuple[Event, ...]) -> Iterator[Instruction]:
+        for event in events:
+            yield from self._take(event)
+        yield from self._continue()
+
+    def _take(self, event: Event) -> Iterator[Instruction]:
+        match event:
+            case AgentUp(agent, depth, memory):
+                if agent in self._fleet:
+                    self._fleet[agent].depth, self._fleet[agent].memory = depth, memory
+            case AgentDown():
+                yield from self._bury(event)
+            case Leased(leases, memory):
+                if len(leases) < self._asked.pop(memory, 0):
+                    self._dry.add(memory)
+                yield from self._hand_out(leases, memory)
+            case Finished(agent, lease):
+                self._forget(agent, lease)
+            case Tick(open_items):
+                self._dry.clear()
+                if open_items == 0 and self.in_flight == 0:
+                    self._draining = True
+            case Drain():
+                self._draining = True
+
+    def _continue(self) -> Iterator[Instruction]:
+        """Whatever the state now calls for, whichever event led to it."""
+        if self._draining:
+            if self.in_flight == 0 and not self._asked:
+                yield from self._end("")
+            return
+        if self._hopeless:
+            if self.in_flight == 0 and not self._asked:
+                deaths = self._idle_deaths + self._busy_deaths
+                yield from self._end(f"{deaths} agents died in a row, with nothing finished")
+            return
+        for _ in range(self.agents - len(self._fleet)):
+            self._started += 1
+            name = f"agent-{self._started}"
+            self._fleet[name] = _Agent()
+            yield StartAgent(name)
+        for memory in sorted({agent.memory for agent in self._fleet.values()}):
+            free = sum(agent.free for agent in self._fleet.values() if agent.memory == memory)
+            if free and memory not in self._asked and memory not in self._dry:
+                self._asked[memory] = free
+                yield LeaseMore(free, memory)
+
+    def _hand_out(self, leases: tuple[Lease, ...], memory: NodeMemory) -> Iterator[Instruction]:
+        """Give each lease to the agent of that class that it fits best; return what none has room for any more."""
+        returned: list[Lease] = []
+        for lease in leases:
+            alike = [each for each in self._fleet.items() if each[1].memory == memory]
+            name, agent = max(alike, key=lambda item: item[1].fits(lease), default=("", _Agent()))
+            if agent.free == 0 or self._draining:
+                returned.append(lease)
+                continue
+            agent.held[lease.workitem.key] = lease
+            yield Start(name, lease)
+        if returned:
+            yield Return(tuple(returned))
+
+    def _forget(self, name: str, lease: Lease) -> None:
+        """Take back the place of a lease; one that the agent no longer holds came late, and changes nothing."""
+        agent = self._fleet.get(name)
+        if agent is not None and agent.held.get(lease.workitem.key) == lease:
+            del agent.held[lease.workitem.key]
+            self._idle_deaths = self._busy_deaths = 0
+
+    def _bury(self, down: AgentDown) -> Iterator[Instruction]:
+        agent = self._fleet.pop(down.agent, None)
+        if agent is None:
+            return
+        if not down.preempted:
+            # A machine that is taken away says nothing of the cell.
+            self._idle_deaths += not agent.held
+            self._busy_deaths += bool(agent.held)
+        if agent.held:
+            # What was lost is there to be leased again.
+            self._dry.clear()
+            yield Lose(down.agent, tuple(agent.held.values()), down.reason, down.preempted)
+
+    def _end(self, failure: str) -> Iterator[Instruction]:
+        for name in self._fleet:
+            yield StopAgent(name)
+        self._done = True
+        yield Done(failure)

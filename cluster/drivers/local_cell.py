@@ -1,0 +1,177 @@
+"""One machine, no Ray: workitems from the ledger through this node's own pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from threading import Event
+from time import monotonic, sleep
+
+from ...runners.pipeline import NodePipeline, PipelineSettings
+from ...runners.workitem import Outcome
+from ..ledger import LEASE_S, Lease, Ledger, LedgerError
+from .leasing import lease_some
+from .stop import has_notice, loss_code
+
+BEATS = 6
+"""Heartbeats sent in the time for which leases hold."""
+
+LOOK_S = 2.0
+"""How often the ledger is asked for drivers that fell silent, also while there is no room for what they held."""
+
+WAIT_S = 0.5
+"""How long the loop sleeps at most before it looks at stop and heartbeat again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCell:
+    """A driver whose only node is this machine.
+
+    Attributes
+    ----------
+    machine : str
+        What it is, as the price table names it.
+    owner : str
+        This driver's name in the ledger, the same when it is begun again: what it had leased when
+        it was killed is then taken back at once.
+    drain_s : float
+        How long a stop waits for what is in flight before that is given up.
+    lease_s : float
+        How long leases hold when this driver falls silent; for twice as long it stays for what other
+        drivers hold: were one dead, its workitems would be back by then.
+    label : str
+        Of the machine, ``cell`` on the provider's bill; empty: none.
+    """
+
+    settings: PipelineSettings
+    machine: str
+    owner: str
+    drain_s: float = math.inf
+    lease_s: float = LEASE_S
+    label: str = ""
+
+
+def run_locally(
+    ledger: Ledger,
+    cell: LocalCell,
+    *,
+    may_lease: Callable[[int], bool],
+    observe: Callable[[], None],
+    stop: Event,
+) -> None:
+    """Work until nothing is left, or until `may_lease` says no and what is in flight has ended.
+
+    Parameters
+    ----------
+    may_lease : callable
+        Asked before each lease with the number in flight here and elsewhere: False when stopped or out of budget.
+    observe : callable
+        Called at least twice a second, and after each outcome.
+    stop : threading.Event
+        Set it to drain; a `Stop` tells whether the machine is about to be taken away.
+    """
+    node = cell.settings.stages.node
+    ledger.heartbeat(cell.owner, 0.0)
+    ledger.expire()
+    ledger.node_up(node, cell.machine, cell.owner, cell.label)
+    pipeline = NodePipeline(cell.settings)
+    loop = _Loop(ledger, cell, pipeline, stop)
+    try:
+        loop.work(may_lease, observe)
+    except LedgerError:
+        pipeline.abort()
+        raise
+    except BaseException:
+        loop.give_up("its driver left")
+        raise
+    finally:
+        pipeline.close()
+        ledger.node_down(node, cell.owner)
+
+
+class _Loop:
+    """Leases, submits, finishes."""
+
+    def __init__(self, ledger: Ledger, cell: LocalCell, pipeline: NodePipeline, stop: Event) -> None:
+        self._ledger, self._cell, self._pipeline, self._stop = ledger, cell, pipeline, stop
+        self._node = cell.settings.stages.node
+        self._flying: dict[Future[Outcome], Lease] = {}
+        self._refused = False
+        self._heeded = False
+
+    def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
+        beat = looked = monotonic()
+        idle_until = give_up = math.inf
+        while True:
+            self._fill(may_lease)
+            now = monotonic()
+            if self._flying:
+                idle_until = math.inf
+                self._finish()
+            else:
+                idle_until = min(idle_until, now + 2 * self._cell.lease_s)
+                if now > idle_until and self._ledger.waiting(self._pipeline.memory):
+                    # What met an outage is to be tried again when its pause is over.
+                    idle_until = math.inf
+                if self._refused or now > idle_until or not self._may_come():
+                    return
+                sleep(WAIT_S)
+            if now - beat > self._cell.lease_s / BEATS:
+                self._ledger.heartbeat(self._cell.owner, self._cell.lease_s)
+                beat = now
+            if now - looked > LOOK_S:
+                self._ledger.expire()
+                looked = now
+            if self._stop.is_set():
+                self._heed()
+                give_up = min(give_up, now + self._cell.drain_s)
+            if now >= give_up:
+                self.give_up("its driver was told to stop")
+                return
+            observe()
+
+    def _fill(self, may_lease: Callable[[int], bool]) -> None:
+        """Lease and submit as much as keeps every lane busy."""
+        while len(self._flying) < self._pipeline.depth:
+            leases = lease_some(
+                self._ledger,
+                self._cell.owner,
+                1,
+                len(self._flying),
+                self._cell.lease_s,
+                may_lease,
+                self._pipeline.memory,
+            )
+            self._refused = leases is None
+            for lease in leases or ():
+                if self._ledger.start(lease, self._node):
+                    self._flying[self._pipeline.submit(lease.workitem)] = lease
+            if not leases:
+                return
+
+    def _finish(self) -> None:
+        """Record what has ended, waiting a little for the first."""
+        for future in wait(self._flying, timeout=WAIT_S, return_when=FIRST_COMPLETED).done:
+            self._ledger.finish(self._flying.pop(future), future.result(), self._node)
+
+    def _may_come(self) -> bool:
+        """Whether there is, or may be, something to lease for a driver that holds nothing.
+
+        What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
+        """
+        return bool(self._ledger.release(self._cell.owner, "nothing in flight")) or self._ledger.counts().open > 0
+
+    def _heed(self) -> None:
+        """Tell the ledger, once, that this machine is about to be taken away: it may be gone before more is said."""
+        if has_notice(self._stop) and not self._heeded:
+            self._ledger.notice(self._cell.owner)
+            self._heeded = True
+
+    def give_up(self, reason: str) -> None:
+        """Kill what is in flight, and let others have it."""
+        try:
+            self._ledger.lose(tuple(self._flying.values()), reason, self._node, loss_code(self._stop))
+        finally:
+            self._pipeline.abort()

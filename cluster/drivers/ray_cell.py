@@ -1,0 +1,281 @@
+"""One cell on Ray: its agents are fed from the ledger, as `dispatch` says. Only the three `ray_` files import Ray.
+
+Ray starts processes, and says when they died; everything else (what is leased, tried again,
+counted) is the ledger's and `dispatch`'s. Actors are not restarted and their calls not
+retried by Ray: a dead agent's workitems are lost, noted, leased again, and a new agent starts.
+
+A cluster's nodes need this package installed in the same version (an image with the wheel, or
+``runtime_env={"py_modules": [WHEEL]}``); its token authentication is left as Ray has it.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from threading import Event as Stop
+
+import ray
+
+from ...runners.heartbeat import BEATS
+from ...runners.node_memory import NodeMemory
+from ...runners.workitem import Outcome
+from ..ledger import Lease, Ledger, owner_name
+from ..ledgers.attempt import LOST, PREEMPTED
+from .agent import CellEvent, CellFailed, CellSettings
+from .dispatch import (
+    AgentDown,
+    AgentUp,
+    Dispatch,
+    Done,
+    Drain,
+    Event,
+    Finished,
+    Instruction,
+    Leased,
+    LeaseMore,
+    Lose,
+    Return,
+    Start,
+    StartAgent,
+    StopAgent,
+    Tick,
+)
+from .leasing import lease_some
+from .ray_agents import WAIT_S, Agents, Came, Died, Ended
+from .ray_cluster import connect, nodes_alive
+from .stop import has_notice, loss_code
+
+__all__ = ["CellEvent", "CellFailed", "CellSettings", "run_on_ray"]
+
+TICK_S = 2.0
+"""How often the ledger is asked what is left, and for items that others lost."""
+
+
+def run_on_ray(
+    ledger: Ledger,
+    settings: CellSettings,
+    *,
+    may_lease: Callable[[int], bool],
+    on_event: Callable[[CellEvent], None],
+    stop: Stop,
+) -> None:
+    """Work until nothing is left in the ledger, or until stopped and what is in flight has ended.
+
+    Parameters
+    ----------
+    may_lease : callable
+        Asked before each lease with the number in flight here and elsewhere: False while there is no money for one
+        more. False with none in flight ends the cell.
+    stop : threading.Event
+        Set it to drain.
+
+    Raises
+    ------
+    CellFailed
+        If there is no cluster, or its agents die before they finish anything.
+    """
+    cell = _Cell(ledger, settings, may_lease, on_event, stop)
+    if settings.address is None:
+        # This machine costs from now on: that Ray takes seconds to start is start-up.
+        cell.node_up(socket.gethostname())
+    started_here = False
+    # Ray prints to standard output when a process dies, also when told to log nothing; that is the caller's.
+    with redirect_stdout(sys.stderr):
+        try:
+            started_here = connect(settings)
+            cell.work()
+        finally:
+            cell.close()
+            if started_here:
+                ray.shutdown()
+
+
+class _Cell:
+    """Carries out the instructions of `dispatch` on Ray and the ledger, and feeds it what comes of them."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        settings: CellSettings,
+        may_lease: Callable[[int], bool],
+        on_event: Callable[[CellEvent], None],
+        stop: Stop,
+    ) -> None:
+        self._ledger = ledger
+        self._stop = stop
+        self._settings = settings
+        self._may_lease = may_lease
+        self._on_event = on_event
+        self._owner = owner_name()
+        self._dispatch = Dispatch(settings.agents)
+        self._agents = Agents(settings)
+        self._nodes: set[str] = set()
+        self._failure = ""
+
+    def node_up(self, node: str) -> None:
+        """Note that a node costs money, unless that is known."""
+        if node not in self._nodes:
+            self._nodes.add(node)
+            self._ledger.node_up(node, self._settings.machine, self._owner, self._settings.label)
+
+    def work(self) -> None:
+        """Loop until the dispatch is done."""
+        self._ledger.heartbeat(self._owner, self._settings.lease_s)
+        beat = tick = time.monotonic()
+        beat_s = min(self._settings.lease_s / 4, self._settings.silence_s / BEATS)
+        deadline = float("inf")
+        self._feed(Tick(self._ledger.counts().open))
+        while not self._dispatch.done:
+            now = time.monotonic()
+            if self._stop.is_set() and deadline == float("inf"):
+                deadline = now + self._settings.drain_s
+                if has_notice(self._stop):
+                    self._ledger.notice(self._owner)
+                self._drain("stopped")
+            if now > deadline:
+                return
+            if now - beat > beat_s:
+                self._ledger.heartbeat(self._owner, self._settings.lease_s)
+                for died in self._agents.listen(now):
+                    self._bury(died)
+                beat = now
+            if now - tick > TICK_S:
+                self._ledger.expire()
+                self._feed(Tick(self._ledger.counts().open))
+                self._tell("tick", "")
+                tick = now
+            self._collect()
+        if self._failure:
+            raise CellFailed(self._failure)
+
+    def close(self) -> None:
+        """End the agents; what they were at work on is lost, and what was not begun given back."""
+        try:
+            self._ledger.lose(self._agents.flying, "the cell ended", code=loss_code(self._stop))
+            self._agents.close()
+        finally:
+            for node in self._nodes:
+                self._ledger.node_down(node, self._owner)
+            self._ledger.release(self._owner, "the cell ended")
+
+    def _collect(self) -> None:
+        """Wait for calls to end, and feed what they gave."""
+        if not self._agents.busy:
+            self._stop.wait(WAIT_S)
+            return
+        answers = self._agents.answers()
+        # What was done before an agent died is recorded before the agent's leases are lost.
+        self._record([each for each in answers if not isinstance(each, Died)])
+        for each in answers:
+            if isinstance(each, Died):
+                self._bury(each)
+
+    def _record(self, answers: Sequence[Came | Ended]) -> None:
+        """Agents came up, and workitems ended: all of these at once."""
+        events: list[Event] = []
+        for came in answers:
+            if isinstance(came, Came):
+                self.node_up(came.host)
+                self._tell("agent_up", f"{came.agent} is process {came.pid} on {came.host}")
+                events.append(AgentUp(came.agent, self._settings.depth, came.memory))
+        done = [each for each in answers if isinstance(each, Ended)]
+        told = [(each.lease, each.outcome, self._agents.node_of(each.agent)) for each in done]
+        held = self._ledger.finish_all(told) if told else ()
+        self._agents.settled(answers)
+        for each, kept in zip(done, held, strict=True):
+            self._tell("finished" if kept else "fenced", each.lease.workitem.key, each.lease, each.outcome)
+            events.append(Finished(each.agent, each.lease))
+        if events:
+            self._feed(*events)
+
+    def _bury(self, died: Died) -> None:
+        """An agent is dead: forget its calls, tell the ledger and the dispatch."""
+        if died.agent not in self._agents:
+            return
+        self._agents.abandon(died.agent)
+        where = self._agents.node_of(died.agent) or "no node yet"
+        self._ledger.event("warning", "agent_down", f"{died.agent} on {where}: {died.reason}")
+        self._tell("agent_down", f"{died.agent}: {died.reason}")
+        self._feed(AgentDown(died.agent, died.reason, died.preempted))
+        self._agents.bury(died.agent)
+        self._nodes_gone()
+
+    def _nodes_gone(self) -> None:
+        """End the lives of nodes that Ray has taken for dead."""
+        alive = nodes_alive()
+        for node in self._nodes - alive:
+            self._ledger.node_down(node, self._owner)
+        self._nodes &= alive
+
+    def _drain(self, reason: str) -> None:
+        self._ledger.event("info", "draining", reason)
+        self._tell("draining", reason)
+        self._feed(Drain(reason))
+
+    def _feed(self, *events: Event) -> None:
+        """Give events to the dispatch and carry out what it says, until it says no more."""
+        moments = deque([events])
+        while moments:
+            instructions = self._dispatch.handle(*moments.popleft())
+            if late := self._begin([each for each in instructions if isinstance(each, Start)]):
+                moments.append(late)
+            for instruction in instructions:
+                moments.extend((event,) for event in self._carry_out(instruction))
+
+    def _carry_out(self, instruction: Instruction) -> tuple[Event, ...]:
+        match instruction:
+            case StartAgent(agent):
+                self._agents.start(agent)
+            case LeaseMore(number, memory):
+                return self._lease(number, memory)
+            case Lose(agent, leases, reason, preempted):
+                self._ledger.lose(leases, reason, self._agents.node_of(agent), PREEMPTED if preempted else LOST)
+            case Return(leases):
+                self._ledger.give_back(leases)
+            case StopAgent(agent):
+                self._agents.stop(agent)
+            case Done(failure):
+                self._failure = failure
+        return ()
+
+    def _lease(self, number: int, memory: NodeMemory) -> tuple[Event, ...]:
+        """Lease for nodes with this memory, as long as it may be."""
+        leases: list[Lease] = []
+        while len(leases) < number:
+            flying = self._dispatch.in_flight + len(leases)
+            new = lease_some(
+                self._ledger,
+                self._owner,
+                number - len(leases),
+                flying,
+                self._settings.lease_s,
+                self._may_lease,
+                memory,
+            )
+            if new is None:
+                return (Leased(tuple(leases), memory), *((Drain("no more may be leased"),) if flying == 0 else ()))
+            if not new:
+                break
+            leases.extend(new)
+        return (Leased(tuple(leases), memory),)
+
+    def _begin(self, starts: Sequence[Start]) -> tuple[Event, ...]:
+        """Give leased workitems to their agents; those that are no longer held are as good as finished."""
+        if not starts:
+            return ()
+        late: list[Event] = []
+        begun = self._ledger.start_all([(each.lease, self._agents.node_of(each.agent)) for each in starts])
+        for each, held in zip(starts, begun, strict=True):
+            if not held:
+                late.append(Finished(each.agent, each.lease))
+                continue
+            self._agents.begin(each.agent, each.lease)
+            self._tell("begun", each.lease.workitem.key, each.lease)
+        return tuple(late)
+
+    def _tell(self, kind: str, detail: str, lease: Lease | None = None, outcome: Outcome | None = None) -> None:
+        self._on_event(CellEvent(kind, detail, lease, outcome))

@@ -1,0 +1,119 @@
+"""``voxfleet worker``: one more machine for a run whose ledger is shared, under any scheduler of arrays."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ...models import catalogue
+from ...runners.cli import EXIT_DONE, EXIT_STOPPED
+from ...runners.commands import progress_bar
+from ...runners.environment import node_name
+from ...runners.pipeline import LANES, PipelineSettings
+from ...runners.request import StageSettings
+from ...runners.worklist import references, wish
+from ..budgets.alarm import alarms_to
+from ..budgets.governor import BudgetSpent, Governor
+from ..budgets.limits import FAILURE_SHARE, Limits
+from ..commands import dollars_of, observer, until_stopped
+from ..duration import hours_of, named_seconds
+from ..enrichment import UnknownExecutor, drive_on_ray, with_deadlines
+from ..kubernetes.cell import cell_label
+from ..ledger import Run
+from ..ledgers.opening import open_shared_ledger
+from ..ledgers.patience import patient
+from ..options import AlarmWebhook, Deadline, MaxCost, MaxFailures, MaxNodes, StageDeadline
+from ..prices.run_price import keep_price, price_change, price_to_go_on
+from ..run_folder import RunFolder
+from .local_cell import LocalCell, run_locally
+
+DRAIN_S = 20.0
+"""Google gives a spot VM 30 s from its notice to its end, Amazon 120 s, Slurm 30 s."""
+
+
+def worker(  # noqa: PLR0913, PLR0917 - the command line's options
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, as `voxfleet enrich --run` was given.")],
+    ledger_url: Annotated[
+        str, typer.Option("--ledger", envvar="VOXFLEET_LEDGER", help="postgresql://USER@HOST/DATABASE")
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Network of yours on this machine; may be repeated.")
+    ] = None,
+    on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS) or ray://HOST:10001.")] = "local",
+    device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
+    memory_gib: Annotated[
+        float, typer.Option(min=0, help="What one stage may take; 0: six tenths of the machine's, or container's.")
+    ] = 0,
+    deadline: Deadline = None,
+    max_cost_per_series: MaxCost = None,
+    max_failures: MaxFailures = FAILURE_SHARE,
+    max_nodes: MaxNodes = None,
+    stage_deadline: StageDeadline = None,
+    alarm_webhook: AlarmWebhook = "",
+    node: Annotated[str, typer.Option(help="Name of this node; another for each worker.")] = "",
+    folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
+    drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
+    prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices.")] = None,
+) -> None:
+    """Work on a run that `voxfleet enrich --ledger` began, until nothing is left of it.
+
+    With --on ray it drives a cell of agents instead of working itself.
+
+    The budget is the run's; the limits are this worker's own, of what the run has done since it began.
+    Exit code 0: nothing is left; 4: stopped by the budget, by a limit or by a signal, and more is left.
+    """
+    if on not in ("local", "ray") and not on.startswith("ray://"):
+        raise UnknownExecutor(on)
+    name = node or node_name()
+    place = RunFolder(f"{folder}/{name}")
+    console = Console(stderr=True, highlight=False)
+    with place.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
+        ledger = patient(open_shared_ledger(ledger_url, run))
+        asked = ledger.run()
+        price = price_to_go_on(asked, override=prices)
+        keep_price(ledger, asked, price)
+        if change := price_change(asked, price):
+            console.print(change)
+        limits = Limits(
+            usd_per_series=dollars_of("--max-cost-per-series", max_cost_per_series),
+            wall_s=hours_of(deadline) * 3600 if deadline else None,
+            failure_share=max_failures,
+            nodes=max_nodes,
+        )
+        governor = Governor(ledger, price, asked.budget_usd, stop, limits, alarm)
+        stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
+        pipeline = PipelineSettings(
+            stages,
+            devices=tuple(device or ["cpu"]),
+            memory_bytes=int(memory_gib * 2**30),
+            deliverers=workers if on == "local" else 1,
+        )
+        pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
+        with progress_bar(console) as bar:
+            task = bar.add_task(asked.name, total=None, counts="")
+            observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
+            with suppress(BudgetSpent):
+                if on == "local":
+                    cell = LocalCell(pipeline, price.machine, f"{name}:{place.path}", drain, label=cell_label())
+                    run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
+                else:
+                    drive_on_ray(pipeline, on, workers, ledger, governor, observe, drain)
+        left = ledger.counts().open
+        if left:
+            why = f"{governor.paused}: " if governor.paused else ""
+            console.print(f"{why}{left} workitems of {_told(asked)} are left")
+    raise typer.Exit(EXIT_STOPPED if left else EXIT_DONE)
+
+
+def _brought(models: list[str]) -> tuple[tuple[str, str], ...]:
+    """Where this machine has the networks that the catalogue does not know by their names."""
+    return references(tuple(wish(catalogue.card(name), {}, "BINARY", repair=False) for name in models))
+
+
+def _told(run: Run) -> str:
+    return f"{run.name} ({', '.join(run.models)})"

@@ -1,0 +1,162 @@
+"""A fleet of cells on Kubernetes, kept up until nothing is left in the ledger or the budget is spent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from ... import Error
+from ..budgets.governor import BudgetSpent, Governor
+from ..ledger import Ledger
+from .cell import ENDED, CellState
+from .replacing import Create, End, Remove, Replacing, Work
+
+if TYPE_CHECKING:
+    from .kuberay import Cells
+
+LOOK_S = 10.0
+"""Cells and ledger are looked at again after so long."""
+
+LAST_WORDS = 5
+"""Lines of a dead cell's command that are told."""
+
+_LOG = logging.getLogger(__name__)
+
+
+class CellsDie(Error):
+    """Cells died one after the other and nothing was done: they are not replaced any more."""
+
+    code = "CELLS_DIE"
+
+    def __init__(self, run: str, reason: str) -> None:
+        super().__init__(run, reason)
+
+    def __str__(self) -> str:
+        run, reason = self.args
+        return f"{run}: {reason}; see `voxfleet cluster logs CELL`, and give the same command again"
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The cells of a run.
+
+    Attributes
+    ----------
+    jobs : sequence of mapping
+        Their RayJobs.
+    context : str
+        Of the user's kubeconfig; empty: the current one.
+    most_nodes : int or None
+        Workers that all cells together may have.
+    """
+
+    jobs: Sequence[Mapping[str, Any]]
+    context: str = ""
+    most_nodes: int | None = None
+
+    @property
+    def run(self) -> str:
+        """Name of the run."""
+        return str(self.jobs[0]["metadata"]["labels"]["run"])
+
+    @property
+    def namespace(self) -> str:
+        """In which the cells are."""
+        return str(self.jobs[0]["metadata"]["namespace"])
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Machines at work of each cell, by its name."""
+        return {
+            job["metadata"]["name"]: job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"]
+            for job in self.jobs
+        }
+
+
+def keep_up(cells: Cells, fleet: Fleet, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
+    """Create the cells, replace those that die, and wait until all have ended.
+
+    A stop leaves them as they are: they go on by themselves. The last of the budget ends them all.
+
+    Raises
+    ------
+    CellsDie
+        If cells only die.
+    CellExists
+        If a cell of the run is at work that was made otherwise.
+    KubernetesError
+        If the API server refuses; while it does not answer, cells go on by themselves.
+    """
+    keeper = _Keeper(cells, fleet, ledger, governor)
+    keeper.must_be_the_same()
+    try:
+        while not governor.stop.is_set() and not keeper.look():
+            observe()
+            governor.stop.wait(LOOK_S)
+    except BudgetSpent:
+        keeper.remove_all()
+        raise
+
+
+class _Keeper:
+    """Carries out what `Replacing` says."""
+
+    def __init__(self, cells: Cells, fleet: Fleet, ledger: Ledger, governor: Governor) -> None:
+        self._cells, self._fleet, self._ledger, self._governor = cells, fleet, ledger, governor
+        self._jobs = {job["metadata"]["name"]: job for job in fleet.jobs}
+        self._replacing = Replacing(fleet.workers, fleet.most_nodes)
+
+    def must_be_the_same(self) -> None:
+        """Find out, before anything is done, that cells that are at work are those that are asked for."""
+        for state in self._states():
+            if state.deployment not in ENDED:
+                self._cells.submit(self._jobs[state.name], dry_run=True)
+
+    def look(self) -> bool:
+        """Look at cells and ledger, and do what follows; whether that was all."""
+        counts = self._ledger.counts()
+        try:
+            states = {state.name: state.deployment for state in self._states()}
+            may_begin = self._governor.may_lease(counts.in_progress)
+            if self._governor.stop.is_set():
+                # Asked now, it has money for nothing; and cells go on by themselves.
+                return True
+            work = Work(counts.open, counts.total - counts.open, may_begin)
+            return any(self._does(action) for action in self._replacing.handle(states, work, monotonic()))
+        except Error as exc:
+            if not exc.retryable:
+                raise
+            _LOG.warning("%s; cells go on by themselves", exc)
+            return False
+
+    def remove_all(self) -> None:
+        """Delete every cell with its machines."""
+        for state in self._states():
+            self._note("warning", f"{state.name}: removed, the budget is spent")
+            self._cells.delete(state.name)
+
+    def _states(self) -> tuple[CellState, ...]:
+        return tuple(state for state in self._cells.states(self._fleet.run) if state.name in self._jobs)
+
+    def _does(self, action: Create | Remove | End) -> bool:
+        match action:
+            case Create(name):
+                made = self._cells.submit(self._jobs[name])
+                self._note("info", f"{name}: {'created' if made else 'is there already'}")
+            case Remove(name, reason):
+                said = " / ".join(self._cells.logs(name, LAST_WORDS).split("\n")).strip(" /")
+                self._note("warning", f"{name}: removed: {reason}{f'; it said last: {said}' if said else ''}")
+                self._cells.delete(name)
+            case End(failure):
+                if failure:
+                    raise CellsDie(self._fleet.run, failure)
+                return True
+        return False
+
+    def _note(self, level: str, text: str) -> None:
+        """Say it to the ledger and to the log."""
+        self._ledger.event(level, "cell", text)
+        _LOG.log(logging.getLevelName(level.upper()), "%s", text)

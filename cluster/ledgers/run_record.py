@@ -1,0 +1,105 @@
+"""A run as its ledger keeps it: what it is to do, on which nodes, what was refused, what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from ..prices.rates import Price
+
+NOTICE = "notice"
+"""Kind of the event that the machine of an owner, its detail, is about to be taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One command's work on one collection.
+
+    Attributes
+    ----------
+    models : tuple of str
+        ``name version``, as asked for.
+    parameters : mapping of str to str
+        Everything else that decides the results.
+    budget_usd : Decimal or None
+        Most that the run may cost; None: no cap.
+    machine, region, market : str
+        What the nodes are, as the price table names them; region and market empty: its first row.
+    price : Price or None
+        By which the run is governed and accounted for; None: of a run begun before prices were kept.
+    """
+
+    name: str
+    source: str
+    target: str
+    models: tuple[str, ...]
+    parameters: Mapping[str, str]
+    platform_version: str
+    machine: str
+    created: datetime
+    budget_usd: Decimal | None = None
+    region: str = ""
+    market: str = ""
+    price: Price | None = None
+
+    def same_work(self, other: Run) -> bool:
+        """Whether both give the same results: budget, machine, price, version and date aside."""
+        return not self.difference(other)
+
+    def difference(self, other: Run) -> str:
+        """In words, how the work of `other` is not this run's; empty if it is."""
+        pairs = (
+            ("name", self.name, other.name),
+            ("source", self.source, other.source),
+            ("target", self.target, other.target),
+            ("models", ", ".join(self.models), ", ".join(other.models)),
+            *(
+                (f"parameters.{name}", self.parameters.get(name), other.parameters.get(name))
+                for name in sorted({*self.parameters, *other.parameters})
+            ),
+        )
+        return "; ".join(f"{what} is {mine}, not {theirs}" for what, mine, theirs in pairs if mine != theirs)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A source object that never became a workitem, and the rule that it broke."""
+
+    identifier: str
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something about the run and not about one workitem: a stop, a lost node, a budget alarm."""
+
+    at: datetime
+    level: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One life of a node, from the second it costs money to the second it no longer does.
+
+    Attributes
+    ----------
+    down : datetime or None
+        None while it is up, and also after its driver was killed: see `last_seen`.
+    last_seen : datetime
+        Its end; or now, while any driver of the run sends heartbeats; or else its last sign
+        of life, an attempt that began or ended on it.
+    cell : str
+        Label of its machine on the provider's bill; empty: none.
+    """
+
+    node: str
+    machine: str
+    up: datetime
+    down: datetime | None
+    last_seen: datetime
+    cell: str = ""

@@ -1,0 +1,1 @@
+"""What a run left in archives: published, verified, taken back, submitted, found again."""

@@ -1,0 +1,77 @@
+"""A ledger made again from what the archive holds: what is stored is not computed twice."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+
+from ...enrich.archives.archive import Archive, ArchiveError, SeriesEntry, StoredObject
+from ...enrich.digest import dataset_digest
+from ...enrich.identity import derived_uid
+from ...runners.workitem import State, Workitem
+from ..ledger import Ledger
+
+PRODUCTS = ("seg", "sr")
+"""What each workitem leaves in the target: one series of one instance each, their UIDs drawn from its key."""
+
+
+def rebuild(ledger: Ledger, archive: Archive, found: Callable[[int], None]) -> int:
+    """Take every SCHEDULED workitem whose SEG and SR are in `archive` for COMPLETED; how many were.
+
+    UIDs follow from the workitem's key (series, model, weights, parameters, version), so that an
+    object of that UID is the result of just this work. It is read whole: a damaged one is no result.
+
+    Parameters
+    ----------
+    found : callable
+        Told the number of workitems taken so far.
+
+    Raises
+    ------
+    SearchError, AccessDenied
+        If the archive cannot be listed.
+    """
+    there = {entry.series_instance_uid: entry for entry in archive.search() if isinstance(entry, SeriesEntry)}
+    number = 0
+    for item in ledger.items():
+        if item.state is State.SCHEDULED and (stored := _products(item.workitem, there, archive)):
+            number += ledger.adopt(item.workitem.key, stored)
+            found(number)
+    ledger.event("info", "rebuilt", f"{number} workitems were found done in {archive.uri}")
+    return number
+
+
+def _products(workitem: Workitem, there: dict[str, SeriesEntry], archive: Archive) -> tuple[StoredObject, ...]:
+    """All that the workitem leaves, read back; empty if any of it is missing or cannot be read."""
+    stored = []
+    for kind in PRODUCTS:
+        entry = there.get(derived_uid(workitem.key, f"{kind}.series"))
+        object_there = _object(archive, entry, derived_uid(workitem.key, f"{kind}.instance")) if entry else None
+        if object_there is None:
+            return ()
+        stored.append(object_there)
+    return tuple(stored)
+
+
+def _object(archive: Archive, entry: SeriesEntry, sop_instance_uid: str) -> StoredObject | None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            series = archive.retrieve(entry, Path(folder))
+        except ArchiveError:
+            return None
+        for instance in series.instances:
+            if instance.sop_instance_uid == sop_instance_uid:
+                dataset = pydicom.dcmread(instance.path)
+                return StoredObject(
+                    str(dataset.SOPClassUID),
+                    sop_instance_uid,
+                    entry.series_instance_uid,
+                    archive.uri,
+                    dataset_digest(dataset),
+                    instance.bytes,
+                    already_there=True,
+                )
+    return None

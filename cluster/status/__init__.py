@@ -1,0 +1,1 @@
+"""Where a run stands, in figures, words and pages."""
