@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...runners.page import BAR_WIDTH, bar, render
-from ..planning.plan import PUBLISHED_USD_PER_SERIES
+from ..planning.option import PUBLISHED_USD_PER_SERIES
 from .account import Account
 from .planned import Planned
 

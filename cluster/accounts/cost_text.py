@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ..planning.plan import PUBLISHED_USD_PER_SERIES
+from ..planning.option import PUBLISHED_USD_PER_SERIES
 from ..prices.rates import CHARGES
 from .account import Account
 from .bill import Bill, BillSum

@@ -24,7 +24,8 @@ from ..commands import dollars_of
 from ..duration import hours_of
 from ..prices.price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
 from .measuring import Measure, measured
-from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, Wanted, forecast, hours_text
+from .option import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, hours_text
+from .plan import Wanted, forecast
 from .plan_page import plan_page
 from .series_sizes import sizes_of
 from .timing import told

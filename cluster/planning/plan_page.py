@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ...runners.page import render
-from .plan import PUBLISHED_USD_PER_SERIES, Forecast, Option, hours_text
+from .option import PUBLISHED_USD_PER_SERIES, Forecast, Option, hours_text
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 1000.0, 420.0, 70.0, 44.0, 14.0, 20.0
 COLORS = (
