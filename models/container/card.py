@@ -72,7 +72,11 @@ _OPTIONAL: dict[str, type] = {
     "time_limit_s": int,
     "user": str,
 }
-_DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"[^\s@-][^\s@]*@sha256:[0-9a-f]{64}")
+"""A name that began with a dash would be an option of the engine."""
+_FOLDER = re.compile(r"/[\w.+/-]*\w[\w.+/-]*")
+"""Commas and colons would end it in an engine's option for mounts, and begin what else is mounted."""
+_FOLDER_NEEDED = "an absolute path of letters, digits and ._+- in the image is needed"
 
 Label = int | str
 """A value of a label map, or a Segment Label."""
@@ -179,8 +183,8 @@ def _faults(image: Image) -> list[tuple[str, str]]:
         ("output_kind", image.output_kind == NIFTI or image.input == DICOM, "a SEG is made from DICOM, not from NIfTI"),
         ("input_file", image.input_file.endswith((".nii", ".nii.gz")), "the name of a NIfTI file is needed"),
         ("input_file", "/" not in image.input_file, "a name is needed, not a path"),
-        ("input_folder", paths[0].is_absolute(), "an absolute path in the image is needed"),
-        ("output_folder", paths[1].is_absolute(), "an absolute path in the image is needed"),
+        ("input_folder", _is_folder(image.input_folder), f"{_FOLDER_NEEDED}, not {image.input_folder!r}"),
+        ("output_folder", _is_folder(image.output_folder), f"{_FOLDER_NEEDED}, not {image.output_folder!r}"),
         ("output_folder", not paths[1].is_relative_to(paths[0]), "lies in the input folder, which is read-only"),
         ("output", _below(image.output), f"{image.output!r} is no pattern below the output folder"),
         ("engine", image.engine in ("", *ENGINES), f"{image.engine!r} is none of {', '.join(ENGINES)}"),
@@ -188,6 +192,10 @@ def _faults(image: Image) -> list[tuple[str, str]]:
         ("time_limit_s", image.time_limit_s > 0, "a number of seconds above 0 is needed"),
     )
     return [(key, reason) for key, holds, reason in rules if not holds]
+
+
+def _is_folder(path: str) -> bool:
+    return _FOLDER.fullmatch(path) is not None and ".." not in PurePosixPath(path).parts
 
 
 def _below(pattern: str) -> bool:
