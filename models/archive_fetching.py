@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
@@ -12,6 +14,9 @@ from urllib.parse import urlsplit
 from .fetching import FetchFailed, Progress, alone, bring, source_among
 from .model import ModelCard
 from .weights import sha256_of
+
+# What zipfile raises: RuntimeError for an archive with a password, the rest where its data are damaged.
+_NO_ARCHIVE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, RuntimeError, ValueError, EOFError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def fetch_archive(model: str, archive: Archive, source: str, folder: Path, progr
         digest = sha256_of(part)
         try:
             _unpack(part, archive.top, folder)
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as exc:
+        except _NO_ARCHIVE as exc:
             part.unlink()
             raise FetchFailed(model, f"{source} is no archive of {archive.top}: {exc}") from exc
         part.unlink()
@@ -88,4 +93,6 @@ def _unpack(path: Path, top: str, folder: Path) -> None:
             if not parts or parts[0] != top or ".." in parts:
                 raise ValueError(f"it holds {name}")
         content.extractall(scratch)
+        if not (Path(scratch) / top).is_dir():
+            raise ValueError("it holds no folder")
         shutil.move(Path(scratch) / top, folder / top)

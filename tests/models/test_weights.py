@@ -248,6 +248,24 @@ def zipped(names: dict[str, bytes]) -> bytes:
     return written.getvalue()
 
 
+def squeezed() -> bytes:
+    """An archive of one compressed file, whose compressed data are no data (a block of type 3, RFC 1951, 3.2.3)."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Dataset7/net.pth", bytes(1000))
+    content = bytearray(written.getvalue())
+    content[30 + len("Dataset7/net.pth")] = 0xFF  # the first byte behind the local header
+    return bytes(content)
+
+
+def locked() -> bytes:
+    """An archive that says that it has a password (bit 0 of the flags, at 6 locally and at 8 in the directory)."""
+    content = bytearray(zipped({"Dataset7/net.pth": b"x"}))
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(content)
+
+
 def archive_at(server: Server) -> Archive:
     """The archive of `Dataset7` that the server gives."""
     return Archive(f"{server.url}/Dataset7.zip", "Dataset7")
@@ -273,9 +291,13 @@ def test_archive_is_resumed_and_unpacked(card, server, tmp_path):
         (zipped({"Dataset8/net.pth": b"x"}), "it holds Dataset8/net.pth"),
         (zipped({"/etc/evil": b"x"}), "it holds /etc/evil"),
         (zipped({"Dataset7/net.pth": b"weights"}).replace(b"weights", b"weighty"), "Bad CRC-32"),
+        (squeezed(), "Error -3 while decompressing"),
+        (locked(), "password required"),
+        (zipped({}), "it holds no folder"),
+        (zipped({"Dataset7": b"x"}), "it holds no folder"),
         (b"<html>no such page</html>", "not a zip file"),
     ],
-    ids=["above", "other", "root", "damaged", "page"],
+    ids=["above", "other", "root", "damaged", "squeezed", "locked", "empty", "file", "page"],
 )
 def test_what_is_no_such_archive_is_refused(server, tmp_path, content, message):
     """Another folder, a path out of it, a damaged file, a page of a proxy: an error, and nothing is left."""
