@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 from .model import ModelError
 
-_SAID = ("allocate memory", "ALLOC_FAILED")
-"""What torch's allocator on the CPU, cuBLAS and cuDNN say, in a plain RuntimeError."""
+_SAID = ("allocate memory", "ALLOC_FAILED", "error: out of memory")
+"""What torch's allocator on the CPU, cuBLAS and cuDNN, and CUDA (a GPU that others fill) say in a RuntimeError."""
 
 
 class OutOfMemory(ModelError):
@@ -17,6 +19,9 @@ class OutOfMemory(ModelError):
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that there is not enough memory, on the host or on a GPU."""
     if isinstance(error, MemoryError | OutOfMemory):
+        return True
+    # A mapping or a new process that the kernel has no memory for.
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     # torch.OutOfMemoryError, and what other libraries call so too.
     named = type(error).__name__ == "OutOfMemoryError"
