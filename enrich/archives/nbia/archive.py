@@ -87,12 +87,13 @@ class NbiaArchive(ReadOnly):
                 with nbia_errors(self.uri, uid, self._patience):
                     self._download(uid, zip_file)
                 instances = tuple(self._unpacked(entry, zip_file, into))
-        except (OSError, UnsafePack, *DAMAGED) as exc:
+        except (OSError, UnsafePack, csv.Error, *DAMAGED) as exc:
             raise RetrieveError(self.uri, uid, f"cannot be unpacked: {exc}") from exc
         if not instances:
             raise NotThere(self.uri, uid, "the server gave no file of this series")
-        if len(instances) != entry.instances:
-            reason = f"the server gave {len(instances)} of {entry.instances} instances"
+        count = len({each.sop_instance_uid for each in instances})
+        if not count == len(instances) == entry.instances:
+            reason = f"the server gave {count} of {entry.instances} instances, in {len(instances)} files"
             raise RetrieveError(self.uri, uid, reason)
         ordered = tuple(sorted(instances, key=lambda each: each.sop_instance_uid))
         return Series(entry.study_instance_uid, uid, entry.modality, ordered)

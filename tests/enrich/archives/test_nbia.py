@@ -168,6 +168,19 @@ def test_a_series_that_is_not_complete(nbia: Any, ct_slices: MakeSlices, tmp_pat
         archive.retrieve(entry, tmp_path)
 
 
+def test_one_instance_twice(nbia: Any, ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """Two files that are one instance are not counted as two: one of them would be lost."""
+    first, second = ct_slices(2)
+    second.SOPInstanceUID = first.SOPInstanceUID
+    second.file_meta.MediaStorageSOPInstanceUID = first.SOPInstanceUID
+    fill(nbia, [first, second])
+    archive = opened(nbia)
+    (entry,) = archive.search()
+    with pytest.raises(RetrieveError, match="1 of 2 instances"):
+        archive.retrieve(entry, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["../escape.dcm", "/tmp/escape.dcm"])
 def test_a_zip_that_leads_out(
     nbia: Any, nbia_double: ModuleType, ct_slices: MakeSlices, tmp_path: Path, name: str

@@ -136,6 +136,14 @@ def test_a_damaged_member(ct_slices: MakeSlices, tmp_path: Path) -> None:
         archive.retrieve(entry, tmp_path / "into")
 
 
+def test_a_name_that_is_no_text(ct_slices: MakeSlices, tmp_path: Path) -> None:
+    """A zip whose name says UTF-8 (APPNOTE 4.4.4, bit 11) and is not is damaged, which is told in a line."""
+    path = zipped(tmp_path / "cohort.zip", {"é.dcm": encoded(ct_slices(1)[0])})
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(SearchError, match="cannot be unpacked"):
+        list(open_archive(f"dir:{path}").search())
+
+
 def test_what_is_no_packed_file(tmp_path: Path) -> None:
     """A cut zip file is an error of the search; a file of another kind is no archive; an absent series is not there."""
     (tmp_path / "cut.zip").write_bytes(b"PK\x03\x04 and nothing more")
