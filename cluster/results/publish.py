@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -23,8 +23,7 @@ from ...enrich.archives.archive import (
     StoreConflict,
     StoreRefused,
 )
-from ...enrich.archives.header import DAMAGE
-from ...enrich.archives.object_file import opened
+from ...enrich.archives.object_file import digest_if_whole, opened
 from ..ledger import Ledger, Staged
 
 BATCH = 100
@@ -112,18 +111,17 @@ class Publisher:
 
     @contextmanager
     def _opened(self, staged: Staged) -> Iterator[Dataset]:
-        """The object in the staging store; raises RetrieveError."""
+        """The object in the staging store, as the run stored it; raises RetrieveError."""
         uid = staged.object.sop_instance_uid
         entry = SeriesEntry(staged.workitem.study_instance_uid, staged.object.series_instance_uid, "", 1)
-        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
             paths = {each.sop_instance_uid: each.path for each in self.staging.retrieve(entry, Path(folder)).instances}
             if uid not in paths:
                 raise RetrieveError(self.staging.uri, staged.object.series_instance_uid, "the object is not in it")
-            try:
-                dataset = stack.enter_context(opened(paths[uid]))
-            except DAMAGE as exc:
-                raise RetrieveError(self.staging.uri, uid, f"is damaged ({type(exc).__name__})") from exc
-            yield dataset
+            if digest_if_whole(paths[uid]) != staged.object.sha256:
+                raise RetrieveError(self.staging.uri, uid, "was changed or damaged since the run stored it")
+            with opened(paths[uid]) as dataset:
+                yield dataset
 
 
 def _passes(error: BaseException) -> bool:

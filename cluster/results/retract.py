@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import pydicom
 from pydicom import Dataset
-from pydicom.errors import InvalidDicomError
 
 from ... import Error
 from ...enrich.archives.archive import Archive, NotThere, SeriesEntry
 from ...enrich.archives.folder.archive import FolderArchive
+from ...enrich.archives.object_file import digest_if_whole
 from ...enrich.digest import dataset_digest
 from ...enrich.rejection_note import rejection_note
 from ..ledger import Ledger, Stored
@@ -87,6 +87,7 @@ class Deletion:
         """See Way; folders that are empty then go too."""
         for each in going:
             path = self._path(each)
+            _check_unchanged(self, each)
             try:
                 path.unlink()
             except OSError as exc:
@@ -119,6 +120,7 @@ class Removal:
     def take_back(self, going: Iterable[Stored], done: Callable[[Stored, str], None]) -> None:
         """See Way."""
         for each in going:
+            _check_unchanged(self, each)
             self.archive.remove(each.object.uri)
             done(each, DELETED)
 
@@ -221,11 +223,16 @@ def _why_stays(way: Way, stored: Stored) -> str:
     return way.fault(stored)
 
 
+def _check_unchanged(way: Way, stored: Stored) -> None:
+    """Look once more just before an object goes: hours may lie between the plan of a large run and its end."""
+    if fault := way.fault(stored):
+        raise CannotRetract(stored.object.uri, f"{fault} (meanwhile); ask again")
+
+
 def _fault(path: Path, stored: Stored) -> str:
     if not path.is_file():
         return "is not there any more"
     try:
-        same = dataset_digest(pydicom.dcmread(path)) == stored.object.sha256
-    except (InvalidDicomError, EOFError):
-        same = False
-    return "" if same else "was changed since"
+        return "" if digest_if_whole(path) == stored.object.sha256 else "was changed since"
+    except OSError as exc:
+        return f"cannot be read: {exc.strerror or type(exc).__name__}"

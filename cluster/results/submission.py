@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-import pydicom
-from pydicom.errors import InvalidDicomError
-
 from ... import Error
 from ...enrich.archives.archive import Archive, SeriesEntry, StoredObject
+from ...enrich.archives.object_file import digest_if_whole
 from ...enrich.atomic import replacing
-from ...enrich.digest import dataset_digest
 from ...enrich.submission.submitted import Submitted, submitted
 from ...runners.request import file_name
 from ...runners.results import PROVENANCE
@@ -151,7 +148,7 @@ class Collector:
 
     def _fetch(self, entry: SeriesEntry | None, each: StoredObject, path: Path) -> str:
         """Bring an object to `path` unless it is there; what is wrong with it in the target, in words."""
-        if path.is_file() and _digest(path) == each.sha256:
+        if path.is_file() and digest_if_whole(path) == each.sha256:
             return ""
         if entry is None:
             return "is not in the target"
@@ -160,7 +157,7 @@ class Collector:
             found = [one.path for one in instances if one.sop_instance_uid == each.sop_instance_uid]
             if not found:
                 return "is not in the target"
-            if _digest(found[0]) != each.sha256:
+            if digest_if_whole(found[0]) != each.sha256:
                 return "was changed in the target"
             with replacing(path) as temporary:
                 shutil.copyfile(found[0], temporary)
@@ -176,14 +173,6 @@ def provenance_of(ledger: Ledger, folder: RunFolder) -> tuple[Path, ...]:
         if item.state is State.COMPLETED and model not in found and path.is_file():
             found[model] = path
     return tuple(found.values())
-
-
-def _digest(path: Path) -> str:
-    """Of its data set; empty if it is no DICOM file, as one cut short by a full disk."""
-    try:
-        return dataset_digest(pydicom.dcmread(path))
-    except (InvalidDicomError, EOFError):
-        return ""
 
 
 def _some(lines: list[str]) -> str:

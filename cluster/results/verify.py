@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pydicom
-
 from ...enrich.archives.archive import Archive, SeriesEntry
-from ...enrich.digest import dataset_digest
+from ...enrich.archives.object_file import digest_if_whole
 from ..ledger import Ledger
 from .retracted import retracted
 
@@ -64,4 +62,4 @@ def _held(archive: Archive, wanted: set[str]) -> Iterator[tuple[str, str]]:
             continue
         with tempfile.TemporaryDirectory() as folder:
             for instance in archive.retrieve(entry, Path(folder)).instances:
-                yield instance.sop_instance_uid, dataset_digest(pydicom.dcmread(instance.path))
+                yield instance.sop_instance_uid, digest_if_whole(instance.path)

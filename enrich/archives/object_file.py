@@ -17,6 +17,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from ..digest import dataset_digest
+from .header import DAMAGE
 
 LARGE_BYTES: Final = 1 << 20
 """Pixel data from this size on stay in their file."""
@@ -72,6 +73,14 @@ def object_digest(path: Path) -> str:
     """
     with opened(path) as dataset:
         return dataset_digest(dataset)
+
+
+def digest_if_whole(path: Path) -> str:
+    """`object_digest` of a file; empty if it holds no whole DICOM object. Raises OSError."""
+    try:
+        return object_digest(path)
+    except DAMAGE:
+        return ""
 
 
 def _read(file: BinaryIO, defer_bytes: int | None) -> Dataset:

@@ -16,7 +16,7 @@ from typer import Typer
 from typer.testing import CliRunner
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
-from voxfleet.cluster.results.retract import CannotRetract
+from voxfleet.cluster.results.retract import CannotRetract, plan, way_of
 from voxfleet.cluster.results.retract_command import retract
 from voxfleet.cluster.results.verify import verify
 from voxfleet.enrich.archives.archive import SeriesEntry
@@ -131,6 +131,36 @@ def test_what_was_changed_taken_or_not_ours_is_left(stored, ct_slices, tmp_path)
     assert (code, said["objects"]) == (3, [])
     assert said["left"] == {edited.stem: "was changed since", gone.stem: "is not there any more"}
     assert held(target) == {edited.stem, stranger}
+
+
+def test_damage_is_a_change(stored, tmp_path):
+    """A file of whose data set nothing is left to read is left and named."""
+    target = tmp_path / "out"
+    run = stored(f"dir:{target}")
+    damaged, cut = sorted(target.rglob("*.dcm"))
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:400] + b"\xff" * (len(content) - 400))
+    cut.write_bytes(cut.read_bytes()[:-7])
+    code, said = called(run, "--yes")
+    assert (code, said["left"]) == (3, dict.fromkeys((damaged.stem, cut.stem), "was changed since"))
+    assert held(target) == {damaged.stem, cut.stem}
+
+
+def test_what_is_changed_after_the_plan_stays(stored, tmp_path):
+    """Each object is looked at once more just before it goes: another one that came meanwhile is not deleted."""
+    target = tmp_path / "out"
+    ledger = SqliteLedger(stored(f"dir:{target}") / "ledger.sqlite")
+    way = way_of(open_archive(f"dir:{target}"))
+    found = plan(ledger, way)
+    last = Path(found.going[-1].object.uri.partition(":")[2])
+    dataset = pydicom.dcmread(last)
+    dataset.PatientID = "another"
+    dataset.save_as(last)
+    done = []
+    with pytest.raises(CannotRetract, match="was changed since"):
+        way.take_back(found.going, lambda each, _: done.append(each))
+    assert (done, held(target)) == ([found.going[0]], {last.stem})
+    ledger.close()
 
 
 def test_one_series_by_its_source(stored, tmp_path):

@@ -616,6 +616,23 @@ def staged(ct_slices: MakeSlices, tmp_path: Path) -> tuple[Ledger, FolderArchive
     return ledger, staging, objects
 
 
+def test_what_changed_in_the_staging_store_is_not_published(
+    pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]], tmp_path: Path
+) -> None:
+    """Only what the run stored goes on: an object that was edited or cut in between is rejected and not sent."""
+    ledger, staging, objects = staged
+    edited, cut = (
+        next((tmp_path / "staging").rglob(f"{each.SOPInstanceUID}.dcm")) for each in (objects[0], objects[1])
+    )
+    dataset = pydicom.dcmread(edited)
+    dataset.PatientID = "another"
+    dataset.save_as(edited)
+    cut.write_bytes(cut.read_bytes()[:-7])
+    Publisher(ledger, staging, archive, 1000.0).work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(0, 1, 2)
+    assert set(pacs.held) == {objects[2].SOPInstanceUID}
+
+
 @pytest.mark.parametrize("code", [429, 503])
 def test_publishing_waits_for_an_archive_that_sleeps(
     pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]], code: int

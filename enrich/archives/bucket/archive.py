@@ -12,8 +12,7 @@ from ...series import Series
 from ..archive import RefusedObject, RetrieveError, SeriesEntry, StoredObject
 from ..folder.found_series import by_instance, found_series, one_each
 from ..folder.index import FoundFile
-from ..header import DAMAGE
-from ..object_file import object_digest
+from ..object_file import digest_if_whole
 from ..storing import Outgoing, prepared, store_if_absent
 from ..together import given_back, side_by_side
 from ..uids import ObjectUids, is_uid
@@ -211,10 +210,7 @@ class S3Archive:
         with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
             path = Path(folder) / "object.dcm"
             self._bucket.fetch(found, path)
-            try:
-                return object_digest(path)
-            except DAMAGE:
-                return ""
+            return digest_if_whole(path)
 
     def _equal(self, group: list[FoundFile]) -> bool:
         """Whether objects under several keys hold one data set."""

@@ -16,7 +16,7 @@ from pydicom import Dataset
 from ...digest import dataset_digest
 from ..archive import AccessDenied, NoSpace, StoredObject, StoreError, StoreRefused
 from ..header import DAMAGE
-from ..object_file import object_digest
+from ..object_file import digest_if_whole
 from ..storing import checked_uids, encode, store_if_absent, unencodable
 from .scan import PART_SUFFIX
 
@@ -48,7 +48,7 @@ def store_file(dataset: Dataset, path: Path) -> StoredObject:
             uri,
             uids,
             digest,
-            held=lambda: _digest_of(path) if path.exists() else None,
+            held=lambda: digest_if_whole(path) if path.exists() else None,
             send=lambda: _write(dataset, path),
         )
         size = path.stat().st_size
@@ -92,14 +92,6 @@ def _original(error: OSError) -> OSError:
     while error.errno is None and isinstance(error.__cause__, OSError):
         error = error.__cause__
     return error
-
-
-def _digest_of(path: Path) -> str:
-    """Digest of the object in a file; empty if the file holds none."""
-    try:
-        return object_digest(path)
-    except DAMAGE:
-        return ""
 
 
 def _write(dataset: Dataset, path: Path) -> bool:
