@@ -19,7 +19,8 @@ from rich.table import Column, Table
 from ...enrich.atomic import write_text
 from ...models import catalogue
 from ...models.model import ModelCard
-from ...runners.commands import Features, features_of
+from ...runners.commands import AcceptLicence, Features, features_of
+from ...runners.worklist import check_licence
 from ..commands import dollars_of
 from ..duration import hours_of
 from ..prices.price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
@@ -56,6 +57,7 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     min_instances: Annotated[int, typer.Option(min=1, help="Leave out series of fewer instances.")] = 1,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="Most nodes at once.")] = None,
     prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before others.")] = None,
+    accept_licence: AcceptLicence = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write the plan as a page with its picture.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")] = False,
 ) -> None:
@@ -68,6 +70,8 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     _one_of({"--features": features, "--seconds-per-series": seconds_per_series})
     _one_of({"--machine": machine, "--all": every})
     card = catalogue.card(model)
+    if pilot:
+        check_licence(card, accepted=accept_licence)
     wanted = Wanted(
         prices=_prices(card, machine or [], region, prices, spot=spot, every=every),
         charges=known_table(prices).charges,

@@ -32,6 +32,7 @@ from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 from voxfleet.models import catalogue
 from voxfleet.runners.pipeline import PipelineSettings
 from voxfleet.runners.request import StageSettings
+from voxfleet.runners.worklist import LicenceNotAccepted
 
 SPOT = Price("t4", "gcp", "r", "spot", Decimal("0.134"), 4, "T4", 1, "paper", date(2026, 11, 1))
 
@@ -453,3 +454,16 @@ def test_a_pilot_runs_and_a_plan_follows_from_it(invoke) -> None:
     assert run in " ".join(document["assumptions"]), "where the pilot is kept"
     again = json.loads(invoke("--from-run", run, "--machine", "g4dn.xlarge", "--json").stdout)
     assert again["seconds_per_series"] == pytest.approx(document["seconds_per_series"])
+
+
+def test_a_pilot_runs_no_weights_whose_licence_is_not_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pilot runs the model, and so asks for what a run asks for; without one, nothing of the weights is used."""
+    card = replace(catalogue.card("ct-threshold"), weights_licence="CC-BY-NC-4.0")
+    monkeypatch.setattr(catalogue, "card", lambda _: card)
+    app = typer.Typer()
+    app.command()(plan)
+    words = [str(tmp_path), "-m", "ct-threshold"]
+    refused = CliRunner().invoke(app, [*words, "--pilot", "2"])
+    assert isinstance(refused.exception, LicenceNotAccepted)
+    for further in (["--pilot", "2", "--accept-licence"], []):
+        assert isinstance(CliRunner().invoke(app, [*words, *further]).exception, NoSizes)
