@@ -14,7 +14,7 @@ from pathlib import Path
 import highdicom as hd
 
 from ..container.card import DICOM, SEG, Image, read
-from ..container.engines import Engine, NoEngine, engine_for, succeeds
+from ..container.engines import Engine, NoEngine, engine_for, gpu_of, succeeds
 from ..container.label_map import from_label_map, from_segments, read_label_map, write_volume
 from ..container.running import copied, run_image, the_result, workplace
 from ..model import ModelCard, NeedsSeries
@@ -110,6 +110,5 @@ def load(card: ModelCard, device: str) -> VolumeImage | SeriesImage:
         raise WeightsMissing(card.name, f"the image is not on this machine; run: {engine.pull} {image.image}")
     if device.startswith("cuda") and engine.name == "buildah":
         raise NoEngine(card.name, "buildah gives an image no GPU; install podman or docker, or run on the CPU")
-    gpu = (device.partition(":")[2] or "0") if device.startswith("cuda") else ""
     kind = SeriesImage if image.input == DICOM else VolumeImage
-    return kind(card, image, engine, gpu)
+    return kind(card, image, engine, gpu_of(card.name, device))

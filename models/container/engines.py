@@ -7,6 +7,7 @@ Each was written after its own manual pages: docker-create(1), podman-create(1),
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -45,7 +46,7 @@ class Job:
     uid, gid : int
         Of the user who runs Voxfleet.
     gpu : str
-        Number of the GPU it may use; empty for none.
+        Number (among all of the machine) or UUID of the GPU it may use; empty for none.
     """
 
     image: Image
@@ -105,6 +106,26 @@ def engine_for(model: str, image: Image) -> Engine:
             return ENGINES_BY_NAME[name]
     tried = ", ".join(name for name in asked if name in able) or f"{image.engine} cannot run such an image"
     raise NoEngine(model, f"no container engine works on this machine (tried: {tried}); install podman or apptainer")
+
+
+def gpu_of(model: str, device: str) -> str:
+    """What engines call a device's GPU: CUDA counts those that this process may see, engines all of the machine.
+
+    Raises
+    ------
+    NoEngine
+        If ``CUDA_VISIBLE_DEVICES`` does not hold so many.
+    """
+    if not device.startswith("cuda"):
+        return ""
+    number = int(device.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return str(number)
+    gpus = [each.strip() for each in visible.split(",")]
+    if number >= len(gpus) or gpus[number] in ("", "-1"):
+        raise NoEngine(model, f"{device} is no GPU of CUDA_VISIBLE_DEVICES={visible}, so that no image can have it")
+    return gpus[number]
 
 
 def succeeds(command: Command) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from voxfleet.models.container.card import Image
-from voxfleet.models.container.engines import ENGINES_BY_NAME, Job, NoEngine, engine_for
+from voxfleet.models.container.engines import ENGINES_BY_NAME, Job, NoEngine, engine_for, gpu_of
 from voxfleet.models.weights import WrongHash, check_hash
 
 DIGEST = "cd" * 32
@@ -146,3 +146,30 @@ def test_a_file_of_another_hash(tmp_path):
     with pytest.raises(WrongHash):
         check_hash("m", of.sif, of.sha256)
     check_hash("m", of.sif, hashlib.sha256(b"image").hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "gpu"),
+    [
+        (None, "cpu", ""),
+        ("2,3", "cpu", ""),
+        (None, "cuda", "0"),
+        (None, "cuda:1", "1"),
+        ("2, 3", "cuda:1", "3"),
+        ("GPU-8932f937", "cuda:0", "GPU-8932f937"),
+    ],
+)
+def test_the_gpu_of_an_image(monkeypatch, visible, device, gpu):
+    """CUDA numbers the GPUs that CUDA_VISIBLE_DEVICES leaves to a process from 0; engines know all of the machine."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpu_of("m", device) == gpu
+
+
+@pytest.mark.parametrize(("visible", "device"), [("2", "cuda:1"), ("", "cuda"), ("-1", "cuda:0")])
+def test_a_gpu_that_this_process_may_not_see(monkeypatch, visible, device):
+    """It belongs to others: no image gets it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(NoEngine, match=f"{device} is no GPU of CUDA_VISIBLE_DEVICES={visible},"):
+        gpu_of("m", device)
