@@ -169,6 +169,8 @@ class NodePipeline:
         except StageError as exc:
             used = Consumption(lane, started, time.perf_counter() - clock, 0.0, peak_bytes=_peak_of(exc, limits))
             return Answer((used,), replace(Failure.from_error(lane, exc), lost=isinstance(exc, StageKilled)))
+        except OSError as exc:  # no child could be started: this machine has no process, pipe or memory left for one
+            return Answer((), replace(Failure.from_error(lane, exc), lost=True))
         if not isinstance(answer, Answer):
             return Answer((), Failure(lane, "BAD_ANSWER", f"worker answered with {type(answer).__name__}"))
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from concurrent.futures import wait
 from pathlib import Path
@@ -52,6 +53,20 @@ def test_a_fault_costs_its_own_item_only(pipeline, lane):
         assert (outcome.failure.stage, outcome.failure.code) == (lane, code)
         assert outcome.failure.lost == (uid == "1.4")
     assert all(future.result(timeout=0).state is State.COMPLETED for future in good)
+
+
+def test_a_child_that_cannot_be_started_is_a_recorded_failure(pipeline, monkeypatch):
+    """Where the machine has no process left (EAGAIN of fork(2)), the machine is to blame, and nobody waits for ever."""
+
+    def no_process(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("voxfleet.runners.supervisor.subprocess.Popen", no_process)
+        failed = pipeline.submit(item("2.1")).result(timeout=30)
+    assert (failed.state, failed.failure.stage, failed.failure.code) == (State.CANCELED, "prepare", "EAGAIN")
+    assert failed.failure.lost
+    assert pipeline.submit(item("2.2")).result(timeout=60).state is State.COMPLETED
 
 
 @pytest.fixture
