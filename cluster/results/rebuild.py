@@ -6,11 +6,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import pydicom
-
 from ...enrich.archives.archive import Archive, ArchiveError, SeriesEntry, StoredObject
-from ...enrich.digest import dataset_digest
+from ...enrich.archives.header import DAMAGE
+from ...enrich.archives.object_file import object_digest
 from ...enrich.identity import derived_uid
+from ...enrich.series import Instance
 from ...runners.workitem import State, Workitem
 from ..ledger import Ledger
 
@@ -57,21 +57,25 @@ def _products(workitem: Workitem, there: dict[str, SeriesEntry], archive: Archiv
 
 
 def _object(archive: Archive, entry: SeriesEntry, sop_instance_uid: str) -> StoredObject | None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
         try:
             series = archive.retrieve(entry, Path(folder))
-        except ArchiveError:
+            for instance in series.instances:
+                if instance.sop_instance_uid == sop_instance_uid:
+                    return _stored(instance, entry.series_instance_uid, archive.uri)
+        except (ArchiveError, OSError, *DAMAGE):
             return None
-        for instance in series.instances:
-            if instance.sop_instance_uid == sop_instance_uid:
-                dataset = pydicom.dcmread(instance.path)
-                return StoredObject(
-                    str(dataset.SOPClassUID),
-                    sop_instance_uid,
-                    entry.series_instance_uid,
-                    archive.uri,
-                    dataset_digest(dataset),
-                    instance.bytes,
-                    already_there=True,
-                )
     return None
+
+
+def _stored(instance: Instance, series_instance_uid: str, uri: str) -> StoredObject:
+    digest = object_digest(instance.path)
+    return StoredObject(
+        instance.sop_class_uid,
+        instance.sop_instance_uid,
+        series_instance_uid,
+        uri,
+        digest,
+        instance.bytes,
+        already_there=True,
+    )
