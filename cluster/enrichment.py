@@ -126,7 +126,7 @@ class Plan:
     @property
     def owner(self) -> str:
         """Name of this run's driver on this machine: the folder's lock sees to it that there is one."""
-        return f"{node_name()}:{self.folder.path}"
+        return self.folder.driver(node_name())
 
     @property
     def settle_s(self) -> Decimal:

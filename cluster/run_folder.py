@@ -5,11 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from .. import Error
+from ..enrich.atomic import write_text
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -84,6 +86,17 @@ class RunFolder:
     def plan(self) -> Path:
         """The plan that the run is held against, if one was recorded."""
         return self.path / "plan.json"
+
+    def driver(self, node: str) -> str:
+        """Name of this folder's driver in the ledger: the same when it begins again, and no other folder's anywhere.
+
+        Machines that share a ledger may have folders of one path; who takes another's name takes back its work.
+        Ask while the folder is `locked`.
+        """
+        token = self.path / "driver"
+        if not token.is_file():
+            write_text(token, secrets.token_hex(8))
+        return f"{node}:{self.path}:{token.read_text(encoding='ascii')}"
 
     def must_exist(self) -> RunFolder:
         """The folder, if a run was begun in it; raises RunFolderError."""

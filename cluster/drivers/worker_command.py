@@ -55,7 +55,13 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     max_nodes: MaxNodes = None,
     stage_deadline: StageDeadline = None,
     alarm_webhook: AlarmWebhook = "",
-    node: Annotated[str, typer.Option(help="Name of this node; another for each worker.")] = "",
+    node: Annotated[
+        str,
+        typer.Option(
+            envvar=["VOXFLEET_NODE", "AWS_BATCH_JOB_ID"],
+            help="Name of this node; another for each worker that shares its folder.",
+        ),
+    ] = "",
     folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
     drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
     prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices.")] = None,
@@ -99,7 +105,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
             with suppress(BudgetSpent):
                 if on == "local":
-                    cell = LocalCell(pipeline, price.machine, f"{name}:{place.path}", drain, label=cell_label())
+                    cell = LocalCell(pipeline, price.machine, place.driver(name), drain, label=cell_label())
                     run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
                 else:
                     drive_on_ray(pipeline, on, workers, ledger, governor, observe, drain)

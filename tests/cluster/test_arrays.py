@@ -46,6 +46,17 @@ def test_command_is_one_of_ours(words):
     assert "VOXFLEET_LEDGER" in (ARRAYS / "aws-batch-definition.json").read_text()
 
 
+def test_workers_of_one_array_have_names_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS Batch starts the program without a shell, and tells the id of a job (with its index) by a variable."""
+    monkeypatch.setenv("AWS_BATCH_JOB_ID", "6ef1:7")
+    app = typer.Typer()
+    app.command("worker")(worker)
+    words = [*amazon()[1:], "--ledger", "postgresql://x/y"]
+    assert typer.main.get_command(app).make_context("worker", words).params["node"] == "6ef1:7"
+    assert "--node" in google()
+    assert "--node" in (ARRAYS / "slurm.sh").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:

@@ -29,6 +29,18 @@ def test_a_run_that_was_never_begun(tmp_path):
         RunFolder(str(tmp_path / "none")).must_exist()
 
 
+def test_a_folder_of_the_same_path_elsewhere_has_another_driver(tmp_path):
+    """A driver that begins again has its name; machines that know their folders by one path have each their own."""
+    folder = RunFolder(str(tmp_path / "worker"))
+    with folder.locked():
+        here = folder.driver("local")
+    with folder.locked():
+        assert RunFolder(str(tmp_path / "worker")).driver("local") == here
+    folder.path.rename(tmp_path / "moved")
+    with folder.locked():
+        assert folder.driver("local") != here
+
+
 def test_one_driver_at_a_time_and_a_dead_one_does_not_count(tmp_path):
     """A second process is refused while the first lives; SIGKILL of the first frees the run."""
     code = (
