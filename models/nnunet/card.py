@@ -148,6 +148,9 @@ def _check_weights(found: ModelCard) -> None:
     paths = [PurePosixPath(weights.url) for weights in found.weights]
     if not any(path.suffix == CHECKPOINT_SUFFIX for path in paths):
         raise InvalidCard(CARD, "weights", "no checkpoint, such as fold_0/checkpoint_final.pth, is named")
+    folds = [path.parent.name for path in paths if path.suffix == CHECKPOINT_SUFFIX]
+    if len(set(folds)) < len(folds):
+        raise InvalidCard(CARD, "weights", f"one checkpoint of a fold is needed: {', '.join(sorted(folds))} are named")
     for number, path in enumerate(paths):
         if path.is_absolute() or ".." in path.parts:
             raise InvalidCard(CARD, f"weights[{number}].url", f"{path} lies outside the folder")

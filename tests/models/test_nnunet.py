@@ -362,6 +362,10 @@ def test_card_needs_no_torch(folder):
         (lambda card: card["segments"][0].update(contains=[2]), r"segments\[0\].contains: .*liver contains \[\]"),
         (lambda card: card.update(weights=[]), "weights: no checkpoint"),
         (lambda card: card["weights"][0].update(url="../x.pth"), "lies outside the folder"),
+        (
+            lambda card: card["weights"].append({**card["weights"][0], "url": "fold_0/checkpoint_best.pth"}),
+            "weights: one checkpoint of a fold is needed: fold_0, fold_0 are named",
+        ),
         (lambda card: card["parameters"].update(patch="1"), "parameters.patch: unknown"),
     ],
 )
