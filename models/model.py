@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -113,8 +114,9 @@ class ModelCard:
 
     @property
     def forbids_commercial_use(self) -> bool:
-        """Whether the licence of the weights forbids commercial use: so said, or Creative Commons' NC in its name."""
-        return not self.commercial_use or "NC" in self.weights_licence.upper().split("-")
+        """Whether the licence of the weights forbids commercial use: so said, or NC or Noncommercial in its name."""
+        words = re.split(r"[^a-z]+", self.weights_licence.lower())
+        return not self.commercial_use or "nc" in words or "noncommercial" in "".join(words)
 
     @property
     def weights_sha256(self) -> str:

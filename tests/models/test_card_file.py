@@ -64,12 +64,15 @@ def test_what_is_no_card_is_named(tmp_path, text):
         ("MIT", None, False),
         ("CC-BY-NC-4.0", None, True),
         ("CC-BY-NC-SA-4.0", True, True),
+        ("CC BY-NC 4.0", None, True),
+        ("PolyForm-Noncommercial-1.0.0", None, True),
+        ("Academic, non-commercial use only", None, True),
         ("LicenseRef-Academic", False, True),
         ("NCSA", None, False),
     ],
 )
 def test_licence_against_commercial_use(tmp_path, licence, commercial_use, forbidden):
-    """Commercial use is forbidden by a Creative Commons NC licence, or where the card says so (SPDX identifiers)."""
+    """It is forbidden by NC or Noncommercial in a name, as SPDX or people write it, or where the card says so."""
     said = {} if commercial_use is None else {"commercial_use": commercial_use}
     card = read_card(card_with(tmp_path, lambda content: content.update(weights_licence=licence, **said)))
     assert card.forbids_commercial_use is forbidden
