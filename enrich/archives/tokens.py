@@ -69,9 +69,9 @@ class TokenAuth(AuthBase):
 
     def _answered(self, response: requests.Response, **sending: Any) -> requests.Response:
         """Send a request that was answered with 401 once more, with a new token."""
-        refused = str(response.request.headers.get("Authorization", "")).removeprefix("Bearer ")
-        if response.status_code != _UNAUTHORIZED or not refused:
-            return response
+        scheme, _, refused = str(response.request.headers.get("Authorization", "")).partition(" ")
+        if response.status_code != _UNAUTHORIZED or scheme != "Bearer":
+            return response  # also where a redirect led to another host, which is not to have our token
         _ = response.content  # read, so that the connection can be used again
         response.close()
         self._forget(refused)

@@ -39,7 +39,7 @@ NO_SERVER: Final = "there is no server"
 NO_TOKENS: Final = "there are no tokens"
 UNSIGNED: Final = "public buckets are read unsigned"
 NO_XML: Final = "no XML is read"
-UNPACKED: Final = "nothing that comes is packed"
+UNPACKED: Final = "no zip comes, and an object in Deflated is inflated whatever its size"
 
 
 def _all(search: str, retrieve: str, store: str) -> Verbs:

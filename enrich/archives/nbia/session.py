@@ -134,7 +134,8 @@ class NbiaSession:
             "grant_type": "password",
         }
         self._token = ""
-        response = self._session.post(f"{self._address.base}/oauth/token", data=form, timeout=self._timeout)
+        url = f"{self._address.base}/oauth/token"
+        response = self._session.post(url, data=form, timeout=self._timeout, allow_redirects=False)
         response.raise_for_status()
         token = response.json().get("access_token")
         if not isinstance(token, str) or not token:

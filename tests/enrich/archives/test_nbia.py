@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -89,6 +91,33 @@ def test_credentials_that_are_not_good(nbia: Any, monkeypatch: pytest.MonkeyPatc
     with pytest.raises(AccessDenied, match="VOXFLEET_NBIA_USER") as caught:
         list(opened(nbia).search())
     assert "wrong" not in str(caught.value)
+
+
+def test_a_login_that_is_sent_elsewhere(nbia: Any, nbia_double: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect that keeps the body (307, RFC 9110 15.4.8) does not take the password to another address."""
+    elsewhere = f"{nbia.url}/nbia-api/oauth/token"
+
+    class Moved(BaseHTTPRequestHandler):
+        def log_message(self, *words: object) -> None:
+            """Say nothing."""
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(307)
+            self.send_header("Location", elsewhere)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    monkeypatch.setenv("VOXFLEET_NBIA_USER", nbia_double.USER)
+    monkeypatch.setenv("VOXFLEET_NBIA_PASSWORD", nbia_double.PASSWORD)
+    with HTTPServer(("127.0.0.1", 0), Moved) as server:
+        Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        archive = NbiaArchive(parse_address(f"nbia+http://127.0.0.1:{server.server_port}/NLST"), SHORT)
+        with pytest.raises(SearchError):
+            list(archive.search())
+        server.shutdown()
+    assert nbia.seen == []
+    assert nbia.tokens == []
 
 
 def test_half_a_login(nbia: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,17 @@ def test_a_failure_is_not_kept() -> None:
     assert _asked(auth) == "Bearer yes"
 
 
+@pytest.mark.parametrize("fields", [{}, {"Authorization": "Basic dXNlcjpzM2NyZXQ="}])
+def test_a_host_that_got_no_token_gets_none(fields: dict[str, str]) -> None:
+    """Where a redirect led to another host, `requests` took our token away or put that host's own login there."""
+    giver = Giver(3600.0)
+    response = requests.Response()
+    response.status_code = 401
+    response.request = requests.Request("GET", "http://127.0.0.2", headers=fields).prepare()
+    assert giver.auth()._answered(response) is response
+    assert giver.given == 0
+
+
 def test_nothing_shows_a_token() -> None:
     """Neither the token's nor the credentials' repr tells the token."""
     auth = TokenAuth(lambda: Token("s3cret", 60.0))
