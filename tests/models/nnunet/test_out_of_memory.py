@@ -48,7 +48,7 @@ def attempt(work):
 
 model = catalogue.load(sys.argv[1])
 small, large = (chest_phantom(shape, mm, seed=3).volume for shape, mm in (
-    ((20, 48, 48), (12.0, 8.0, 8.0)), ((96, 200, 200), (2.5, 2.0, 2.0))))
+    ((20, 48, 48), (12.0, 8.0, 8.0)), ((192, 300, 300), (1.25, 1.3, 1.3))))
 net, window = torch.nn.Conv3d(1, 64, 1).eval(), Window((32, 32, 32), 1.0, (), 64)
 image = torch.zeros((1, 32, 256, 256))
 
