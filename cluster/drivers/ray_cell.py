@@ -144,9 +144,7 @@ class _Cell:
                     self._bury(died)
                 beat = now
             if now - tick > TICK_S:
-                self._ledger.expire()
-                self._feed(Tick(self._ledger.counts().open))
-                self._tell("tick", "")
+                self._look()
                 tick = now
             self._collect()
         if self._failure:
@@ -161,6 +159,17 @@ class _Cell:
             for node in self._nodes:
                 self._ledger.node_down(node, self._owner)
             self._ledger.release(self._owner, "the cell ended")
+
+    def _look(self) -> None:
+        """Take back what others lost, and see what is left."""
+        self._ledger.expire()
+        left = self._ledger.counts().open
+        if left and self._dispatch.in_flight == 0:
+            # What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
+            self._ledger.release(self._owner, "nothing in flight")
+            self._ledger.heartbeat(self._owner, self._settings.lease_s)
+        self._feed(Tick(left))
+        self._tell("tick", "")
 
     def _collect(self) -> None:
         """Wait for calls to end, and feed what they gave."""

@@ -22,7 +22,7 @@ import ray
 from ray.cluster_utils import Cluster
 from voxfleet.cluster.drivers.agent import CellEvent, CellFailed, CellSettings
 from voxfleet.cluster.drivers.ray_cell import run_on_ray
-from voxfleet.cluster.ledger import AttemptClass, Run
+from voxfleet.cluster.ledger import AttemptClass, Lease, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.runners.workitem import State, Workitem
 
@@ -88,6 +88,28 @@ def test_all_workitems_once(tmp_path: Path) -> None:
     assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
     (node,) = ledger.nodes()
     assert node.down is not None
+
+
+class LosesAnAnswer(SqliteLedger):
+    """A ledger whose first answer to `lease` is lost on its way after it was carried out, and the call tried again."""
+
+    lost = 0
+
+    def lease(self, *words: object, **options: object) -> tuple[Lease, ...]:
+        """See Ledger."""
+        if not self.lost:
+            self.lost = len(super().lease(*words, **options))  # type: ignore[arg-type]
+        return super().lease(*words, **options)  # type: ignore[arg-type]
+
+
+def test_what_was_leased_in_a_lost_answer_is_done(tmp_path: Path) -> None:
+    """A cell that knows nothing of leases it holds gives them back once it has nothing else, and ends."""
+    ledger_of(tmp_path, list(range(20, 26))).close()
+    ledger = LosesAnAnswer(tmp_path / "ledger.sqlite")
+    run(ledger, settings_of(tmp_path, 0.05))
+    assert ledger.lost
+    assert ledger.counts().completed == 6
+    assert [attempt.outcome for attempt in ledger.attempts()] == [AttemptClass.COMPLETED] * 6
 
 
 def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
