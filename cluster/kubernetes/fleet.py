@@ -89,4 +89,7 @@ def fleet_of(plan: Plan, file: Path | None, limits: Limits, *, shared_ledger: bo
     words = ["voxfleet", "worker", run, "--on", "ray", "--workers", str(plan.workers), "--folder", RUNS]
     words += [word for card in cards for word in ("--model", card.reference)]
     words += ["--device", "cuda:0" if needs_gpu(cards) else "cpu", "--deadline", f"{seconds:.0f}s"]
+    # Cells that are at work go on by themselves: what stops the run must stop them.
+    words += ["--max-failures", str(limits.failure_share)]
+    words += [] if limits.usd_per_series is None else ["--max-cost-per-series", str(limits.usd_per_series)]
     return Fleet(manifests(options, run, words, cards, plan.workers, seconds), options.context, limits.nodes)

@@ -59,9 +59,10 @@ def toml(tmp_path: Path) -> Path:
 
 
 def test_each_cell_drives_the_run_that_is_in_the_ledger(tmp_path: Path, toml: Path) -> None:
-    """The command is one of `voxfleet worker`'s, with run, Ray, number of agents, model and deadline."""
+    """The command is one of `voxfleet worker`'s, with run, Ray, number of agents, model and limits."""
     toml.write_text(TOML + 'cells = 3\nplatform = "gke"\nsecrets = ["archive"]\n')
-    fleet = fleet_of(plan(tmp_path, "meshnet-gwm"), toml, Limits(wall_s=7200.0, nodes=4), shared_ledger=True)
+    limits = Limits(usd_per_series=Decimal("0.5"), wall_s=7200.0, failure_share=0.2, nodes=4)
+    fleet = fleet_of(plan(tmp_path, "meshnet-gwm"), toml, limits, shared_ledger=True)
     assert (fleet.run, fleet.namespace, fleet.most_nodes) == ("nlst", "ct", 4)
     assert fleet.workers == {"nlst-c0": 2, "nlst-c1": 2, "nlst-c2": 2}
     for job in fleet.jobs:
@@ -73,6 +74,7 @@ def test_each_cell_drives_the_run_that_is_in_the_ledger(tmp_path: Path, toml: Pa
         given = typer.main.get_command(app).make_context("worker", [*words[2:], "--ledger", "postgresql://x/y"]).params
         assert (given["run"], given["on"], given["workers"], given["deadline"]) == ("nlst", "ray", 2, "7200s")
         assert (given["model"], given["device"]) == (["meshnet-gwm"], ["cuda:0"])
+        assert (given["max_failures"], given["max_cost_per_series"]) == (0.2, "0.5")
 
 
 @pytest.mark.parametrize(
