@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -72,9 +72,10 @@ def prepared(dataset: Dataset, uri: str) -> Iterator[Outgoing]:
     """
     uids = checked_uids(dataset, uri)
     digest = dataset_digest(dataset)
-    with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
-        path = Path(folder) / "object.dcm"
+    with ExitStack() as stack:
         try:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="voxfleet-"))
+            path = Path(folder) / "object.dcm"
             with path.open("xb") as file:
                 encode(dataset, file)
         except OSError as exc:

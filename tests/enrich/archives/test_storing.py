@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
 
 import pydicom
 import pytest
@@ -89,5 +91,16 @@ def test_no_room_here(ct_slices: Callable[..., list[Dataset]], monkeypatch: pyte
     monkeypatch.setattr(pydicom, "dcmwrite", full)
     refused = pytest.raises(StoreError, match="cannot be written here: No space left on device")
     with refused as caught, prepared(dataset, "x:"):
+        pass
+    assert caught.value.retryable
+
+
+def test_no_scratch_folder(
+    ct_slices: Callable[..., list[Dataset]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where no scratch folder can be made the object is not stored, which may pass; it is an error of ours."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    (dataset,) = ct_slices(1)
+    with pytest.raises(StoreError, match="cannot be written here") as caught, prepared(dataset, "x:"):
         pass
     assert caught.value.retryable
