@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from .model import ModelCard, ModelError, Weights
-from .weights import check_hash, place_of
+from .weights import WrongHash, check_hash, place_of
 
 Progress = Callable[[int, int | None], None]
 """Told the bytes that are there, and all that are wanted where that is known."""
@@ -95,7 +95,10 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
     """
     place = place_of(weights)
     if place.is_file():
-        check_hash(model, place, weights.sha256)
+        try:
+            check_hash(model, place, weights.sha256)
+        except WrongHash as exc:
+            raise WrongHash(model, f"{exc.args[1]}; delete it and fetch again") from exc
         return place
     part = place.with_name(f".{place.name}.part")
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from .memory import ran_out_of_memory
 from .weights import InvalidWeights, UnsafeWeights
 
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
@@ -32,6 +33,8 @@ def read_state_dict(model: str, path: Path, device: str) -> Mapping[str, Any]:
             raise UnsafeWeights(model, f"{path.name} asks for {found[1]} when it is read: it was not executed") from exc
         raise InvalidWeights(model, f"{path.name} is truncated, or holds no weights") from exc
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as exc:
+        if ran_out_of_memory(exc):
+            raise
         raise InvalidWeights(model, f"{path.name} is truncated, or holds no weights") from exc
     if not isinstance(content, Mapping):
         raise InvalidWeights(model, f"{path.name} holds a {type(content).__name__}, not weights by name")

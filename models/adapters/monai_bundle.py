@@ -20,6 +20,7 @@ from monai.data.utils import decollate_batch, list_data_collate
 from monai.utils.enums import MetaKeys, SpaceKeys
 from numpy.typing import NDArray
 
+from ..memory import OutOfMemory, ran_out_of_memory
 from ..model import ModelCard, ModelError
 from ..monai_card import BundleFiles, verified_files
 from ..parameters import numbers
@@ -149,6 +150,8 @@ def _content(model: str, parser: ConfigParser, name: str) -> Any:
     try:
         return parser.get_parsed_content(name)
     except (KeyError, ValueError, TypeError, AttributeError, ImportError, RuntimeError, NameError) as exc:
+        if ran_out_of_memory(exc.__cause__ or exc):
+            raise OutOfMemory(model, f"memory does not suffice for its {name}") from exc
         reason = " ".join(str(exc.__cause__ or exc).split())[:300]
         raise InvalidBundle(model, f"its configuration gives no {name}: {reason}") from exc
 
@@ -159,6 +162,8 @@ def _network(model: str, parser: ConfigParser, files: BundleFiles, device: str) 
         try:
             network: torch.nn.Module = torch.jit.load(str(files.network), map_location=device)
         except (RuntimeError, ValueError) as exc:
+            if ran_out_of_memory(exc):
+                raise
             raise InvalidWeights(model, f"{files.network.name} is truncated, or no TorchScript") from exc
         return network.eval()
     network = _content(model, parser, "network_def")

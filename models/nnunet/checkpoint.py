@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..memory import ran_out_of_memory
 from ..weights import InvalidWeights, UnsafeWeights, WeightsMissing, WrongHash
 
 _SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # noqa: SLF001 - how NumPy pickles its scalars
@@ -89,6 +90,8 @@ def read_checkpoint(path: Path, sha256: str | None = None) -> Checkpoint:
             raise UnsafeWeights(place, f"asks for {named[1]} when it is read: it was not executed") from exc
         raise InvalidWeights(place, f"is no checkpoint: {_first(exc)}") from exc
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, IndexError, TypeError) as exc:
+        if ran_out_of_memory(exc):
+            raise
         raise InvalidWeights(place, f"is damaged or no checkpoint: {_first(exc)}") from exc
     return _checkpoint(place, found)
 

@@ -204,7 +204,7 @@ def test_changed_file_is_not_used(card, server):
     path.write_bytes(CONTENT + b"x")
     with pytest.raises(WrongHash, match="it is not used"):
         weights.verified(card)
-    with pytest.raises(WrongHash):
+    with pytest.raises(WrongHash, match="delete it and fetch again"):
         fetch("net", card.weights[0], server.url, quiet)
 
 
