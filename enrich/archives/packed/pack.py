@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO, Final, Protocol, cast
+from typing import IO, BinaryIO, Final, Protocol, Self, cast
 
 SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 DAMAGED: Final = (
@@ -29,6 +29,15 @@ MAX_RATIO: Final = 200
 HARMLESS_BYTES: Final = 1 << 28
 """Contents up to this size harm nobody, whatever their ratio."""
 MAX_MEMBERS: Final = 4_000_000
+MAX_NAME_BYTES: Final = 1 << 20
+"""Of what a tar file says about one entry before it (long names, pax records), which is read into memory."""
+_BEFORE_ENTRIES: Final = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 _CHUNK_BYTES: Final = 1 << 20
 _ENCRYPTED: Final = 0x1
 _UNIX: Final = 16
@@ -79,6 +88,8 @@ def open_pack(path: Path) -> Iterator[Pack]:
         If it cannot be read.
     DAMAGED
         If it is neither.
+    UnsafePack
+        If it tells too much about its first member.
     """
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
@@ -91,7 +102,7 @@ def open_pack(path: Path) -> Iterator[Pack]:
 
 def _opened_tar(path: Path) -> tarfile.TarFile:
     try:
-        return tarfile.open(path)
+        return tarfile.open(path, tarinfo=_Entry)
     except tarfile.ReadError as exc:
         # Its own message has a line for each way of packing that it tried.
         raise tarfile.ReadError("it is neither a zip nor a tar file, or its beginning is damaged") from exc
@@ -137,6 +148,17 @@ class _Zip:
 
     def _opener(self, entry: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
         return lambda: cast(BinaryIO, self._file.open(entry))
+
+
+class _Entry(tarfile.TarInfo):
+    """A tar file's entry; one that only tells of the next may not be large."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        entry = super().frombuf(buf, encoding, errors)
+        if entry.type in _BEFORE_ENTRIES and entry.size > MAX_NAME_BYTES:
+            raise UnsafePack(f"it tells more than {MAX_NAME_BYTES} bytes about one member, as a bomb does")
+        return entry
 
 
 class _Tar:

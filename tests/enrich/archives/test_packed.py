@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import stat
 import subprocess
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +121,22 @@ def test_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) ->
     with pytest.raises(SearchError, match="bomb") as caught:
         list(open_archive(f"dir:{path}").search())
     assert not caught.value.retryable
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_bomb_before_the_first_member(tmp_path: Path, kind: bytes) -> None:
+    """What a tar file says about a member (pax records, long names) is read into memory: 64 MiB of it are refused."""
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, 64 << 20
+    path = tmp_path / "bomb.tar.gz"
+    with gzip.open(path, "wb", 1) as file:
+        file.write(entry.tobuf(tarfile.USTAR_FORMAT) + bytes(entry.size) + bytes(1024))
+    tracemalloc.start()
+    with pytest.raises(SearchError, match="about one member"):
+        list(open_archive(f"dir:{path}").search())
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 16 << 20
 
 
 def test_a_damaged_member(ct_slices: MakeSlices, tmp_path: Path) -> None:
