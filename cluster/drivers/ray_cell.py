@@ -168,6 +168,9 @@ class _Cell:
             # What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
             self._ledger.release(self._owner, "nothing in flight")
             self._ledger.heartbeat(self._owner, self._settings.lease_s)
+            if not self._may_lease(self._ledger.held_by_others(self._owner)):
+                # Also a cell whose agents never come up keeps to its deadline.
+                self._feed(Drain("no more may be leased"))
         self._feed(Tick(left))
         self._tell("tick", "")
 

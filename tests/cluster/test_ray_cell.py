@@ -112,6 +112,14 @@ def test_what_was_leased_in_a_lost_answer_is_done(tmp_path: Path) -> None:
     assert [attempt.outcome for attempt in ledger.attempts()] == [AttemptClass.COMPLETED] * 6
 
 
+def test_a_cell_without_machines_keeps_to_its_limits(tmp_path: Path) -> None:
+    """No agent ever comes up; the cell ends all the same once nothing more may be begun."""
+    ledger = ledger_of(tmp_path, [20])
+    settings = settings_of(tmp_path, cpus=1000.0)
+    run_on_ray(ledger, settings, may_lease=lambda _: False, on_event=lambda _: None, stop=threading.Event())
+    assert ledger.counts().scheduled == 1
+
+
 def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
     """Kill -9 of an agent's process: at most `depth` attempts are lost, a new agent comes, all is done once."""
     ledger = ledger_of(tmp_path, list(range(100, 116)))
