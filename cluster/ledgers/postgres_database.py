@@ -142,8 +142,14 @@ class PostgresDatabase:
 
     def _connection(self) -> psycopg.Connection[dict[str, Any]]:
         if self._open is None or self._open.closed:
-            self._open = psycopg.connect(**self._settings, autocommit=True, row_factory=dict_row)
-            self._open.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
+            new = psycopg.connect(**self._settings, autocommit=True, row_factory=dict_row)
+            try:
+                new.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(self._schema)))
+            except psycopg.Error:
+                # Kept, it would look for this run's tables where they are not.
+                new.close()
+                raise
+            self._open = new
         return self._open
 
     def _migrate(self, connection: psycopg.Connection[dict[str, Any]]) -> None:

@@ -66,6 +66,24 @@ def test_server_is_not_there(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_connection_that_knows_not_its_schema_is_not_kept(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server cancels the first statement of a new connection: unavailable, and then everything is there again."""
+    ledger = PostgresLedger(postgres.url, "half connected")
+    ledger.create_run(RUN)
+    ledger.close()
+    with monkeypatch.context() as patched:
+
+        def canceled(*_: object) -> None:
+            raise psycopg.errors.QueryCanceled("canceling statement due to statement timeout")
+
+        patched.setattr(psycopg.Connection, "execute", canceled)
+        with pytest.raises(LedgerUnavailable):
+            ledger.counts()
+    assert ledger.run().name == "r"
+
+
 def test_newer_version_is_refused(postgres: Postgres) -> None:
     """A ledger of a newer program is not touched."""
     PostgresLedger(postgres.url, "newer").close()
