@@ -15,6 +15,9 @@ from .cell import DELETING, ENDED
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 30.0, 1800.0
 """Before a dead cell is replaced: the first after progress, and the longest; doubled from one death to the next."""
 
+MOST_DOUBLINGS = 16
+"""Of a pause: more, and it is the longest for certain, and no float when thousands of cells die at once."""
+
 MOST_DEATHS = 5
 """Cells that may die in a row, with nothing settled between, before none is replaced."""
 
@@ -109,7 +112,8 @@ class Replacing:
             vanished = name in self._seen and name not in states and name not in self._removed
             if (ended or vanished) and name not in self._dead and work.open_items and work.may_begin:
                 self._deaths += 1
-                self._dead[name] = now + min(FIRST_PAUSE_S * 2 ** (self._deaths - 1), LONGEST_PAUSE_S)
+                doubled = min(self._deaths - 1, MOST_DOUBLINGS)
+                self._dead[name] = now + min(FIRST_PAUSE_S * 2**doubled, LONGEST_PAUSE_S)
         self._seen |= {name for name, state in states.items() if state not in ENDED}
 
     def _replace(self, states: Mapping[str, str], now: float) -> Iterator[Action]:

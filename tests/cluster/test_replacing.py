@@ -62,6 +62,17 @@ def die_at_once(fleet: Replacing, work: Work, now: float) -> float:
     return waited
 
 
+def test_however_many_die_at_once_there_is_a_pause() -> None:
+    """Two thousand cells in one look: no number is too large, and none is removed before the longest pause."""
+    workers = {f"r-c{number}": 1 for number in range(2000)}
+    fleet = Replacing(workers)
+    fleet.handle(dict.fromkeys(workers, "Running"), BUSY, 0)
+    fleet.handle(dict.fromkeys(workers, "Failed"), BUSY, 10)
+    some_done = Work(open_items=100, settled=1, may_begin=True)
+    removed = fleet.handle(dict.fromkeys(workers, "Failed"), some_done, 10 + LONGEST_PAUSE_S)
+    assert len(removed) == len(workers)
+
+
 def test_pauses_grow_while_nothing_is_done_and_then_cells_are_given_up() -> None:
     """Twice as long from death to death; after five in a row with nothing settled the fleet ends with a failure."""
     fleet, now, pauses = Replacing({"r-c0": 20}), 0.0, []
