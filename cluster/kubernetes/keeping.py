@@ -133,10 +133,16 @@ class _Keeper:
             return False
 
     def remove_all(self) -> None:
-        """Delete every cell with its machines."""
+        """Delete every cell with its machines, also those after one that cannot be deleted."""
+        failure: Error | None = None
         for state in self._states():
             self._note("warning", f"{state.name}: removed, the budget is spent")
-            self._cells.delete(state.name)
+            try:
+                self._cells.delete(state.name)
+            except Error as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
 
     def _states(self) -> tuple[CellState, ...]:
         return tuple(state for state in self._cells.states(self._fleet.run) if state.name in self._jobs)

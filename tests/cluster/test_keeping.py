@@ -176,6 +176,30 @@ def test_the_last_of_the_budget_ends_all_cells(api_server: Any, cells: Cells, le
     assert "nlst-c1: removed, the budget is spent" in told(ledger)
 
 
+def test_one_cell_that_cannot_be_removed_leaves_no_other(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget is spent, and the server refuses to delete the first cell: the second is gone, and the error told."""
+    cells.submit(job(0))
+    cells.submit(job(1))
+    deletes = cells.delete
+
+    def refuses_the_first(name: str) -> None:
+        if name == "nlst-c0":
+            raise KubernetesError(name, "403 Forbidden")
+        deletes(name)
+
+    monkeypatch.setattr(cells, "delete", refuses_the_first)
+
+    def spent() -> None:
+        raise BudgetSpent(Decimal(2), Decimal(2))
+
+    governor = Governor(ledger, TOY, None, threading.Event())
+    with pytest.raises(KubernetesError, match="403 Forbidden"):
+        keep_up(cells, Fleet((job(0), job(1))), ledger, governor, spent)
+    assert list(api_server.jobs) == ["nlst-c0"]
+
+
 def test_a_server_that_is_busy_for_long_does_not_end_the_fleet(
     api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
