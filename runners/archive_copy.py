@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,9 +52,9 @@ def copy_series(source: Archive, target: Archive, entry: SeriesEntry) -> CopiedS
     NoSpace, ReadOnlyArchive, AccessDenied, SearchError
         What no further object would fare better with: the target is full, closed or gone.
     """
-    with tempfile.TemporaryDirectory(prefix="voxfleet-") as folder:
+    with ExitStack() as stack:
         try:
-            series = source.retrieve(entry, Path(folder))
+            series = source.retrieve(entry, _scratch_folder(stack, source.uri, entry.series_instance_uid))
         except RetrieveError as exc:
             return CopiedSeries(entry.series_instance_uid, (), (_refusal(entry.series_instance_uid, exc),))
         together = _stored_together(target, series)
@@ -63,6 +64,15 @@ def copy_series(source: Archive, target: Archive, entry: SeriesEntry) -> CopiedS
         tuple(each for each in results if isinstance(each, StoredObject)),
         tuple(each for each in results if isinstance(each, RefusedObject)),
     )
+
+
+def _scratch_folder(stack: ExitStack, uri: str, series_instance_uid: str) -> Path:
+    """A folder of this machine that ends with `stack`; raises RetrieveError where none can be made."""
+    try:
+        return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="voxfleet-")))
+    except OSError as exc:
+        reason = f"no scratch folder can be made here: {exc.strerror or type(exc).__name__}"
+        raise RetrieveError(uri, series_instance_uid, reason) from exc
 
 
 def _stored_together(target: Archive, series: Series) -> dict[str, StoredObject]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -143,6 +144,16 @@ def test_copy_of_one_series(ct_slices: MakeSlices, tmp_path: Path) -> None:
     done = archive("copy", source, tmp_path / "to", "--series", wanted[0].SeriesInstanceUID)
     assert (done.exit_code, list(digests(tmp_path / "to"))) == (0, [wanted[0].SOPInstanceUID])
     assert archive("copy", source, tmp_path / "to", "--series", "1.2.3").exit_code == 2
+
+
+def test_copy_without_a_scratch_folder(ct_slices: MakeSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no scratch folder can be made, the series is recorded as refused, with the reason."""
+    source = written(tmp_path / "from", ct_slices(1))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    result = archive("copy", source, tmp_path / "to", "--json")
+    (refused,) = json.loads(result.stdout)["refused_objects"]
+    assert (result.exit_code, refused["code"]) == (3, "RETRIEVE_FAILED")
+    assert refused["reason"].startswith("no scratch folder can be made here")
 
 
 def test_copy_into_what_cannot_be_written(ct_slices: MakeSlices, tmp_path: Path) -> None:
