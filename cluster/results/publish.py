@@ -24,6 +24,7 @@ from ...enrich.archives.archive import (
     StoreRefused,
 )
 from ...enrich.archives.object_file import digest_if_whole, opened
+from ...enrich.archives.outage import is_outage
 from ..ledger import Ledger, Staged
 
 BATCH = 100
@@ -31,6 +32,9 @@ BATCH = 100
 
 LONGEST_PAUSE_S = 60.0
 """Between two tries while the archive is busy or away."""
+
+AWAY_S = 15.0
+"""After the staging store did not answer, before it is asked again."""
 
 FOLLOW_S = 2.0
 """How often a run that goes on is asked for more."""
@@ -95,6 +99,10 @@ class Publisher:
                     with attempt:
                         self.ledger.published(staged, self.target.store(dataset).uri)
         except (StoreRefused, StoreConflict, ReadBackDiffers, RetrieveError) as exc:
+            if is_outage(exc):
+                # The staging store is away, and nothing is wrong with the object: it stays in the backlog.
+                stop.wait(AWAY_S)
+                return
             self.ledger.rejected(staged, f"{exc.code}: {exc}")
         except Error as exc:
             if not (stop.is_set() and exc.retryable):

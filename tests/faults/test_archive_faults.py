@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+import requests
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 from voxfleet.cluster.ledger import Ledger, Publication, Run
@@ -658,6 +659,26 @@ def test_publishing_goes_on_after_what_an_archive_refuses(
     assert ledger.publication() == Publication(published=2, rejected=1)
     assert ledger.publish_again() == 1
     publisher.work(threading.Event(), lambda: None)
+    assert ledger.publication() == Publication(published=3)
+
+
+def test_publishing_waits_for_a_staging_store_that_is_away(
+    archive: DicomwebArchive,
+    staged: tuple[Ledger, FolderArchive, list[Dataset]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That it does not answer says nothing of the object: none is rejected, and all arrive once it is back."""
+    ledger, staging, _ = staged
+    retrieve, silent = FolderArchive.retrieve, iter(range(2))
+
+    def away_twice(self: FolderArchive, entry: SeriesEntry, folder: Path) -> object:
+        if next(silent, None) is None:
+            return retrieve(self, entry, folder)
+        raise RetrieveError(self.uri, "1.2.3", "no answer") from requests.ConnectionError()
+
+    monkeypatch.setattr(FolderArchive, "retrieve", away_twice)
+    monkeypatch.setattr("voxfleet.cluster.results.publish.AWAY_S", 0.01)
+    Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None)
     assert ledger.publication() == Publication(published=3)
 
 
