@@ -153,7 +153,7 @@ class _Keeper:
                 made = self._cells.submit(self._jobs[name])
                 self._note("info", f"{name}: {'created' if made else 'is there already'}")
             case Remove(name, reason):
-                said = " / ".join(self._cells.logs(name, LAST_WORDS).split("\n")).strip(" /")
+                said = self._last_words(name)
                 self._note("warning", f"{name}: removed: {reason}{f'; it said last: {said}' if said else ''}")
                 self._cells.delete(name)
             case End(failure):
@@ -161,6 +161,13 @@ class _Keeper:
                     raise CellsDie(self._fleet.run, failure)
                 return True
         return False
+
+    def _last_words(self, name: str) -> str:
+        """What a cell said last; empty where its pod is gone, or never began: it is removed all the same."""
+        try:
+            return " / ".join(self._cells.logs(name, LAST_WORDS).split("\n")).strip(" /")
+        except Error:
+            return ""
 
     def _note(self, level: str, text: str) -> None:
         """Say it to the ledger and to the log."""

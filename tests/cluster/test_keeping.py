@@ -176,6 +176,20 @@ def test_the_last_of_the_budget_ends_all_cells(api_server: Any, cells: Cells, le
     assert "nlst-c1: removed, the budget is spent" in told(ledger)
 
 
+def test_a_dead_cell_without_last_words_is_replaced(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pod never began, and the server has no log of it (400): it is removed, and the next one does the work."""
+
+    def none(name: str, lines: int) -> str:
+        raise KubernetesError(name, f"400 Bad Request: container is waiting to start, {lines} lines")
+
+    monkeypatch.setattr(cells, "logs", none)
+    Operator(api_server, [fails(api_server, ledger, 2), completes(api_server, ledger, 9)])
+    keep(cells, ledger, job(0))
+    assert ledger.counts().completed == ITEMS
+
+
 def test_one_cell_that_cannot_be_removed_leaves_no_other(
     api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
