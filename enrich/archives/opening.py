@@ -10,6 +10,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from ... import Error
+from .address import BadArchiveUri, MissingExtra
 from .archive import Archive
 
 WRITABLE: Final = "dicomweb+https://, dimse://, s3://, gs:// or xnat+https://"
@@ -33,28 +34,6 @@ class UnknownArchive(Error):
     def __str__(self) -> str:
         scheme, known = self.args
         return f"no archive of kind {scheme!r}; there are {', '.join(known)}, and a bare path is a folder"
-
-
-class BadArchiveUri(Error):
-    """A URI that cannot be an archive's address; the message holds no credentials."""
-
-    code = "BAD_ARCHIVE_URI"
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-
-
-class MissingExtra(Error):
-    """An archive whose library is not installed."""
-
-    code = "MISSING_EXTRA"
-
-    def __init__(self, scheme: str, extra: str) -> None:
-        super().__init__(scheme, extra)
-
-    def __str__(self) -> str:
-        scheme, extra = self.args
-        return f"archives {scheme}: need a library that is not installed: pip install 'voxfleet[{extra}]'"
 
 
 def open_archive(uri: str) -> Archive:

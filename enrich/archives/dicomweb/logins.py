@@ -9,10 +9,10 @@ from typing import Final
 
 import requests
 
+from ..address import MissingExtra
 from ..credentials import BadCredentials
 from ..http_answers import may_pass, status_of, told
 from ..http_session import Patience, open_session
-from ..opening import MissingExtra
 from ..tokens import Token, TokenRefused, TokenUnanswered
 
 GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-healthcare"

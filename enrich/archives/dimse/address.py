@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from ..opening import BadArchiveUri
+from ..address import BadArchiveUri
 
 CALLING_AET: Final = "VOXFLEET_DIMSE_AET"
 """Variable with our own application entity title, where the address does not name one."""

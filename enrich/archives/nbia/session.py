@@ -11,11 +11,11 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import requests
 
+from ..address import BadArchiveUri
 from ..archive import AccessDenied, ArchiveError, NotThere, RetrieveError, SearchError, SearchUnanswered, SourceNotThere
 from ..credentials import BadCredentials, password_for
 from ..http_answers import DENIED, NOT_FOUND, UNAUTHORIZED, may_pass, status_of, told
 from ..http_session import Patience, open_session
-from ..opening import BadArchiveUri
 
 USER: Final = "VOXFLEET_NBIA_USER"
 PASSWORD: Final = "VOXFLEET_NBIA_PASSWORD"  # noqa: S105 - the name of the variable

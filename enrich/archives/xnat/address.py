@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from requests.utils import get_netrc_auth
 
+from ..address import BadArchiveUri
 from ..credentials import password_for
-from ..opening import BadArchiveUri
 
 USER: Final = "VOXFLEET_XNAT_USER"
 PASSWORD: Final = "VOXFLEET_XNAT_PASSWORD"  # noqa: S105 - the name of the variable

@@ -18,11 +18,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from pydicom import Dataset
+from voxfleet.enrich.archives.address import MissingExtra
 from voxfleet.enrich.archives.archive import AccessDenied, SearchUnanswered, SeriesEntry
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.dicomweb.archive import DicomwebArchive
 from voxfleet.enrich.archives.http_session import Patience
-from voxfleet.enrich.archives.opening import MissingExtra
 from voxfleet.enrich.digest import dataset_digest
 
 PATIENCE = Patience(connect_s=1.0, read_s=5.0, retries=1, backoff_s=0.01)

@@ -23,6 +23,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
+from voxfleet.enrich.archives.address import BadArchiveUri
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     Archive,
@@ -38,7 +39,7 @@ from voxfleet.enrich.archives.dimse.address import Listener, parse_address
 from voxfleet.enrich.archives.dimse.archive import DimseArchive
 from voxfleet.enrich.archives.dimse.association import associate
 from voxfleet.enrich.archives.http_session import Patience
-from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]

@@ -14,6 +14,7 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom import Dataset
+from voxfleet.enrich.archives.address import BadArchiveUri
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     NotThere,
@@ -27,7 +28,7 @@ from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.nbia.archive import NbiaArchive
 from voxfleet.enrich.archives.nbia.session import parse_address
-from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.archives.read_only import ReadOnlyArchive
 from voxfleet.enrich.digest import dataset_digest
 

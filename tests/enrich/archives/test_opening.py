@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from voxfleet import Error
 from voxfleet.enrich.archives import opening
+from voxfleet.enrich.archives.address import BadArchiveUri
 from voxfleet.enrich.archives.credentials import BadCredentials
-from voxfleet.enrich.archives.opening import BadArchiveUri, UnknownArchive, open_archive
+from voxfleet.enrich.archives.opening import UnknownArchive, open_archive
 
 
 @pytest.mark.parametrize("uri", ["dir:{}/a b", "{}/a b"])

@@ -15,6 +15,7 @@ from pathlib import Path
 import pydicom
 import pytest
 from pydicom import Dataset
+from voxfleet.enrich.archives.address import BadArchiveUri
 from voxfleet.enrich.archives.archive import (
     NotThere,
     RefusedObject,
@@ -23,7 +24,7 @@ from voxfleet.enrich.archives.archive import (
     SeriesEntry,
     StoreRefused,
 )
-from voxfleet.enrich.archives.opening import BadArchiveUri, open_archive
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.archives.packed import pack
 from voxfleet.enrich.digest import dataset_digest
 

@@ -14,6 +14,7 @@ import pydicom
 import pytest
 from obstore.store import S3Store
 from pydicom import Dataset
+from voxfleet.enrich.archives.address import BadArchiveUri, MissingExtra
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     NoSpace,
@@ -30,7 +31,7 @@ from voxfleet.enrich.archives.bucket import objects as bucket_module
 from voxfleet.enrich.archives.bucket.archive import S3Archive
 from voxfleet.enrich.archives.bucket.store import BucketAddress, BucketPatience, aws_keys
 from voxfleet.enrich.archives.credentials import BadCredentials
-from voxfleet.enrich.archives.opening import BadArchiveUri, MissingExtra, open_archive
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]

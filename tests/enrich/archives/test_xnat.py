@@ -19,6 +19,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import generate_uid
+from voxfleet.enrich.archives.address import BadArchiveUri, MissingExtra
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
     Archive,
@@ -37,7 +38,7 @@ from voxfleet.enrich.archives.archive import (
 from voxfleet.enrich.archives.attaching import Attachment, InvalidAttachment, TakesFiles
 from voxfleet.enrich.archives.credentials import BadCredentials
 from voxfleet.enrich.archives.http_session import Patience
-from voxfleet.enrich.archives.opening import BadArchiveUri, MissingExtra, open_archive
+from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.archives.xnat.address import parse_address
 from voxfleet.enrich.archives.xnat.archive import XnatArchive
 from voxfleet.enrich.archives.xnat.errors import UnsafeAnswer
