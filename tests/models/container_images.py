@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,10 @@ def make_store(folder: Path) -> Iterator[Store]:
     shutil.copy(BUSYBOX, build / "busybox")
     (build / "Containerfile").write_text(CONTAINERFILE)
     (folder / "containers.conf").write_text(CONTAINERS_CONF)
-    (folder / "storage.conf").write_text(STORAGE_CONF.format(root=folder))
+    # The names of podman's sockets hold the folder, and a socket's name has 108 bytes: where they do not suffice,
+    # podman waits 20 s for each container's end.
+    short = Path(tempfile.mkdtemp(prefix="vf-", dir="/tmp"))
+    (folder / "storage.conf").write_text(STORAGE_CONF.format(root=short))
     own = {
         "CONTAINERS_CONF": str(folder / "containers.conf"),
         "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
@@ -94,6 +98,7 @@ def make_store(folder: Path) -> Iterator[Store]:
         pytest.skip(f"podman cannot run a container here: {tried.stderr.strip()[-200:]}")
     yield store
     subprocess.run(["podman", "system", "reset", "--force"], env=store.environment, capture_output=True, check=False)
+    shutil.rmtree(short, ignore_errors=True)
 
 
 def card_of(
