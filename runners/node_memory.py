@@ -15,6 +15,9 @@ STAGE_SHARE = 0.6
 LEAST_BYTES = 2 * 2**30
 """Of the host, that a stage may always take."""
 
+MORE = 1.05
+"""What is more by less than this is the same: machines of one type differ by what their firmware and kernels keep."""
+
 _QUICK_S = 10.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -36,8 +39,10 @@ class NodeMemory:
     gpu_bytes: int = 0
 
     def more_than(self, other: NodeMemory) -> bool:
-        """Whether there is more of the host's or of the GPU's, and less of neither."""
-        return self.host_bytes >= other.host_bytes and self.gpu_bytes >= other.gpu_bytes and self != other
+        """Whether there is `MORE` of the host's or of the GPU's, and less of neither."""
+        if self.host_bytes < other.host_bytes or self.gpu_bytes < other.gpu_bytes:
+            return False
+        return int(self.host_bytes / MORE) > other.host_bytes or int(self.gpu_bytes / MORE) > other.gpu_bytes
 
     def __str__(self) -> str:
         host = f"{self.host_bytes / 2**30:.1f} GiB for a stage"

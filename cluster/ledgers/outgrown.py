@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ...runners.node_memory import NodeMemory
+from ...runners.node_memory import MORE, NodeMemory
 from ...runners.workitem import State
 from ..ledger import LEASE_S
 from .database import Dialect, Transaction
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from .steps import Steps
 
 FITS = """(outgrown_host IS NULL
-    OR (outgrown_host <= ? AND outgrown_gpu <= ? AND outgrown_host + outgrown_gpu < ?))"""
+    OR (outgrown_host <= ? AND outgrown_gpu <= ? AND (outgrown_host < ? OR outgrown_gpu < ?)))"""
 """SQL for whether a node may try an item, with `fitting` as its parameters."""
-
 
 OUTGROWN = "state = 'SCHEDULED' AND outgrown_host IS NOT NULL"
 MORE_TO_DO = ("state = 'IN PROGRESS'", "state = 'SCHEDULED' AND outgrown_host IS NULL")
 
 
-def fitting(memory: NodeMemory) -> tuple[int, int, int]:
-    """Parameters of `FITS` for a node: less of neither than the item had, and more of one."""
-    return memory.host_bytes, memory.gpu_bytes, memory.host_bytes + memory.gpu_bytes
+def fitting(memory: NodeMemory) -> tuple[int, int, int, int]:
+    """Parameters of `FITS` for a node: it is `NodeMemory.more_than` what the item had."""
+    return memory.host_bytes, memory.gpu_bytes, int(memory.host_bytes / MORE), int(memory.gpu_bytes / MORE)
 
 
 def note_idle(steps: Steps, owner: str, memory: NodeMemory, ttl_s: float) -> None:

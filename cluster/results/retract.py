@@ -17,7 +17,6 @@ from ... import Error
 from ...enrich.archives.archive import Archive, NotThere, SeriesEntry
 from ...enrich.archives.folder.archive import FolderArchive
 from ...enrich.archives.object_file import digest_if_whole
-from ...enrich.digest import dataset_digest
 from ...enrich.rejection_note import rejection_note
 from ..ledger import Ledger, Stored
 from .retracted import retracted
@@ -157,11 +156,9 @@ class Rejection:
         with tempfile.TemporaryDirectory() as folder:
             for instance in self.archive.retrieve(entry, Path(folder)).instances:
                 if instance.sop_instance_uid == stored.object.sop_instance_uid:
-                    dataset = pydicom.dcmread(instance.path)
-                    if dataset_digest(dataset) != stored.object.sha256:
+                    if digest_if_whole(instance.path) != stored.object.sha256:
                         return None
-                    dataset.pop("PixelData", None)
-                    return dataset
+                    return pydicom.dcmread(instance.path, stop_before_pixels=True)
         raise NotThere(self.archive.uri, stored.object.sop_instance_uid, "the series holds other instances")
 
     def _study(self, stored: Stored) -> str:

@@ -343,7 +343,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("larger", [LARGE, WITH_GPU])
     def test_a_larger_node_takes_it(self, ledger: Ledger, larger: NodeMemory) -> None:
-        """The same class and one that says nothing get none of it, also after a finish by another; a larger one does.
+        """The same class, another machine of its type and one that says nothing get none of it; a larger one does.
 
         The attempts say for which class they were.
         """
@@ -353,7 +353,8 @@ class TestMemory:
         held = ledger.lease(OTHER, 1, 60, larger)
         assert ledger.counts().outgrown == 0
         assert [lease.workitem.series_instance_uid for lease in held] == ["1.2.2"]
-        for memory in (SMALL, NodeMemory()):
+        twin = NodeMemory(SMALL.host_bytes + 2**26, SMALL.gpu_bytes)
+        for memory in (SMALL, twin, NodeMemory()):
             assert ledger.lease(OWNER, 5, 60, memory) == ()
             assert ledger.waiting(memory) == 0
         assert ledger.waiting(larger) == 1

@@ -96,4 +96,5 @@ def test_more_is_less_of_neither() -> None:
     assert not small.more_than(small)
     assert not host.more_than(gpu)
     assert not gpu.more_than(host)
+    assert not NodeMemory(small.host_bytes + 2**26, small.gpu_bytes).more_than(small), "another machine of its type"
     assert (str(small), str(gpu)) == ("8.0 GiB for a stage", "8.0 GiB for a stage and 24.0 GiB of GPU")
