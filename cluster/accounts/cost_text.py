@@ -25,6 +25,9 @@ MOST_SERIES = 5
 """Series that a terminal shows: the dearest."""
 
 
+LEAST_PLACES = 5
+"""Decimals that an amount of a table may have, in a large run too."""
+
 MOST_ROWS = 15
 """Rows of a table on a terminal: the dearest; a page, CSV and parquet have more."""
 
@@ -136,18 +139,21 @@ def narrow_table(*titles: str, words: int = 1) -> Table:
 def _table(name: str, sums: tuple[BillSum, ...], bill: Bill) -> Table:
     table = narrow_table(name, "series", "useful", "wasted", "other", "US$", "loaded", "share")
     rows = sums if len(sums) <= MOST_ROWS else sorted(sums, key=lambda row: -row.usd)[:MOST_ROWS]
+    # No digits below those of the whole that count: on 80 columns they would leave no room for names.
+    places = max(LEAST_PLACES, 2 - bill.total.adjusted()) if bill.total else LEAST_PLACES
     for row in rows:
         share = f"{row.usd / bill.total:.1%}" if bill.total else ""
-        amounts = (_dollars(usd) for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
+        amounts = (_dollars(usd, places) for usd in (row.useful, row.wasted, row.other, row.usd, row.loaded))
         table.add_row(row.name, str(row.series), *amounts, share)
     return table
 
 
-def _dollars(usd: Decimal) -> str:
-    """Cents from one dollar on, three digits that count below."""
+def _dollars(usd: Decimal, places: int | None = None) -> str:
+    """Cents from one dollar on, three digits that count below, of `places` decimals at most."""
     if not usd or usd >= 1:
         return f"{usd:,.2f}" if usd else "0"
-    return f"{usd:.{2 - usd.adjusted()}f}"
+    counting = 2 - usd.adjusted()
+    return f"{usd:.{counting if places is None else min(counting, places)}f}"
 
 
 def _print_series(console: Console, account: Account) -> None:

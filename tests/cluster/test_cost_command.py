@@ -215,6 +215,21 @@ def test_a_fleet_does_not_flood_the_terminal(run: Path) -> None:
     assert shown.count("(toy)") == 15
 
 
+def test_names_stay_whole_beside_small_amounts(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On 80 columns, where a run of hundredths of a cent has parts ten thousand times smaller, no name is broken."""
+    monkeypatch.setenv("COLUMNS", "80")
+    Path("toy.toml").write_text(PRICES.replace("360", "9.6").replace("ten cents", "0.27 cents"))
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    ledger.node_up("m", "toy", "o")
+    time.sleep(0.1)
+    ledger.node_down("m", "o")
+    ledger.close()
+    lines = voxfleet_cost(run, "--prices", "toy.toml").stdout.splitlines()
+    assert all(len(line) <= 80 for line in lines if " %" not in line and line.startswith(" "))
+    first_words = {line.split()[0] for line in lines if line.split()}
+    assert {"purpose", "useful", "start-up", "segment"} <= first_words
+
+
 def test_an_old_price_is_told_once(run: Path) -> None:
     """One warning, with the day and what to do."""
     Path("old.toml").write_text(PRICES.replace("2026-11-01", "2020-01-01"))
