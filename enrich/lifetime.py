@@ -1,4 +1,4 @@
-"""A process that ends with the thread that started it, whatever ends that."""
+"""A process that ends with the thread that started it, whatever ends that, and for no signal before."""
 
 from __future__ import annotations
 
@@ -17,3 +17,15 @@ def die_with_parent(parent_pid: int) -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != parent_pid:
         raise SystemExit(1)
+
+
+def leave_stopping_to_parent() -> None:
+    """Go on after Ctrl-C, and after the SIGTERM that every process gets where a whole machine is stopped.
+
+    The parent gets it too, and knows what is to be finished. Programs and processes that this one starts
+    end for SIGTERM as ever: it is caught, which they do not inherit, and not ignored.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.siginterrupt(signal.SIGTERM, False)
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,8 @@ from .consumption import Consumption
 from .heartbeat import SILENCE_S
 from .node_memory import NodeMemory, gpu_bytes, stage_bytes
 from .request import Answer, Request, StageSettings
-from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess
+from .scratch import Scratch
+from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess, StageStuck
 from .workitem import Failure, Outcome, State, Workitem
 
 LANES = ("prepare", "segment", "deliver")
@@ -84,10 +84,11 @@ class NodePipeline:
         self._deadlines = dict(settings.deadlines_s)
         self.memory = NodeMemory(settings.memory_bytes or stage_bytes(), gpu_bytes(settings.devices))
         self._perform, self._silence_s = settings.perform, settings.silence_s
-        settings.stages.scratch.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix="node-", dir=settings.stages.scratch))
+        self._scratch = Scratch(settings.stages.scratch)
         cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
-        self._settings = replace(settings.stages, scratch=scratch, cores=cores, memory_bytes=self.memory.host_bytes)
+        self._settings = replace(
+            settings.stages, scratch=self._scratch.path, cores=cores, memory_bytes=self.memory.host_bytes
+        )
         self._log = settings.stages.scratch.parent / "workers.log"
         self._devices: SimpleQueue[str] = SimpleQueue()
         for device in settings.devices:
@@ -120,7 +121,7 @@ class NodePipeline:
             self._lanes[lane].shutdown(wait=True)
         for child in self._children:
             child.close()
-        shutil.rmtree(self._settings.scratch, ignore_errors=True)
+        self._scratch.close()
 
     def abort(self) -> None:
         """Kill the children at once; workitems in flight end as lost."""
@@ -168,7 +169,8 @@ class NodePipeline:
             answer = self._local.child.call(request, limits)
         except StageError as exc:
             used = Consumption(lane, started, time.perf_counter() - clock, 0.0, peak_bytes=_peak_of(exc, limits))
-            return Answer((used,), replace(Failure.from_error(lane, exc), lost=isinstance(exc, StageKilled)))
+            lost = isinstance(exc, StageKilled | StageStuck)
+            return Answer((used,), replace(Failure.from_error(lane, exc), lost=lost))
         except OSError as exc:  # no child could be started: this machine has no process, pipe or memory left for one
             return Answer((), replace(Failure.from_error(lane, exc), lost=True))
         if not isinstance(answer, Answer):

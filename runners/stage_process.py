@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pkgutil import resolve_name
 
-from ..enrich.lifetime import die_with_parent
+from ..enrich.lifetime import die_with_parent, leave_stopping_to_parent
 from .discretion import be_discreet
 from .heartbeat import end_when_silent
 from .supervisor import read_message, write_message
@@ -17,8 +16,8 @@ def main() -> None:
     """Answer requests from standard input until it is closed."""
     die_with_parent(int(sys.argv[2]))
     end_when_silent(int(sys.argv[4]), float(sys.argv[5]))
-    # Ctrl-C and a terminal's hang-up are the driver's affair: it drains, and then closes our input.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # When to stop is the driver's affair: it drains, and then closes our input.
+    leave_stopping_to_parent()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # Whatever a model or library prints goes to the log and not into the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

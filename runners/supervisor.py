@@ -9,6 +9,7 @@ parent falls silent (`heartbeat`).
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import select
@@ -26,9 +27,13 @@ import psutil
 
 from .. import Error
 from .heartbeat import SILENCE_S, Beats
+from .workitem import WORKER_STUCK
 
 POLL_S = 0.2
 """How often a running child's memory is looked at."""
+
+DIE_S = 10.0
+"""How long a killed child may take to be gone: one for which the kernel waits for a disk or a GPU may never be."""
 
 PERFORM = "voxfleet.runners.run:perform"
 """What a child does unless told otherwise."""
@@ -69,10 +74,20 @@ class StageCrashed(StageError):
 
 
 class StageKilled(StageError):
-    """The child was killed by SIGKILL that we did not send: by the kernel or by somebody."""
+    """The child was killed by a signal that we did not send: by the kernel, or by who stops a whole machine."""
 
     code = "WORKER_KILLED"
     retryable = True
+
+
+class StageStuck(StageError):
+    """The child was killed, does not end, and is left behind."""
+
+    code = WORKER_STUCK
+    retryable = True
+
+
+_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +123,7 @@ class StageProcess:
         self._silence_s = silence_s
         self._process: subprocess.Popen[bytes] | None = None
         self._beats: Beats | None = None
+        self._give_up = math.inf
 
     @property
     def pid(self) -> int | None:
@@ -121,6 +137,8 @@ class StageProcess:
         ------
         StageTimedOut, StageOutOfMemory, StageCrashed, StageKilled
             The child is gone; the next call starts a new one.
+        StageStuck
+            The child is dead to us, and still there; the next call starts a new one.
         """
         process = self._running()
         stdin, stdout = process.stdin, process.stdout
@@ -134,10 +152,10 @@ class StageProcess:
             raise self._ended(process) from exc
 
     def kill(self) -> None:
-        """Kill the child from another thread than the one that calls it; that one is told StageKilled."""
+        """Kill the child for good from another thread than the one that calls it; that one is told StageKilled."""
+        self._give_up = time.monotonic() + DIE_S
         if (pid := self.pid) is not None:
-            with suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+            _kill_group(pid)
 
     def close(self) -> None:
         """End the child: by closing its standard input, then by force."""
@@ -145,17 +163,20 @@ class StageProcess:
             return
         if self._process.stdin is not None:
             self._process.stdin.close()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
-        except subprocess.TimeoutExpired:
+        with suppress(StageStuck):
             self._kill(self._process)
-        self._forget(self._process)
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is not None:
-            self._forget(self._process)
+            self._kill(self._process)
         if self._process is None:
             self._process = self._started()
+        if self._give_up < math.inf:
+            # Killed before there was a child, or while it was being started.
+            self._kill(self._process)
+            raise StageKilled(self._lane, "worker was told to end")
         return self._process
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -184,7 +205,7 @@ class StageProcess:
         """Return when an answer (or the end of the pipe) can be read."""
         deadline = time.monotonic() + limits.deadline_s
         while not select.select([stdout], [], [], POLL_S)[0]:
-            if time.monotonic() > deadline:
+            if time.monotonic() > min(deadline, self._give_up):
                 self._kill(process)
                 raise StageTimedOut(self._lane, f"no answer within {limits.deadline_s:.0f} s; worker killed")
             if (used := resident_bytes(process.pid)) > limits.memory_bytes:
@@ -196,21 +217,25 @@ class StageProcess:
                 )
 
     def _ended(self, process: subprocess.Popen[bytes]) -> StageError:
-        code = process.wait()
-        self._forget(process)
-        if code == -signal.SIGKILL:
-            return StageKilled(self._lane, "worker was killed from outside (SIGKILL)")
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=DIE_S)
+        code = self._kill(process)
+        if -code in _OUTSIDE:
+            return StageKilled(self._lane, f"worker was killed from outside ({signal.Signals(-code).name})")
         if code < 0:
             return StageCrashed(self._lane, f"worker died of {signal.Signals(-code).name}")
         return StageCrashed(self._lane, f"worker ended by itself with exit code {code}")
 
-    def _kill(self, process: subprocess.Popen[bytes]) -> None:
+    def _kill(self, process: subprocess.Popen[bytes]) -> int:
+        """Kill the child, unless it has ended, and all that it started; how it ended. Raises StageStuck."""
+        _kill_group(process.pid)
         try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            process.kill()
-        process.wait()
-        self._forget(process)
+            return process.wait(timeout=DIE_S)
+        except subprocess.TimeoutExpired:
+            reason = "was killed and does not end, as where the kernel waits for a disk or a GPU: restart this machine"
+            raise StageStuck(self._lane, f"worker {process.pid} {reason}") from None
+        finally:
+            self._forget(process)
 
     def _forget(self, process: subprocess.Popen[bytes]) -> None:
         if self._beats is not None:
@@ -223,6 +248,11 @@ class StageProcess:
                 except BrokenPipeError:
                     continue
         self._process = None
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def resident_bytes(pid: int) -> int:

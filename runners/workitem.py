@@ -16,6 +16,9 @@ SCHEMA_VERSION = 2
 """Raised when the same inputs give another object by our own design."""
 
 
+NO_SPACE, WORKER_STUCK = "NO_SPACE", "WORKER_STUCK"
+"""Codes of lost attempts whose machine cannot go on: its own disk is full, or a process on it does not end."""
+
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
@@ -108,6 +111,11 @@ class Failure:
     lost: bool = False
     outage: bool = False
 
+    @property
+    def of_the_machine(self) -> bool:
+        """Whether the machine is to blame, and another workitem would fare no better on it."""
+        return self.lost and self.code in (NO_SPACE, WORKER_STUCK)
+
     @classmethod
     def from_error(cls, stage: str, error: BaseException) -> Failure:
         """The failure that an exception stands for; one line, without a traceback."""
@@ -115,7 +123,7 @@ class Failure:
         if isinstance(error, Error):
             return cls(stage, error.code, message, error.retryable, error.refused)
         if isinstance(error, OSError) and error.errno is not None:
-            code = "NO_SPACE" if error.errno == errno.ENOSPC else errno.errorcode.get(error.errno, "OSError")
+            code = NO_SPACE if error.errno == errno.ENOSPC else errno.errorcode.get(error.errno, "OSError")
             return cls(stage, code, message)
         return cls(stage, type(error).__name__, message)
 

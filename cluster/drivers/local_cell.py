@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from threading import Event
 from time import monotonic, sleep
 
+from ... import Error
 from ...runners.pipeline import NodePipeline, PipelineSettings
-from ...runners.workitem import Outcome
+from ...runners.workitem import Failure, Outcome
 from ..ledger import LEASE_S, Lease, Ledger, LedgerError
+from .idleness import Idleness
 from .leasing import lease_some
 from .stop import has_notice, loss_code
 
@@ -23,6 +25,19 @@ LOOK_S = 2.0
 
 WAIT_S = 0.5
 """How long the loop sleeps at most before it looks at stop and heartbeat again."""
+
+
+class NodeUnfit(Error):
+    """The machine cannot go on, whatever the workitem: others are to have what it held."""
+
+    code = "NODE_UNFIT"
+
+    def __init__(self, node: str, failure: Failure) -> None:
+        super().__init__(node, failure)
+
+    def __str__(self) -> str:
+        node, failure = self.args
+        return f"{node}, {failure.stage}: {failure.message}; mend it, and the same command goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +56,9 @@ class LocalCell:
     lease_s : float
         How long leases hold when this driver falls silent; for twice as long it stays for what other
         drivers hold: were one dead, its workitems would be back by then.
+    idle_s : float or None
+        For how long it stays with nothing to lease, where somebody begins it again once there is; None: see
+        `Idleness`.
     label : str
         Of the machine, ``cell`` on the provider's bill; empty: none.
     """
@@ -51,6 +69,7 @@ class LocalCell:
     drain_s: float = math.inf
     lease_s: float = LEASE_S
     label: str = ""
+    idle_s: float | None = None
 
 
 def run_locally(
@@ -71,6 +90,11 @@ def run_locally(
         Called at least twice a second, and after each outcome.
     stop : threading.Event
         Set it to drain; a `Stop` tells whether the machine is about to be taken away.
+
+    Raises
+    ------
+    NodeUnfit
+        If this machine's disk is full, or a process on it does not end.
     """
     node = cell.settings.stages.node
     ledger.heartbeat(cell.owner, 0.0)
@@ -103,19 +127,16 @@ class _Loop:
 
     def work(self, may_lease: Callable[[int], bool], observe: Callable[[], None]) -> None:
         beat = looked = monotonic()
-        idle_until = give_up = math.inf
+        give_up = math.inf
+        idleness = Idleness(self._ledger, self._cell.lease_s, self._cell.idle_s)
         while True:
             self._fill(may_lease)
             now = monotonic()
             if self._flying:
-                idle_until = math.inf
+                idleness.ends()
                 self._finish()
             else:
-                idle_until = min(idle_until, now + 2 * self._cell.lease_s)
-                if now > idle_until and self._ledger.waiting(self._pipeline.memory):
-                    # What met an outage is to be tried again when its pause is over.
-                    idle_until = math.inf
-                if self._refused or now > idle_until or not self._may_come():
+                if self._refused or idleness.is_over([self._pipeline.memory]) or not self._may_come():
                     return
                 sleep(WAIT_S)
             if now - beat > self._cell.lease_s / BEATS:
@@ -154,7 +175,10 @@ class _Loop:
     def _finish(self) -> None:
         """Record what has ended, waiting a little for the first."""
         for future in wait(self._flying, timeout=WAIT_S, return_when=FIRST_COMPLETED).done:
-            self._ledger.finish(self._flying.pop(future), future.result(), self._node)
+            outcome = future.result()
+            self._ledger.finish(self._flying.pop(future), outcome, self._node)
+            if outcome.failure is not None and outcome.failure.of_the_machine:
+                raise NodeUnfit(self._node, outcome.failure)
 
     def _may_come(self) -> bool:
         """Whether there is, or may be, something to lease for a driver that holds nothing.

@@ -7,7 +7,6 @@ thread that started it, so that a parent that is killed leaves nothing behind.
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..lifetime import die_with_parent
+from ..lifetime import die_with_parent, leave_stopping_to_parent
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,7 +60,7 @@ def compute(task: Task) -> dict[str, float] | str:
 def main() -> None:
     """Answer tasks until the connection is closed; an exception is an answer too."""
     die_with_parent(int(sys.argv[2]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_stopping_to_parent()
     with Connection(int(sys.argv[1])) as connection:
         while True:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -14,7 +15,7 @@ from voxfleet.runners.workitem import Failure
 _hoard: list[bytearray] = []
 
 
-def misbehave(request: object) -> object:  # noqa: C901 - a case for each way to go wrong
+def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for each way to go wrong
     """Do what the request says, to this very process."""
     match request:
         case "segfault":
@@ -29,6 +30,13 @@ def misbehave(request: object) -> object:  # noqa: C901 - a case for each way to
             begun = time.monotonic()
             while time.monotonic() < begun + 600:
                 pass
+        case "told to end":
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "killed by SIGTERM":
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+        case "helper":
+            return subprocess.Popen(["sleep", "600"]).pid
         case "leak":
             for _ in range(400):
                 _hoard.append(bytearray(os.urandom(2**20) * 8))

@@ -109,6 +109,19 @@ def test_one_warm_child_for_each_device(meeting):
     assert len({each.split()[2] for each in segmented}) == 2
 
 
+def test_what_killed_nodes_left_is_removed_and_nothing_of_living_ones(pipeline, tmp_path):
+    """A node that begins removes folders without an owner, and not those of nodes that share its scratch folder."""
+    scratch = tmp_path / "run" / "scratch"
+    (living,) = scratch.iterdir()
+    (scratch / "node-killed" / "series-1").mkdir(parents=True)
+    other = NodePipeline(PipelineSettings(StageSettings(scratch, tmp_path / "run" / "series", "node-2")))
+    assert living.is_dir()
+    assert not (scratch / "node-killed").exists()
+    assert len(list(scratch.iterdir())) == 2
+    other.close()
+    assert list(scratch.iterdir()) == [living]
+
+
 def test_nothing_is_left_on_disk(pipeline, tmp_path):
     """When a node closes, its children are gone and its local cache is removed."""
     pipeline.submit(item("2.1")).result(timeout=60)

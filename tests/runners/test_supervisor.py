@@ -17,6 +17,7 @@ from voxfleet.runners.supervisor import (
     StageKilled,
     StageOutOfMemory,
     StageProcess,
+    StageStuck,
     StageTimedOut,
 )
 
@@ -45,13 +46,70 @@ def test_large_answers_come_whole(child):
 
 @pytest.mark.parametrize(
     ("request_", "error", "reason"),
-    [("segfault", StageCrashed, "SIGSEGV"), ("exit", StageCrashed, "exit code 7"), ("die", StageKilled, "SIGKILL")],
+    [
+        ("segfault", StageCrashed, "SIGSEGV"),
+        ("exit", StageCrashed, "exit code 7"),
+        ("die", StageKilled, "SIGKILL"),
+        ("killed by SIGTERM", StageKilled, "SIGTERM"),
+    ],
 )
 def test_death_is_told_with_its_cause_and_the_next_call_has_a_new_child(child, request_, error, reason):
-    """A crash names the signal or the exit code, and costs only the request that it met."""
+    """A crash names the signal or the exit code, costs only the request that it met, and leaves no process behind."""
+    helper = psutil.Process(child.call("helper", LIMITS))
     with pytest.raises(error, match=reason):
         child.call(request_, LIMITS)
+    assert gone(helper)
     assert child.call("well", LIMITS) == "well"
+
+
+def gone(process: psutil.Process) -> bool:
+    """Whether a process ends within two seconds; one that waits for somebody to reap it has ended."""
+    deadline = time.monotonic() + 2
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_sigterm_to_all_of_a_machine_does_not_end_a_stage(child):
+    """The driver gets it too, and drains: the child goes on, and only what it started ends for a SIGTERM of its own."""
+    pid, helper = child.call("pid", LIMITS), psutil.Process(child.call("helper", LIMITS))
+    helper.terminate()
+    assert gone(helper)
+    assert child.call("told to end", LIMITS) == "told to end"
+    assert child.call("pid", LIMITS) == pid
+
+
+TRACER = """
+import ctypes, sys, time
+assert ctypes.CDLL(None).ptrace(0x4206, int(sys.argv[1]), 0, 0) == 0
+print(flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_child_that_does_not_die_is_left_behind(child, monkeypatch):
+    """Killed, but not gone, as in an uninterruptible wait (here a tracer keeps it): told, and a new one works."""
+    monkeypatch.setattr("voxfleet.runners.supervisor.DIE_S", 0.5)
+    pid = child.call("pid", LIMITS)
+    with subprocess.Popen([sys.executable, "-c", TRACER, str(pid)], stdout=subprocess.PIPE) as tracer:
+        try:
+            if tracer.stdout is None or tracer.stdout.readline() != b"\n":
+                pytest.skip("processes may not be traced here")
+            with pytest.raises(StageStuck, match=f"{pid} was killed and does not end"):
+                child.call("hang", Limits(1, 2**30))
+            assert child.call("pid", LIMITS) != pid
+        finally:
+            tracer.kill()
+
+
+def test_killed_for_good_there_is_no_new_child(child):
+    """What is killed from another thread before its child is there, or while it starts, begins nothing more."""
+    child.kill()
+    with pytest.raises(StageKilled):
+        child.call("hang", LIMITS)
+    assert child.pid is None
 
 
 def test_hang_is_killed_at_the_deadline(child):
