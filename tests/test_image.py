@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,13 @@ def test_what_runs_is_pinned_and_has_neither_root_nor_source() -> None:
     assert next(line for line in last if line.startswith("USER")) == "USER 10001"
     assert not any("gcc" in line for line in [*last, *stages()["python"]])
     assert any("--constraint" in line for line in stages()["environment"])
+
+
+def test_nodes_have_every_kind_of_model_and_archive() -> None:
+    """The image's extras are all of pyproject.toml's, but for those of people at their desks and of developers."""
+    extras = next(line for line in stages()["environment"] if line.startswith("ARG EXTRAS=")).partition("=")[2]
+    known = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    assert set(extras.split(",")) == known - {"all", "benchmark", "dev", "keyring", "submission"}
 
 
 @pytest.mark.long

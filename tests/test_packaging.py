@@ -6,10 +6,13 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import voxfleet
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(voxfleet.__file__).parent
 ROOMS = ("models", "enrich", "runners", "cluster", "benchmarks")
@@ -39,6 +42,16 @@ def test_light_install_has_no_torch():
     """`pip install voxfleet` pulls neither torch, nor Ray, nor anything that needs a compiler."""
     names = {requirement.split(">")[0].split("=")[0] for requirement in _pyproject()["project"]["dependencies"]}
     assert not names & {"torch", "ray", "kubernetes", "nnunetv2", "totalsegmentator", "monai", "pyradiomics-bhklab"}
+
+
+def test_the_lock_has_every_requirement():
+    """constraints.txt, which CI and the image install by, pins each requirement to a version that is allowed."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {canonicalize_name(name): pin for name, _, pin in (line.partition("==") for line in lines if "==" in line)}
+    project = _pyproject()["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    wanted = [each for each in map(Requirement, chain.from_iterable(groups)) if each.name != "voxfleet"]
+    assert [str(each) for each in wanted if pins.get(canonicalize_name(each.name), "") not in each.specifier] == []
 
 
 @pytest.fixture(scope="module")
