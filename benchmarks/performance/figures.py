@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from rich.console import Console
 from rich.table import Table
 
-from .harness import RESULTS, machine
+from .harness import Row, show_rows, write_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,21 @@ def at_least(name: str, value: float, unit: str, target: float, note: str = "") 
 
 def publish_figures(name: str, title: str, figures: Sequence[Figure]) -> None:
     """Print the figures as a table and write them to ``benchmarks/results``."""
+    show_figures(title, figures)
+    write_results(name, {"figures": _plain(figures)})
+
+
+def publish_both(
+    name: str, title: str, rows: Sequence[Row], figures: Sequence[Figure], more: Mapping[str, object] | None = None
+) -> None:
+    """Print rows against peers and figures against limits, and write them to one file of ``benchmarks/results``."""
+    show_rows(title, rows, more or {})
+    show_figures("Against limits", figures)
+    write_results(name, {"rows": [asdict(each) for each in rows], "figures": _plain(figures), **(more or {})})
+
+
+def show_figures(title: str, figures: Sequence[Figure]) -> None:
+    """Print the figures as a table."""
     table = Table(title=title)
     for heading in ("what", "figure", "unit", "target", "met", "note"):
         table.add_column(heading, justify="right" if heading in ("figure", "target", "met") else "left")
@@ -56,6 +70,7 @@ def publish_figures(name: str, title: str, figures: Sequence[Figure]) -> None:
         met = {None: "-", True: "yes", False: "no"}[each.met]
         table.add_row(each.name, f"{each.value:.3g}", each.unit, target, met, each.note)
     Console().print(table)
-    RESULTS.mkdir(exist_ok=True)
-    rows = [{**asdict(each), "met": each.met} for each in figures]
-    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), "figures": rows}, indent=2) + "\n")
+
+
+def _plain(figures: Sequence[Figure]) -> list[dict[str, object]]:
+    return [{**asdict(each), "met": each.met} for each in figures]

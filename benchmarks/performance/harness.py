@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -146,6 +146,12 @@ def _processor() -> str:
 
 def publish(name: str, title: str, rows: Sequence[Row], more: dict[str, object] | None = None) -> None:
     """Print the rows as a table and write them to ``benchmarks/results``."""
+    show_rows(title, rows, more or {})
+    write_results(name, {"rows": [asdict(each) for each in rows], **(more or {})})
+
+
+def show_rows(title: str, rows: Sequence[Row], more: Mapping[str, object]) -> None:
+    """Print the rows as a table, and what else is told below it."""
     table = Table(title=title)
     for heading in ("what", "peer", "ours s", "peer s", "ratio", "target", "met"):
         table.add_column(heading, justify="left" if heading in ("what", "peer") else "right")
@@ -156,8 +162,11 @@ def publish(name: str, title: str, rows: Sequence[Row], more: dict[str, object] 
         table.add_row(each.name, f"{each.peer} {each.peer_version}", *figures)
     console = Console()
     console.print(table)
-    for key, value in (more or {}).items():
+    for key, value in more.items():
         console.print(f"{key}: {value}", highlight=False)
+
+
+def write_results(name: str, document: Mapping[str, object]) -> None:
+    """Write a file of results, with the machine that they belong to."""
     RESULTS.mkdir(exist_ok=True)
-    document = {"machine": machine(), "rows": [asdict(each) for each in rows], **(more or {})}
-    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), **document}, indent=2) + "\n")

@@ -18,7 +18,8 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from ...enrich.seg import encode_seg
 from ...enrich.seg_decode import decode_seg
 from .dicom_case import DicomCase, dicom_case
-from .harness import ValuesDiffer, cpu_row, paired, publish
+from .figures import Figure, publish_both
+from .harness import ValuesDiffer, cpu_row, paired
 from .peers import dcmqi_seg_metadata, dcmqi_write_seg, highdicom_seg, peer, write_label_map
 
 BINARY_TARGET = 3.0
@@ -83,13 +84,9 @@ def main() -> int:
             "SEG LABELMAP RLE write", peer("highdicom"), took["labelmap"], took["highdicom labelmap"], LABELMAP_TARGET
         ),
     ]
-    more = {
-        "file_bytes": sizes,
-        "deflated_percent_of_plain": round(percent, 2),
-        "deflated_percent_target": DEFLATED_PERCENT,
-        "deflated_met": percent <= DEFLATED_PERCENT,
-    }
-    publish("seg_write", "300 x 512 x 512, 104 structures, CPU seconds", rows, more)
+    deflated = Figure("SEG BINARY deflated, of the plain file", percent, "%", DEFLATED_PERCENT)
+    title = "300 x 512 x 512, 104 structures, CPU seconds"
+    publish_both("seg_write", title, rows, [deflated], {"file_bytes": sizes})
     return 0
 
 

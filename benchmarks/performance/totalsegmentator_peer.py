@@ -138,5 +138,5 @@ def main() -> None:
         totalsegmentator(**each)
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:]:  # without arguments it is not asked for: `make bench` runs every file
     main()
