@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..runners.worklist import NO_IMAGES
 from .case import Candidate, CaseRequest, CaseResult, Problem
 from .case_pool import CasePool
 from .readings import undescribed
-from .references.find import References, open_references
+from .references.find import References, is_packed, open_references
 from .references.reference import Reading, Structure, Subject
 from .study import Study, Unread, refused
 
@@ -97,8 +98,11 @@ def localised(place: str, reading: Reading, scratch: Path) -> Place:
         If an archive cannot be listed, or an object not be had.
     """
     local = place.removeprefix("dir:")
+    copied = is_packed(Path(local)) or not Path(local).exists()
+    if copied:
+        shutil.rmtree(scratch, ignore_errors=True)  # what an earlier command copied may be gone from the archive
     found = open_references(local, reading, scratch)
-    return Place(local, local if Path(local).exists() else str(scratch), found)
+    return Place(local, str(scratch) if copied else local, found)
 
 
 def score_all(study: Study, pool: CasePool, sides: Sides, stopped: Callable[[], bool], console: Console) -> Loop:

@@ -104,7 +104,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
         wishes=wishes_of(model or [], param or [], "BINARY", repair=repair),
         predictions=tuple(predictions_of(each) for each in predictions or []),
         out=out.resolve(),
-        command=shlex.join(["voxfleet", *sys.argv[1:]]),
+        command=typed(),
         workers=workers,
         retest=read_pairs(retest) if retest else (),
         detectors=tuple(read_candidates(each.name, Path(each.place)) for each in map(predictions_of, candidates or [])),
@@ -123,6 +123,11 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
         done = run_benchmark(study, plan, stop, console)
     _show(done, as_json=as_json)
     raise typer.Exit(EXIT_STOPPED if done.left else EXIT_INCOMPLETE if done.incomplete else 0)
+
+
+def typed() -> str:
+    """The command as it was given, for a shell in any folder."""
+    return f"{shlex.join(['cd', str(Path.cwd())])} && {shlex.join(['voxfleet', *sys.argv[1:]])}"
 
 
 def predictions_of(text: str) -> Predictions:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ..runners.cli import EXIT_INCOMPLETE
-from .command import predictions_of
+from .command import predictions_of, typed
 from .study import check_installed
 
 if TYPE_CHECKING:
@@ -62,7 +60,7 @@ def benchmark_labels(
     left_out = Counter(each.label for each in (*readers, *models) if each.label not in asked).most_common()
     answers = [answer(question, readers, models, adjudicator) for question in questions]
     out.mkdir(parents=True, exist_ok=True)
-    document = write_label_report(answers, left_out, shlex.join(["voxfleet", *sys.argv[1:]]), out)
+    document = write_label_report(answers, left_out, typed(), out)
     if as_json:
         Console(soft_wrap=True, highlight=False).print_json(json.dumps(document, allow_nan=False))
     else:

@@ -23,6 +23,7 @@ import numpy as np
 
 from ...enrich.archives.archive import Archive, SeriesEntry
 from ...enrich.archives.opening import open_archive
+from ...enrich.archives.packed.pack import SUFFIXES
 from ...enrich.series import SourceImage
 from .errors import InvalidReference
 from .formats import FORMATS, format_of
@@ -129,7 +130,7 @@ def open_references(place: str, reading: Reading, scratch: Path) -> References:
         If the archive cannot be listed, or an object not be had.
     """
     path = Path(place)
-    if path.is_file():
+    if path.is_file() and not is_packed(path):
         candidates = iter([path])
     elif path.is_dir():
         candidates = iter(sorted({*_dicom_files(open_archive(place), scratch), *_other_files(path)}))
@@ -148,6 +149,11 @@ def open_references(place: str, reading: Reading, scratch: Path) -> References:
         names = ", ".join(each.NAME for each in FORMATS)
         raise NoReference(place, told or f"no file there is one of {names}")
     return References(place, tuple(files), reading, tuple(passed_over))
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a path is a zip or tar file, an archive of DICOM objects."""
+    return path.is_file() and path.name.lower().endswith(SUFFIXES)
 
 
 def concerns(subject: Subject, image: SourceImage) -> bool:

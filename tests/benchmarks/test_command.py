@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,10 +36,10 @@ OPACITIES = tuple(
 SHAPE, SPACING_MM = (24, 64, 64), (12.0, 5.6, 5.6)
 
 
-def voxfleet(*words: object) -> subprocess.CompletedProcess[str]:
+def voxfleet(*words: object, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """The console script in a process of its own."""
     command = [sys.executable, "-m", "voxfleet", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, cwd=folder)
 
 
 def save_mask(path: Path, phantom: Phantom, mask: NDArray[np.bool_]) -> None:
@@ -99,12 +102,12 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def finished(
     collection: tuple[Path, Path], labels: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[object], dict[str, object]]:
-    """Two models against two readers: folder, command, and what it printed as JSON."""
+    """Two models against two readers: folder, command (given in the folder's parent), and what it printed as JSON."""
     out = tmp_path_factory.mktemp("finished") / "out"
     images, references = collection
     command = ["benchmark", images, "-r", references, "-m", "covid-opacity-hu", "-m", "ct-threshold"]
-    command += ["--labels", labels, "--readers", "-o", out, "--json"]
-    done = voxfleet(*command)
+    command += ["--labels", labels, "--readers", "-o", "out", "--json"]
+    done = voxfleet(*command, folder=out.parent)
     assert done.returncode == 0, done.stderr
     return out, command, json.loads(done.stdout)
 
@@ -197,23 +200,50 @@ def test_severity_of_opacities_without_lungs(tmp_path: Path):
     assert len(rows) == len(truth)
 
 
-def test_same_command_goes_on(finished):
-    """A second time nothing is run or scored again, and the scores are the same."""
-    out, command, _ = finished
+def test_command_of_the_page_goes_on(finished, tmp_path: Path):
+    """The page's command, given in another folder, runs and scores nothing again, and the scores are the same."""
+    out, _, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "cases").iterdir()}
     scores = (out / "scores.csv").read_bytes()
-    done = voxfleet(*command)
+    (command,) = re.findall(r"<pre>(.*?)</pre>", (out / "report.html").read_text())
+    shell = ["sh", "-c", html.unescape(command)]
+    done = subprocess.run(shell, capture_output=True, text=True, check=False, timeout=280, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in (out / "cases").iterdir()} == before
     assert (out / "scores.csv").read_bytes() == scores
 
 
-def test_reports_are_valid_and_refer_to_both_sides(finished, collection: tuple[Path, Path], tmp_path: Path):
-    """Against SEGs as reference the SR names evaluated and reference segments; dciodvfy finds no error."""
+def test_killed_command_goes_on(finished, collection: tuple[Path, Path], tmp_path: Path):
+    """After SIGKILL between two series the same command keeps the first as it is and scores the second."""
     out, _, _ = finished
-    done = voxfleet(
+    words = [
         "benchmark", collection[0], "-r", _segs_of(out, "ct-threshold", tmp_path / "a"),
         "-p", f"{_segs_of(out, 'covid-opacity-hu', tmp_path / 'b')}=hu", "-o", tmp_path / "out", "--json",
+    ]  # fmt: skip
+    kept = tmp_path / "out" / "cases"
+    with subprocess.Popen([sys.executable, "-m", "voxfleet", *map(str, words)], stdout=subprocess.DEVNULL) as killed:
+        while not list(kept.glob("*.json")) and killed.poll() is None:
+            time.sleep(0.01)
+        killed.kill()
+    assert killed.returncode == -signal.SIGKILL
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.json")}
+    assert not (tmp_path / "out" / "report.html").exists()
+    done = voxfleet(*words)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(list(kept.glob("*.json"))) == 2
+    assert {row["series"] for row in rows_of(tmp_path / "out" / "scores.csv")} == {
+        phantom_of(number)[1].series_instance_uid for number in range(2)
+    }
+
+
+def test_reports_are_valid_and_refer_to_both_sides(finished, collection: tuple[Path, Path], tmp_path: Path):
+    """Against SEGs the SR names evaluated and reference segments, those of a zip file too; dciodvfy finds no error."""
+    out, _, _ = finished
+    packed = shutil.make_archive(tmp_path / "b", "zip", _segs_of(out, "covid-opacity-hu", tmp_path / "b"))
+    done = voxfleet(
+        "benchmark", collection[0], "-r", _segs_of(out, "ct-threshold", tmp_path / "a"), "-p", f"{packed}=hu",
+        "-o", tmp_path / "out", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "out" / "sr").rglob("*.dcm"))
