@@ -9,6 +9,7 @@ from scipy import ndimage
 from voxfleet.benchmarks.mask_pair import Grid, MaskPair
 from voxfleet.benchmarks.metrics.catalogue import segment_metrics
 
+regionprops = pytest.importorskip("skimage.measure").regionprops
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 torch = pytest.importorskip("torch")
 monai = pytest.importorskip("monai.metrics")
@@ -99,6 +100,18 @@ def test_overlaps_and_volumes_equal_medpy_and_scipy(masks):
             "precision": medpy.precision(prediction, reference),
             "relative_volume_difference": 100 * medpy.ravd(prediction, reference),
             "centroid_distance": float(np.linalg.norm((centres[0] - centres[1]) * GRID.spacing_mm)),
+        },
+        masks,
+    )
+
+
+def test_volumes_equal_scikit_image(masks):
+    """Volume differences are those of scikit-image's regions, in mm3."""
+    reference, prediction = (regionprops(mask.astype(np.uint8), spacing=GRID.spacing_mm)[0].area for mask in masks)
+    equal(
+        {
+            "volume_difference": (prediction - reference) / 1000,
+            "absolute_volume_difference": abs(prediction - reference) / 1000,
         },
         masks,
     )
