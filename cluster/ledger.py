@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -32,7 +32,7 @@ from .ledgers.attempt import (
     attempt_class,
     state_after,
 )
-from .ledgers.run_record import Event, Node, Refusal, Run
+from .ledgers.run_record import Event, Lived, Node, Refusal, Run
 from .ledgers.standing import Counts, Publication, Recent, Staged, Stored, Trouble, Usage
 from .prices.rates import Price
 
@@ -50,6 +50,7 @@ __all__ = [
     "LedgerCorrupt",
     "LedgerError",
     "LedgerUnavailable",
+    "Lived",
     "NoSuchRun",
     "Node",
     "Publication",
@@ -130,6 +131,10 @@ class Ledger(Protocol):
         """Change the price of the run, and with it machine, region and market."""
         ...
 
+    def set_prices(self, prices: Mapping[str, Price]) -> None:
+        """Change the prices of groups of machines; lives of nodes that began keep theirs."""
+        ...
+
     def add(self, workitems: Iterable[Workitem]) -> int:
         """Take workitems in as SCHEDULED; how many were new (a key that is there already is left as it is)."""
         ...
@@ -139,12 +144,18 @@ class Ledger(Protocol):
         ...
 
     def lease(
-        self, owner: str, limit: int, ttl_s: float = LEASE_S, memory: NodeMemory = UNKNOWN_MEMORY
+        self,
+        owner: str,
+        limit: int,
+        ttl_s: float = LEASE_S,
+        memory: NodeMemory = UNKNOWN_MEMORY,
+        models: Sequence[str] = (),
     ) -> tuple[Lease, ...]:
-        """Up to `limit` SCHEDULED workitems for a node of `owner` with `memory`.
+        """Up to `limit` SCHEDULED workitems of `models` (empty: of all) for a node of `owner` with `memory`.
 
         Those tried least often come first (what kills its machine waits until all else was
         tried), of these the largest (so that the last to end are short), then in order of `add`.
+        Only in a run of several models may some be named.
         Also a heartbeat: the leases hold for `ttl_s` seconds from now. Items whose owner was
         silent for longer than its time are taken back first.
 
@@ -213,18 +224,29 @@ class Ledger(Protocol):
         """How many workitems stand where."""
         ...
 
-    def waiting(self, memory: NodeMemory) -> int:
-        """How many SCHEDULED workitems a node with this memory may take, now or when their pause is over."""
+    def waiting(self, memory: NodeMemory, models: Sequence[str] = ()) -> int:
+        """How many SCHEDULED workitems a node with this memory may take, now or when their pause is over.
+
+        Those of `models`, or of all where none is named.
+        """
+        ...
+
+    def leasable(self) -> int:
+        """How many SCHEDULED workitems wait for nothing but a node.
+
+        One that ran out of memory does so once nothing but such items is left: some node has to find out for it.
+        """
         ...
 
     def held_by_others(self, owner: str) -> int:
         """How many workitems are IN PROGRESS with anybody but `owner`."""
         ...
 
-    def node_up(self, node: str, machine: str, owner: str, cell: str = "") -> None:
+    def node_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
         """Note that a node of `owner` begins to cost money, now; a life of it that never ended ends when last seen.
 
-        `cell` is the label by which the provider's bill names its part of the run; empty: none.
+        `cell` is the label by which the provider's bill names its part of the run; empty: none. `price` is the
+        machine's; None: the run's.
         """
         ...
 
@@ -234,6 +256,10 @@ class Ledger(Protocol):
 
     def nodes(self) -> tuple[Node, ...]:
         """All lives of all nodes, oldest first."""
+        ...
+
+    def lived(self) -> tuple[Lived, ...]:
+        """All lives of all nodes, summed by their prices: quick also where thousands have ended."""
         ...
 
     def usage(self) -> tuple[Usage, ...]:
@@ -260,8 +286,11 @@ class Ledger(Protocol):
         """All objects that COMPLETED workitems left in the target."""
         ...
 
-    def backlog(self, limit: int) -> tuple[Staged, ...]:
-        """Up to `limit` stored objects that were neither published nor rejected, an item's SEG before its SR."""
+    def backlog(self, limit: int, after: Staged | None = None) -> tuple[Staged, ...]:
+        """Up to `limit` stored objects that were neither published nor rejected, an item's SEG before its SR.
+
+        With `after` those that follow it: so all of them are gone through, in one order.
+        """
         ...
 
     def published(self, staged: Staged, uri: str) -> None:

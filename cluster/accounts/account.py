@@ -25,10 +25,14 @@ DIMENSIONS: dict[str, Callable[[BillLine], str]] = {
     "model": lambda line: line.model or "no model",
     "stage": lambda line: line.stage,
     "node": lambda line: f"{line.node} ({line.machine})",
-    "region": lambda line: line.region or "no region",
+    "machine": lambda line: line.priced,
+    "region": lambda line: line.price.region or "no region",
     "day": lambda line: line.day.isoformat(),
 }
 """What dollars are summed by: name, and from a line to its value."""
+
+ALIKE = ("machine", "charge")
+"""Of these, what is of one kind alone is not worth a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,11 @@ class Account:
     warnings: tuple[str, ...]
     assumptions: tuple[str, ...]
 
+    @property
+    def shown(self) -> tuple[tuple[str, tuple[BillSum, ...]], ...]:
+        """The tables that people look at: where all machines or charges are of one kind, the others say it all."""
+        return tuple((name, sums) for name, sums in self.tables if name not in ALIKE or len(sums) > 1)
+
 
 def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Asked, today: date) -> Account:
     """All of it, as of now.
@@ -99,7 +108,7 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
     scores = read_scores(asked.scores, asked.metric) if asked.scores else ()
     per_dollar = scores_per_dollar(scores, bill, asked.metric)
     strangers = f"0 of {len(scores)} scores are of series of this run" if scores and not per_dollar else ""
-    used: list[Price | Charge] = [price, *bill.traffic.charges.values()]
+    used: list[Price | Charge] = [price, *(each.price for each in bill.nodes), *bill.traffic.charges.values()]
     return Account(
         bill=bill,
         tables=tuple((name, bill.by(key)) for name, key in DIMENSIONS.items()),
@@ -139,5 +148,7 @@ def _assumptions(bill: Bill) -> Iterable[str]:
         yield "other machines: the same seconds; GPU seconds scaled, by assumed speeds, between T4, L4 and A100 only"
     else:
         yield "other machines: the same seconds, which is true for cores of the same speed, and was not measured"
+    if len(bill.nodes) > 1:
+        yield "machines of several prices: on other machines the seconds of all of them, as if they were alike"
     if bill.traffic.charges:
         yield "first tier of each charge, without free tier; storage: one month of what is new; requests: one an object"

@@ -16,7 +16,8 @@ from decimal import Decimal
 from ..ledger import AttemptClass
 from ..planning.plan import GPU_SPEED
 from ..prices.price import Price
-from .cost import PREEMPTED
+from .costs import PREEMPTED
+from .spent import PricedNodes
 from .traffic import Amounts
 
 OVERHEAD = "overhead"
@@ -44,6 +45,8 @@ class BillLine:
 
     Attributes
     ----------
+    price : Price
+        Of the node.
     day : date
         In UTC, on which the attempt began; of an overhead, on which the node came up.
     series_instance_uid, model : str
@@ -63,7 +66,7 @@ class BillLine:
 
     node: str
     machine: str
-    region: str
+    price: Price
     day: date
     series_instance_uid: str
     model: str
@@ -73,6 +76,12 @@ class BillLine:
     charge: str
     usd: Decimal
     loaded_usd: Decimal
+
+    @property
+    def priced(self) -> str:
+        """Its machine, and what an hour of it costs."""
+        where = " ".join(part for part in (self.machine, self.price.region, self.price.market) if part)
+        return f"{where} at ${self.price.usd_per_hour}/h"
 
     @property
     def purpose(self) -> str:
@@ -111,8 +120,12 @@ class Bill:
 
     Attributes
     ----------
+    price : Price
+        The run's; nodes may have others.
     node_usd : Decimal
         Price times lifetime of all nodes, reckoned apart from the lines.
+    nodes : tuple of PricedNodes
+        All nodes by their prices.
     traffic : Amounts
         Bytes, requests and storage of the whole run and their prices, counted apart from the lines.
     completed : int
@@ -129,6 +142,7 @@ class Bill:
     price: Price
     lines: tuple[BillLine, ...]
     node_usd: Decimal
+    nodes: tuple[PricedNodes, ...]
     traffic: Amounts
     completed: int
     hours: float
@@ -177,7 +191,7 @@ class Bill:
         GPU seconds are scaled by the assumed speeds of `plan.GPU_SPEED` where both GPUs are in it. A
         machine, region and market that comes twice counts with its first price.
         """
-        hours = self.node_usd / self.price.usd_per_hour if self.price.usd_per_hour else Decimal(0)
+        hours = Decimal(repr(sum(each.hours for each in self.nodes)))
         able: dict[tuple[str, str, str], Price] = {}
         for price in prices:
             if bool(price.gpus) >= (self.gpu_share > 0):

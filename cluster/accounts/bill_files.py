@@ -14,7 +14,11 @@ from .bill import Bill, BillLine
 PLACES = 15
 """Decimals kept of an amount: a microsecond of the cheapest machine is 1e-11 dollars."""
 
-_NAMES = tuple(field.name for field in fields(BillLine))
+_PRICE = ("region", "market", "usd_per_hour")
+"""Of a line's price."""
+
+_AMOUNTS = ("usd_per_hour", "usd", "loaded_usd")
+_NAMES = tuple(name for field in fields(BillLine) for name in (_PRICE if field.name == "price" else (field.name,)))
 
 
 def to_csv(bill: Bill, path: Path) -> None:
@@ -23,7 +27,7 @@ def to_csv(bill: Bill, path: Path) -> None:
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*_NAMES, "purpose"])
-        writer.writerows([*(_text(getattr(line, name)) for name in _NAMES), line.purpose] for line in bill.lines)
+        writer.writerows([*(_text(_value(line, name)) for name in _NAMES), line.purpose] for line in bill.lines)
     os.replace(temporary, path)  # noqa: PTH105 - as atomic as it gets
 
 
@@ -34,15 +38,19 @@ def to_parquet(bill: Bill, path: Path) -> None:
     from pyarrow import parquet
 
     money = pa.decimal128(28, PLACES)
-    types: dict[str, Any] = {"attempt": pa.int64(), "day": pa.date32(), "usd": money, "loaded_usd": money}
+    types: dict[str, Any] = {"attempt": pa.int64(), "day": pa.date32(), **dict.fromkeys(_AMOUNTS, money)}
     columns = {
-        name: pa.array([_cell(getattr(line, name)) for line in bill.lines], types.get(name, pa.string()))
+        name: pa.array([_cell(_value(line, name)) for line in bill.lines], types.get(name, pa.string()))
         for name in _NAMES
     }
     columns["purpose"] = pa.array([line.purpose for line in bill.lines], pa.string())
     temporary = path.with_suffix(".tmp")
     parquet.write_table(pa.table(columns), temporary)
     os.replace(temporary, path)  # noqa: PTH105 - as atomic as it gets
+
+
+def _value(line: BillLine, name: str) -> object:
+    return getattr(line.price if name in _PRICE else line, name)
 
 
 def _cell(value: object) -> object:

@@ -10,12 +10,16 @@ from decimal import Decimal
 from ..ledger import Attempt, AttemptClass, Item, Ledger, Node
 from ..prices.price import Charge, Price
 from .bill import MACHINE, OVERHEAD, Bill, BillLine
-from .cost import Costs, cost_of, spent_on_nodes
+from .billed import PARTS
+from .cost import cost_of
+from .costs import AttemptCost, Costs
+from .parts import parts_of
+from .spent import priced_nodes, spent_on_nodes
 from .traffic import Charged, Use, amounts_of, prices_of, uses_of
 
 
 def bill_of(ledger: Ledger, price: Price, charges: Sequence[Charge] = (), charged: Charged | None = None) -> Bill:
-    """The bill of a run as of now, every node at `price`, and all that is charged beside."""
+    """The bill of a run as of now, every node at its own price or else at `price`, and all that is charged beside."""
     read = _Read(ledger, price)
     charged = charged or Charged(frozenset())
     prices = prices_of(charges, charged.kinds, price)
@@ -29,6 +33,7 @@ def bill_of(ledger: Ledger, price: Price, charges: Sequence[Charge] = (), charge
         price=price,
         lines=lines,
         node_usd=read.costs.total,
+        nodes=priced_nodes((node.price, 1, node.lifetime_s) for node in read.costs.nodes),
         traffic=amounts_of(read.attempts, read.items, stored, charged, prices),
         completed=len({line.series_instance_uid for line in lines if line.outcome == AttemptClass.COMPLETED.value}),
         hours=_hours(read.nodes),
@@ -50,18 +55,18 @@ class _Read:
         self.machines = {node.node: node.machine for node in self.nodes}
         self.workitems = {item.workitem.key: item.workitem for item in self.items}
 
-    def line(self, attempt: Attempt, outcome: str, stage: str, charge: str, usd: Decimal) -> BillLine:
+    def line(self, attempt: Attempt, share: AttemptCost, stage: str, charge: str, usd: Decimal) -> BillLine:
         """One line that an attempt bears."""
         work = self.workitems[attempt.key]
         return BillLine(
             node=attempt.node,
             machine=self.machines.get(attempt.node, self.price.machine),
-            region=self.price.region,
+            price=share.prices[0] if share.prices else self.price,
             day=attempt.started.astimezone(UTC).date(),
             series_instance_uid=work.series_instance_uid,
             model=f"{work.model} {work.model_version}",
             attempt=attempt.fence,
-            outcome=outcome,
+            outcome=share.outcome,
             stage=stage,
             charge=charge,
             usd=usd,
@@ -77,7 +82,7 @@ def node_usd_by_day(nodes: Sequence[Node], price: Price) -> dict[date, Decimal]:
         while begin < end:
             midnight = datetime.combine(begin.date() + timedelta(days=1), time(), UTC)
             until = min(midnight, end)
-            days[begin.date()] += Decimal(repr((until - begin).total_seconds())) * price.usd_per_s
+            days[begin.date()] += (node.price or price).usd_of((until - begin).total_seconds())
             begin = until
     return dict(sorted(days.items()))
 
@@ -88,20 +93,28 @@ def node_usd_by_cell(nodes: Sequence[Node], price: Price) -> dict[str, Decimal]:
     return {cell: spent_on_nodes([node for node in nodes if node.cell == cell], price) for cell in sorted(cells)}
 
 
+def node_shares(nodes: Sequence[Node], price: Price) -> dict[str, float]:
+    """Shares of what all nodes cost: of their GPUs, cores and memory; of `price` where there are none."""
+    rows = priced_nodes((node.price or price, 1, node.lifetime_s) for node in nodes)
+    total = float(sum(row.usd for row in rows))
+    weighed = [(parts_of(row.price), float(row.usd) / total) for row in rows] if total else [(parts_of(price), 1.0)]
+    return {name: sum(getattr(parts, name) * weight for parts, weight in weighed) for name in PARTS}
+
+
 def _lines(read: _Read) -> Iterator[BillLine]:
     for attempt, share in zip(read.attempts, read.costs.attempts, strict=True):
         for stage, usd in share.stages:
-            yield read.line(attempt, share.outcome, stage, MACHINE, usd)
+            yield read.line(attempt, share, stage, MACHINE, usd)
 
 
 def _traffic_lines(read: _Read, uses: Iterable[Use]) -> Iterator[BillLine]:
     """Lines of what has a price; an attempt that is in flight has moved nothing that is known of."""
     tries = {(attempt.key, attempt.fence): attempt for attempt in read.attempts}
-    outcomes = {(share.key, share.fence): share.outcome for share in read.costs.attempts}
+    shares = {(share.key, share.fence): share for share in read.costs.attempts}
     for use in uses:
         if use.usd:
             of = (use.key, use.fence)
-            yield read.line(tries[of], outcomes[of], use.stage, use.kind, use.usd)
+            yield read.line(tries[of], shares[of], use.stage, use.kind, use.usd)
 
 
 def _overheads(read: _Read) -> Iterator[BillLine]:
@@ -109,7 +122,7 @@ def _overheads(read: _Read) -> Iterator[BillLine]:
     for number, cost in enumerate(read.costs.nodes):
         life = read.nodes[number] if number < len(read.nodes) else None
         day = (life.up if life else read.now).astimezone(UTC).date()
-        machine, region = life.machine if life else read.price.machine, read.price.region
+        machine = life.machine if life else read.price.machine
         parts = (
             ("start-up", cost.start_up),
             ("idle", cost.idle),
@@ -119,7 +132,7 @@ def _overheads(read: _Read) -> Iterator[BillLine]:
         for stage, usd in parts:
             if usd:
                 yield BillLine(
-                    cost.node, machine, region, day, "", "", 0, OVERHEAD, stage, MACHINE, usd, loaded_usd=Decimal(0)
+                    cost.node, machine, cost.price, day, "", "", 0, OVERHEAD, stage, MACHINE, usd, loaded_usd=Decimal(0)
                 )
 
 

@@ -1,7 +1,7 @@
 """Cost: what each second of each node was for, in dollars.
 
-A node costs its price for every second from `up` to `down`. Its price has three parts (`parts_of`):
-GPUs, cores and memory. In a second in which stages run, whosever they are,
+A node costs its price (its own, or else the run's) for every second from `up` to `down`. The price has three
+parts (`parts_of`): GPUs, cores and memory. In a second in which stages run, whosever they are,
 
 - a GPU's part goes to the stage that held a GPU (`Consumption.gpu_s`), each GPU once; the part of GPUs
   that nobody held is idle, `gpu_idle`;
@@ -26,8 +26,9 @@ from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 
-from ..ledger import Attempt, AttemptClass, Node
+from ..ledger import Attempt, Node
 from ..prices.price import Price
+from .costs import PREEMPTED, AttemptCost, Costs, NodeCost
 from .parts import Parts, parts_of
 
 UNKNOWN_STAGE = "unknown"
@@ -38,110 +39,6 @@ LEAST_CORES = 1e-6
 
 IN_FLIGHT = "in flight"
 """What an attempt that has not ended counts as."""
-
-PREEMPTED = "preempted"
-"""What an attempt counts as that was lost with a machine that was taken away after a notice."""
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptCost:
-    """What one attempt cost.
-
-    Attributes
-    ----------
-    outcome : str
-        ``completed``, ``refused``, ``failed``, ``lost``, ``preempted`` or ``in flight``.
-    stages : tuple of (str, Decimal)
-        Dollars per stage, in the order in which the stages first ran.
-    """
-
-    key: str
-    fence: int
-    node: str
-    outcome: str
-    stages: tuple[tuple[str, Decimal], ...]
-
-    @property
-    def usd(self) -> Decimal:
-        """Dollars of all its stages."""
-        return sum((usd for _, usd in self.stages), Decimal(0))
-
-
-@dataclass(frozen=True, slots=True)
-class NodeCost:
-    """What one life of a node cost, and the part of it that no attempt bears.
-
-    Attributes
-    ----------
-    idle : Decimal
-        Between stages.
-    gpu_idle : Decimal
-        Of GPUs that nobody held while stages ran.
-    """
-
-    node: str
-    total: Decimal
-    start_up: Decimal
-    idle: Decimal
-    drain: Decimal
-    gpu_idle: Decimal = Decimal(0)
-
-    @property
-    def overhead(self) -> Decimal:
-        """All that no attempt bears."""
-        return self.start_up + self.idle + self.gpu_idle + self.drain
-
-
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """What a run cost so far, in US dollars, and what for."""
-
-    attempts: tuple[AttemptCost, ...]
-    nodes: tuple[NodeCost, ...]
-    by_outcome: tuple[tuple[str, Decimal], ...] = field(default=())
-
-    @property
-    def total(self) -> Decimal:
-        """What all nodes cost."""
-        return sum((node.total for node in self.nodes), Decimal(0))
-
-    @property
-    def overhead(self) -> Decimal:
-        """Start-up, idle time and drain of all nodes."""
-        return sum((node.overhead for node in self.nodes), Decimal(0))
-
-    @property
-    def useful(self) -> Decimal:
-        """Spent on attempts that completed."""
-        return dict(self.by_outcome).get(AttemptClass.COMPLETED.value, Decimal(0))
-
-    @property
-    def wasted(self) -> Decimal:
-        """Spent on attempts that failed, or were lost, to whatever cause."""
-        spent = dict(self.by_outcome)
-        outcomes = (AttemptClass.FAILED.value, AttemptClass.LOST.value, PREEMPTED)
-        return sum((spent.get(outcome, Decimal(0)) for outcome in outcomes), Decimal(0))
-
-    def by_key(self) -> dict[str, Decimal]:
-        """Dollars per workitem, over all its attempts: the direct cost."""
-        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for attempt in self.attempts:
-            spent[attempt.key] += attempt.usd
-        return dict(spent)
-
-    def by_stage(self) -> dict[str, Decimal]:
-        """Dollars per stage, over all attempts."""
-        spent: defaultdict[str, Decimal] = defaultdict(Decimal)
-        for attempt in self.attempts:
-            for stage, usd in attempt.stages:
-                spent[stage] += usd
-        return dict(spent)
-
-    @property
-    def loading(self) -> Decimal:
-        """Factor from direct to fully loaded cost: overhead spread in proportion; 1 where nothing ran."""
-        direct = sum((usd for _, usd in self.by_outcome), Decimal(0))
-        return self.total / direct if direct else Decimal(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +64,20 @@ class _Stage:
     known: bool
 
 
+@dataclass(slots=True)
+class _Borne:
+    """What one attempt bears so far, by stage, and the prices of the lives of nodes that it is of."""
+
+    stages: defaultdict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
+    prices: list[Price] = field(default_factory=list)
+
+    def add(self, stage: str, price: Price, usd: Decimal) -> None:
+        """Bear some more, at a price."""
+        self.stages[stage] += usd
+        if price not in self.prices:
+            self.prices.append(price)
+
+
 def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, now: datetime) -> Costs:
     """What each attempt and each node cost, by the rule above; what is in flight counts up to `now`.
 
@@ -176,21 +87,22 @@ def cost_of(attempts: Sequence[Attempt], nodes: Sequence[Node], price: Price, no
         Lives of nodes. An attempt on a node that none of them names has its node's life taken
         from the attempts on it.
     price : Price
-        Of every node.
+        Of every node that has none of its own.
     """
     lives = (*nodes, *_lives_of_others(attempts, nodes, now))
-    seconds: list[defaultdict[str, float]] = [defaultdict(float) for _ in attempts]
+    borne = [_Borne() for _ in attempts]
     on_node: defaultdict[str, list[tuple[int, Attempt]]] = defaultdict(list)
     for i, attempt in enumerate(attempts):
         on_node[attempt.node].append((i, attempt))
-    costs = tuple(_node_cost(node, list(_stages_on(node, on_node[node.node], now)), seconds, price) for node in lives)
+    costs = tuple(_node_cost(node, list(_stages_on(node, on_node[node.node], now)), borne, price) for node in lives)
     shares = tuple(
         AttemptCost(
             key=attempt.key,
             fence=attempt.fence,
             node=attempt.node,
             outcome=_outcome(attempt),
-            stages=tuple((name, _usd(used, price)) for name, used in seconds[i].items()),
+            stages=tuple(borne[i].stages.items()),
+            prices=tuple(borne[i].prices),
         )
         for i, attempt in enumerate(attempts)
     )
@@ -206,15 +118,6 @@ def _outcome(attempt: Attempt) -> str:
     return PREEMPTED if attempt.preempted else attempt.outcome.value
 
 
-def spent_on_nodes(nodes: Iterable[Node], price: Price) -> Decimal:
-    """What nodes cost so far: quick, and all that a budget needs."""
-    return sum((_usd(_lifetime(node), price) for node in nodes), Decimal(0))
-
-
-def _lifetime(node: Node) -> float:
-    return max(0.0, ((node.down or node.last_seen) - node.up).total_seconds())
-
-
 def _lives_of_others(attempts: Sequence[Attempt], nodes: Sequence[Node], now: datetime) -> Iterator[Node]:
     """Lives of nodes that nobody declared, from the first start to the last end of their attempts."""
     known = {node.node for node in nodes}
@@ -228,9 +131,11 @@ def _lives_of_others(attempts: Sequence[Attempt], nodes: Sequence[Node], now: da
         yield Node(name, "", up, down, down)
 
 
-def _node_cost(node: Node, stages: Sequence[_Stage], seconds: list[defaultdict[str, float]], price: Price) -> NodeCost:
-    """What this life of a node cost; its stages' shares of the seconds are added to `seconds`."""
-    lifetime, parts = _lifetime(node), parts_of(price)
+def _node_cost(node: Node, stages: Sequence[_Stage], borne: Sequence[_Borne], price: Price) -> NodeCost:
+    """What this life of a node cost; what attempts bear of it is added to `borne`."""
+    price = node.price or price
+    lifetime, parts = node.lifetime_s, parts_of(price)
+    seconds: defaultdict[tuple[int, str], float] = defaultdict(float)
     edges = sorted({edge for stage in stages for edge in (stage.begin, stage.end)})
     starting: defaultdict[float, list[_Stage]] = defaultdict(list)
     for stage in stages:
@@ -244,16 +149,19 @@ def _node_cost(node: Node, stages: Sequence[_Stage], seconds: list[defaultdict[s
             continue
         shares, unheld = _shares(running, parts)
         for stage, share in zip(running, shares, strict=True):
-            seconds[stage.attempt][stage.name] += (end - begin) * share
+            seconds[stage.attempt, stage.name] += (end - begin) * share
         gpu_idle += (end - begin) * unheld
+    for (attempt, name), used in seconds.items():
+        borne[attempt].add(name, price, price.usd_of(used))
     first, last = (edges[0], edges[-1]) if edges else (lifetime, lifetime)
     return NodeCost(
         node=node.node,
-        total=_usd(lifetime, price),
-        start_up=_usd(first, price),
-        idle=_usd(idle, price),
-        drain=_usd(lifetime - last, price),
-        gpu_idle=_usd(gpu_idle, price),
+        price=price,
+        lifetime_s=lifetime,
+        start_up=price.usd_of(first),
+        idle=price.usd_of(idle),
+        drain=price.usd_of(lifetime - last),
+        gpu_idle=price.usd_of(gpu_idle),
     )
 
 
@@ -279,7 +187,7 @@ def _shares(running: Sequence[_Stage], parts: Parts) -> tuple[list[float], float
 
 def _stages_on(node: Node, attempts: Iterable[tuple[int, Attempt]], now: datetime) -> Iterator[_Stage]:
     """Stages that ran on a node while it lived; none that took no time."""
-    up, lifetime = node.up.timestamp(), _lifetime(node)
+    up, lifetime = node.up.timestamp(), node.lifetime_s
     for i, attempt in attempts:
         spans = [
             (c.stage, c.started, c.started + c.wall_s, max(0.0, c.cpu_s), max(0.0, c.gpu_s))
@@ -293,7 +201,3 @@ def _stages_on(node: Node, attempts: Iterable[tuple[int, Attempt]], now: datetim
             if begin < end:
                 wall_s = ended - started
                 yield _Stage(begin, end, i, name, cpu_s / wall_s, gpu_s / wall_s, known)
-
-
-def _usd(seconds: float, price: Price) -> Decimal:
-    return Decimal(repr(seconds)) * price.usd_per_s

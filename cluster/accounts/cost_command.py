@@ -22,10 +22,9 @@ from ..run_folder import RunFolder
 from .account import Asked, account_of
 from .bill_files import to_csv, to_parquet
 from .billed import read_billing
-from .billing import node_usd_by_cell, node_usd_by_day
+from .billing import node_shares, node_usd_by_cell, node_usd_by_day
 from .cost_page import cost_page
 from .cost_text import narrow_table, print_account, to_json
-from .parts import parts_of
 from .reconcile import Reckoned, Reconciliation, Variance
 from .reconcile import reconcile as reconciliation_of
 
@@ -75,7 +74,7 @@ def show(  # noqa: PLR0913, PLR0917 - the command line's options
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with pictures.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run cost: by purpose, charge, model, stage, node, region, day and series.
+    """Show what a run cost: by purpose, charge, model, stage, node, machine, region, day and series.
 
     Beside it stand the plan that was made of it (`--plan`, or plan.json in the run's folder), the
     published cost of a series, what other machines would have cost, and Dice per dollar (`--scores`).
@@ -118,12 +117,12 @@ def reconcile(  # noqa: PLR0913, PLR0917 - the command line's options
     ledger = open_ledger(folder)
     asked = Asked(region, market, prices, charge=_kinds(charge))
     bill = account_of(ledger, folder, known_table(prices), asked, datetime.now(UTC).date()).bill
-    nodes, parts = ledger.nodes(), parts_of(bill.price)
+    nodes = ledger.nodes()
     reckoned = Reckoned(
         days=node_usd_by_day(nodes, bill.price),
         charges={kind: bill.traffic.amount[kind] * each.usd for kind, each in bill.traffic.charges.items()},
         cells=node_usd_by_cell(nodes, bill.price),
-        shares={"gpu": parts.gpu, "cores": parts.cores, "memory": parts.memory},
+        shares=node_shares(nodes, bill.price),
     )
     found = reconciliation_of(bill.run, read_billing(billing), reckoned)
     console = Console(soft_wrap=True, highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)

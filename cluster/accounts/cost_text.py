@@ -12,11 +12,12 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from ..planning.option import PUBLISHED_USD_PER_SERIES
-from ..prices.rates import CHARGES
+from ..prices.rates import CHARGES, Price
 from .account import Account
 from .bill import Bill, BillSum
 from .planned import PlanCheck, Planned
 from .scores import ScorePerDollar
+from .spent import PricedNodes
 
 MOST_ELSEWHERE = 8
 """Other machines that a terminal shows."""
@@ -46,7 +47,7 @@ def print_account(console: Console, account: Account) -> None:
     if account.plan is not None:
         console.print(f"plan of {account.plan.series} series on {account.plan.option}:")
         console.print(_plan_table(account.plan), soft_wrap=False)
-    for name, sums in account.tables:
+    for name, sums in account.shown:
         console.print(_table(name, sums, bill), soft_wrap=False)
         if len(sums) > MOST_ROWS:
             console.print(f"{MOST_ROWS} of {len(sums)}, the dearest; all of them with --json and --csv")
@@ -78,6 +79,7 @@ def to_json(account: Account) -> str:
         "usd_per_hour": str(bill.price.usd_per_hour),
         "price_source": bill.price.source,
         "price_dated": bill.price.dated.isoformat(),
+        "nodes": [_priced_record(row) for row in bill.nodes],
         "charges": [
             {
                 "kind": kind,
@@ -118,13 +120,21 @@ def to_json(account: Account) -> str:
 
 
 def _prices(bill: Bill) -> list[str]:
-    price = bill.price
-    where = " ".join(part for part in (price.equivalent_of, price.region, price.market) if part)
-    lines = [f"at ${price.usd_per_hour}/h for {price.machine} {where}, {price.dated}, {price.source}"]
+    lines = [_price_line(bill.price)]
+    if any(row.price != bill.price for row in bill.nodes):
+        lines = [
+            f"${row.usd:.6f}, {row.hours:.4f} h in {row.lives} lives of nodes {_price_line(row.price)}"
+            for row in bill.nodes
+        ]
     for kind, charge in bill.traffic.charges.items():
         amount = bill.traffic.amount[kind]
         lines.append(f"{kind}: {amount:.4g} {CHARGES[kind]} at ${charge.usd}, {charge.dated}, {charge.source}")
     return lines
+
+
+def _price_line(price: Price) -> str:
+    where = " ".join(part for part in (price.equivalent_of, price.region, price.market) if part)
+    return f"at ${price.usd_per_hour}/h for {price.machine} {where}, {price.dated}, {price.source}"
 
 
 def narrow_table(*titles: str, words: int = 1) -> Table:
@@ -194,6 +204,13 @@ def _planned(row: Planned) -> dict[str, object]:
         "actual": row.actual,
         "inside": row.inside,
     }
+
+
+def _priced_record(row: PricedNodes) -> dict[str, object]:
+    price = row.price
+    where = {name: getattr(price, name) for name in ("machine", "region", "market")}
+    told = {"usd_per_hour": str(price.usd_per_hour), "source": price.source, "dated": price.dated.isoformat()}
+    return where | told | {"lives": row.lives, "hours": row.hours, "usd": str(row.usd)}
 
 
 def _record(row: BillSum) -> dict[str, object]:

@@ -32,7 +32,7 @@ class Reckoned:
     cells : mapping of str to Decimal
         All nodes of each cell; empty name: of none.
     shares : mapping of str to float
-        Of a node's price: of its GPUs, cores and memory.
+        Of what all nodes cost: of their GPUs, cores and memory.
     """
 
     days: Mapping[date, Decimal]

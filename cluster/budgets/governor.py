@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,8 +11,8 @@ from threading import Event
 from time import monotonic
 
 from ... import Error
-from ..accounts.cost import spent_on_nodes
-from ..ledger import Counts, Ledger
+from ..accounts.spent import burn_usd_per_s, dearest_usd_per_s, spent_on_lives
+from ..ledger import Counts, Ledger, Lived
 from ..prices.price import Price
 from .budget import Mode, Position, alarms_passed, check_budget, mode
 from .limits import Limits, Settled, pause_reason, thinned
@@ -37,11 +37,11 @@ class BudgetSpent(Error):
 
     code = "BUDGET_SPENT"
 
-    def __init__(self, spent_usd: Decimal, budget_usd: Decimal) -> None:
-        super().__init__(spent_usd, budget_usd)
+    def __init__(self, spent_usd: Decimal, budget_usd: Decimal, known: str = "") -> None:
+        super().__init__(spent_usd, budget_usd, known)
 
     def __str__(self) -> str:
-        return f"{self.args[0]:.6f} of {self.args[1]} US$ are spent"
+        return f"{self.args[0]:.6f} of {self.args[1]} US$ are spent{self.args[2]}"
 
 
 class Governor:
@@ -76,23 +76,35 @@ class Governor:
         self._alarm = alarm
         self.stop = stop
         # What an earlier command of this run spent raises no alarm again.
-        self._spent_usd = spent_on_nodes(ledger.nodes(), price)
+        lived = ledger.lived()
+        self._spent_usd = spent_on_lives(lived, price)
+        self._burn_usd_per_s, self._known = burn_usd_per_s(lived, price), monotonic()
         self.out_of_budget = False
         self.paused = ""
         self._crowded = False
         self._latest = ledger.now()
-        check_budget(budget_usd, self._item_usd(), self._settle_usd(0 if ledger.nodes() else 1))
+        first_usd_per_s = Decimal(0) if lived else price.usd_per_s
+        check_budget(budget_usd, self._item_s() * dearest_usd_per_s(lived, price), self._settle_s * first_usd_per_s)
         self._begun = self._look_again = monotonic()
         self._readings = [self._settled(ledger.counts())]
 
     @property
     def spent_usd(self) -> Decimal:
         """Paid so far, for all nodes of the run; alarms are raised as it passes shares of the budget."""
-        spent = spent_on_nodes(self._ledger.nodes(), self._price)
+        return self._paid(self._ledger.lived())
+
+    def _paid(self, lived: Sequence[Lived]) -> Decimal:
+        spent = spent_on_lives(lived, self._price)
         for share in alarms_passed(self._budget_usd, self._spent_usd, spent):
             self._raise_alarm("budget_alarm", f"{share:.0%} of the budget of {self._budget_usd} US$ is spent", spent)
         self._spent_usd = spent
+        self._burn_usd_per_s, self._known = burn_usd_per_s(lived, self._price), monotonic()
         return spent
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until this command's deadline; None: it has none."""
+        return None if self._limits.wall_s is None else self._limits.wall_s - (monotonic() - self._begun)
 
     def may_lease(self, in_flight: int) -> bool:
         """Whether one more workitem may be begun with `in_flight` already on their way."""
@@ -102,14 +114,14 @@ class Governor:
             return True
         if self._clock_went_back():
             return False
-        item_s = self._item_s()
+        item_s, lived = self._item_s(), self._ledger.lived()
         position = Position(
-            spent_usd=self.spent_usd,
+            spent_usd=self._paid(lived),
             in_flight=in_flight,
-            item_usd=item_s * self._price.usd_per_s,
-            burn_usd_per_s=self._nodes_up() * self._price.usd_per_s,
+            item_usd=item_s * dearest_usd_per_s(lived, self._price),
+            burn_usd_per_s=burn_usd_per_s(lived, self._price),
             longest_s=item_s,
-            settle_s=KILL_S + self._limits.settle_s,
+            settle_s=self._settle_s,
         )
         self.out_of_budget = mode(self._budget_usd, position) is Mode.DRAIN
         return not self.out_of_budget
@@ -119,10 +131,22 @@ class Governor:
 
         Reserves see to it that this does not happen, as long as workitems take what they were reckoned to.
         """
-        nodes = self._nodes_up()
-        if self._budget_usd is not None and nodes and self.spent_usd + self._settle_usd(nodes) >= self._budget_usd:
+        if self._budget_usd is None:
+            return
+        lived = self._ledger.lived()
+        lingering_usd = self._settle_s * burn_usd_per_s(lived, self._price)
+        if lingering_usd and self._paid(lived) + lingering_usd >= self._budget_usd:
             self.out_of_budget = True
-            raise BudgetSpent(self.spent_usd, self._budget_usd)
+            raise BudgetSpent(self._spent_usd, self._budget_usd)
+
+    def check_unseen(self) -> None:
+        """As `check`, while the ledger does not answer: by what was last known of the nodes, and the time since."""
+        unseen_s = Decimal(repr(monotonic() - self._known))
+        spent_usd = self._spent_usd + unseen_s * self._burn_usd_per_s
+        lingering_usd = self._settle_s * self._burn_usd_per_s
+        if self._budget_usd is not None and lingering_usd and spent_usd + lingering_usd >= self._budget_usd:
+            self.out_of_budget = True
+            raise BudgetSpent(spent_usd, self._budget_usd, f", reckoned for {unseen_s:.0f} s without the ledger")
 
     def _clock_went_back(self) -> bool:
         """Whether the ledger's clock, by which nodes are paid, went back by more than the reserves cover.
@@ -132,7 +156,7 @@ class Governor:
         now = self._ledger.now()
         back_s = (self._latest - now).total_seconds()
         self._latest = max(self._latest, now)
-        if back_s <= KILL_S + self._limits.settle_s:
+        if back_s <= self._settle_s:
             return False
         self.paused = f"the ledger's clock went back by {back_s:.0f} s, and what is spent counts for less; set it right"
         self._raise_alarm("limit", self.paused, self._spent_usd)
@@ -162,7 +186,7 @@ class Governor:
 
     def _settled(self, counts: Counts) -> Settled:
         spent = Decimal(0) if self._limits.usd_per_series is None else self.spent_usd
-        nodes = 0 if self._limits.nodes is None else self._nodes_up()
+        nodes = 0 if self._limits.nodes is None else sum(each.up for each in self._ledger.lived())
         # What no node has the memory for will fail, and is to stop a storm of it as failures do.
         return Settled(counts.total - counts.open + counts.outgrown, counts.failed + counts.outgrown, spent, nodes)
 
@@ -175,15 +199,10 @@ class Governor:
             amounts = {"spent_usd": f"{spent_usd:.6f}", "budget_usd": str(self._budget_usd or "")}
             self._alarm({"run": self._ledger.run().name, "kind": kind, "text": text, "at": at} | amounts)
 
-    def _settle_usd(self, nodes: int) -> Decimal:
-        """What so many nodes cost from the last look until they are gone."""
-        return nodes * (KILL_S + self._limits.settle_s) * self._price.usd_per_s
-
-    def _nodes_up(self) -> int:
-        return sum(node.down is None for node in self._ledger.nodes())
-
-    def _item_usd(self) -> Decimal:
-        return self._item_s() * self._price.usd_per_s
+    @property
+    def _settle_s(self) -> Decimal:
+        """From the last look until nodes are gone."""
+        return KILL_S + self._limits.settle_s
 
     def _item_s(self) -> Decimal:
         usage = self._ledger.usage()

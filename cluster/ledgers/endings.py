@@ -15,10 +15,10 @@ from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, Outcome, State
 from .attempt import LOST, OUT_OF_MEMORY, PREEMPTED, AttemptClass, attempt_class, pause_s, state_after
-from .database import Transaction
+from .database import Dialect, Transaction
 from .records import consumption_rows, failure_to_json, stored_rows
 from .run_record import NOTICE
-from .steps import Held, Steps
+from .steps import MOST_KEYS, Held, Steps
 
 _USAGE = """INSERT INTO usage VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (model, outcome) DO UPDATE SET
     attempts = usage.attempts + excluded.attempts, wall_s = usage.wall_s + excluded.wall_s,
@@ -74,23 +74,35 @@ def end(steps: Steps, endings: Sequence[Ending]) -> None:
 def expire(steps: Steps) -> int:
     """Lose the items of owners whose time has passed; how many."""
     silent = steps.sql.execute(
-        f"SELECT owner FROM owner WHERE lease_until <= {steps.words.now} ORDER BY owner {steps.words.take}"  # noqa: S608
+        f"SELECT owner FROM owner WHERE {silent_for(steps.words)} ORDER BY owner LIMIT ? {steps.words.take}",  # noqa: S608
+        (steps.contact_s, MOST_KEYS),
     ).fetchall()
-    held = [(row["owner"], steps.held_by(row["owner"])) for row in silent]
-    for owner, items in held:
-        noticed = _noticed(steps, owner)
-        end(
-            steps,
-            [
-                Ending.lost(each, f"no heartbeat from {owner}", "", PREEMPTED if noticed >= each.started else LOST)
-                for each in items
-            ],
-        )
-        steps.end_lives(owner)
+    held: dict[str, list[Held]] = {row["owner"]: [] for row in silent}
+    for each in steps.held_by(*held):
+        held[each.owner].append(each)
+    noticed = {owner: _noticed(steps, owner) for owner, items in held.items() if items}
+    lost = [
+        Ending.lost(each, f"no heartbeat from {owner}", "", PREEMPTED if noticed[owner] >= each.started else LOST)
+        for owner, items in held.items()
+        for each in items
+    ]
+    # Of all owners together, and their nodes' lives after that: drivers wait for the same sums in one order.
+    end(steps, lost)
+    steps.end_lives(list(held))
+    for owner, items in held.items():
         steps.forget(owner)
         if items:
             steps.note("warning", "owner_silent", f"{owner}: {len(items)} workitems taken back")
-    return sum(len(items) for _, items in held)
+    return len(lost)
+
+
+def silent_for(words: Dialect) -> str:
+    """SQL for owners who could have sent a heartbeat and did not; its parameter: seconds of our own contact.
+
+    While the database was away nobody could, nor, maybe, while we had no contact with it: from then on each
+    has the time of its lease.
+    """
+    return f"lease_until <= {words.now} AND lease_s <= ? AND {words.up} + lease_s <= {words.now}"
 
 
 def keep(sql: Transaction, stored: Sequence[tuple[str, Sequence[StoredObject]]]) -> None:
@@ -104,9 +116,8 @@ def keep(sql: Transaction, stored: Sequence[tuple[str, Sequence[StoredObject]]])
 
 def _noticed(steps: Steps, owner: str) -> float:
     """When an owner last told that its machine is about to be taken away; 0 if it did not."""
-    row = steps.sql.execute(
-        "SELECT coalesce(max(at), 0) AS at FROM event WHERE kind = ? AND detail = ?", (NOTICE, owner)
-    ).fetchone()
+    query = f"SELECT coalesce(max(at), 0) AS at FROM event WHERE kind = '{NOTICE}' AND detail = ?"  # noqa: S608
+    row = steps.sql.execute(query, (owner,)).fetchone()
     return float(row["at"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -93,6 +93,17 @@ def price_from_json(text: str | None) -> Price | None:
     fields |= {name: Decimal(fields[name]) for name in ("usd_per_hour", "memory_gib")}
     fields |= {"gpu_usd_per_hour": None if gpu is None else Decimal(gpu), "dated": date.fromisoformat(fields["dated"])}
     return Price(**fields)
+
+
+def prices_to_json(prices: Mapping[str, Price]) -> str | None:
+    """Prices by name, each as `price_to_json` writes it; None for none at all."""
+    return json.dumps({name: price_to_json(price) for name, price in sorted(prices.items())}) if prices else None
+
+
+def prices_from_json(text: str | None) -> dict[str, Price]:
+    """The prices that `prices_to_json` wrote."""
+    told = {} if text is None else json.loads(text)
+    return {name: price for name, each in told.items() if (price := price_from_json(each))}
 
 
 def strings_from_json(text: str) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from decimal import Decimal
 
 from ...enrich.archives.archive import StoredObject
 from ...runners.consumption import Consumption
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import State
-from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Node, Recent, Run, Stored, Trouble, Usage
+from ..ledger import Attempt, AttemptClass, Counts, Event, Item, Lived, Node, Recent, Run, Stored, Trouble, Usage
 from . import outgrown
 from .database import Database, Row
 from .records import (
@@ -19,6 +20,8 @@ from .records import (
     moment,
     price_from_json,
     price_to_json,
+    prices_from_json,
+    prices_to_json,
     strings_from_json,
     workitem_from_json,
 )
@@ -31,7 +34,7 @@ def last_seen(now: str) -> str:
     return f"""coalesce(down,
         CASE WHEN EXISTS (SELECT 1 FROM owner WHERE owner.owner = node.owner AND lease_until > {now}) THEN {now}
         ELSE coalesce((SELECT max(coalesce(ended, started)) FROM attempt
-            WHERE attempt.node = node.node AND started >= node.up), up) END)"""  # noqa: S608
+            WHERE attempt.node = node.node AND node.owner IN ('', attempt.owner) AND started >= node.up), up) END)"""  # noqa: S608
 
 
 def run_of(row: Row) -> Run:
@@ -49,6 +52,7 @@ def run_of(row: Row) -> Run:
         created=moment(row["created"]),
         budget_usd=None if row["budget_usd"] is None else Decimal(row["budget_usd"]),
         price=price_from_json(row["price"]),
+        prices=prices_from_json(row["prices"]),
     )
 
 
@@ -68,6 +72,7 @@ def run_row(run: Run) -> tuple[object, ...]:
         None if run.budget_usd is None else str(run.budget_usd),
         run.created.timestamp(),
         price_to_json(run.price),
+        prices_to_json(run.prices),
     )
 
 
@@ -99,11 +104,27 @@ def nodes(database: Database) -> tuple[Node, ...]:
             None if row["down"] is None else moment(row["down"]),
             moment(row["last_seen"]),
             row["cell"],
+            price_from_json(row["price"]),
         )
         for row in database.rows(
             f"SELECT node.*, {last_seen(database.dialect.now)} AS last_seen FROM node ORDER BY id"  # noqa: S608
         )
     )
+
+
+def lived(database: Database) -> tuple[Lived, ...]:
+    """Lives of nodes by their prices: those that ended from a sum, the others from an index, up to when last seen."""
+    found: dict[str, Lived] = {}
+    for row in database.rows(
+        f"""SELECT price, lives, 0 AS up, seconds FROM lived
+        UNION ALL SELECT coalesce(price, ''), count(*), count(*), sum(CASE WHEN seen > up THEN seen - up ELSE 0 END)
+        FROM (SELECT price, up, {last_seen(database.dialect.now)} AS seen FROM node WHERE down IS NULL) AS alive
+        GROUP BY price"""  # noqa: S608
+    ):
+        before = found.get(row["price"], Lived(price_from_json(row["price"] or None), 0, 0, 0.0))
+        lives, up, seconds = before.lives + row["lives"], before.up + row["up"], before.seconds + row["seconds"]
+        found[row["price"]] = replace(before, lives=lives, up=up, seconds=seconds)
+    return tuple(each for _, each in sorted(found.items()))
 
 
 def usage(database: Database) -> tuple[Usage, ...]:

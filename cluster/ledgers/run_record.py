@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,6 +11,9 @@ from ..prices.rates import Price
 
 NOTICE = "notice"
 """Kind of the event that the machine of an owner, its detail, is about to be taken away."""
+
+LEFT = "left"
+"""Kind of the event that a cell, whose label begins its detail, ended since there was nothing to lease for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Run:
         What the nodes are, as the price table names them; region and market empty: its first row.
     price : Price or None
         By which the run is governed and accounted for; None: of a run begun before prices were kept.
+    prices : mapping of str to Price
+        Of groups of machines that have prices of their own, by the names of the groups.
     """
 
     name: str
@@ -43,6 +48,7 @@ class Run:
     region: str = ""
     market: str = ""
     price: Price | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
     def same_work(self, other: Run) -> bool:
         """Whether both give the same results: budget, machine, price, version and date aside."""
@@ -95,6 +101,8 @@ class Node:
         of life, an attempt that began or ended on it.
     cell : str
         Label of its machine on the provider's bill; empty: none.
+    price : Price or None
+        Of its machine; None: the run's.
     """
 
     node: str
@@ -103,3 +111,31 @@ class Node:
     down: datetime | None
     last_seen: datetime
     cell: str = ""
+    price: Price | None = None
+
+    @property
+    def lifetime_s(self) -> float:
+        """How long it has cost money; nothing where a clock stepped back."""
+        return max(0.0, ((self.down or self.last_seen) - self.up).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """Lives of nodes of one price.
+
+    Attributes
+    ----------
+    price : Price or None
+        None: the run's.
+    lives : int
+        Those that ended, and those that have not.
+    up : int
+        Those that have not ended.
+    seconds : float
+        All of them so far.
+    """
+
+    price: Price | None
+    lives: int
+    up: int
+    seconds: float

@@ -163,11 +163,48 @@ _VERSION_5: Final = (
 # A provider's bill is divided by the label of the cell that a machine belongs to.
 _VERSION_6: Final = ("ALTER TABLE node ADD COLUMN cell TEXT NOT NULL DEFAULT ''",)
 
-_MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5, _VERSION_6)
+# Groups of machines may have prices of their own: a run keeps them by group, a life of a node has its own.
+# What lives that ended lasted is summed by price: a budget asks for it before each lease.
+_VERSION_7: Final = (
+    "ALTER TABLE node ADD COLUMN price TEXT",
+    "ALTER TABLE run ADD COLUMN prices TEXT",
+    """CREATE TABLE lived (
+        price TEXT PRIMARY KEY,
+        lives {integer} NOT NULL,
+        seconds {real} NOT NULL
+    ) {keyed}""",
+    """INSERT INTO lived SELECT '', count(*), sum(CASE WHEN down > up THEN down - up ELSE 0 END)
+    FROM node WHERE down IS NOT NULL GROUP BY price""",
+)
+
+# While the database was away no owner could send a heartbeat: how long its leases hold is the time that it then has.
+# Which owners gave notice is looked for in few events of many.
+_VERSION_8: Final = (
+    "ALTER TABLE owner ADD COLUMN lease_s {real} NOT NULL DEFAULT 0",
+    "CREATE INDEX event_notice ON event (detail, at) WHERE kind = 'notice'",
+)
+
+_MIGRATIONS: Final = (
+    _VERSION_1,
+    _VERSION_2,
+    _VERSION_3,
+    _VERSION_4,
+    _VERSION_5,
+    _VERSION_6,
+    _VERSION_7,
+    _VERSION_8,
+)
 """Statements that lead from version i to version i + 1."""
 
 VERSION: Final = len(_MIGRATIONS)
 """Of the newest schema."""
+
+READY_OF_MODEL: Final = """CREATE INDEX IF NOT EXISTS item_ready_of_model
+    ON item (model, (losses + fails), bytes DESC, seq) WHERE state = 'SCHEDULED'"""
+"""In ledgers of runs of several models, whose items may be leased by their models; the others pay nothing for it.
+
+PostgreSQL takes no index by name: it takes this one for an order that no other index has.
+"""
 
 _MIGRATION_TABLE: Final = """CREATE TABLE IF NOT EXISTS migration (
     version {integer} PRIMARY KEY,

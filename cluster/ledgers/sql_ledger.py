@@ -10,7 +10,7 @@ a kill loses none of them, and what a power cut takes of them only has work done
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 
@@ -27,9 +27,10 @@ from ..ledger import (
 from ..prices.rates import Price
 from . import outgrown, rows
 from .attempt import LOST
-from .endings import Ending, end, expire, keep
-from .records import price_to_json, size_of, workitem_to_json
+from .endings import Ending, end, expire, keep, silent_for
+from .records import price_to_json, prices_to_json, size_of, workitem_to_json
 from .run_record import NOTICE
+from .schema import READY_OF_MODEL
 from .sql_reading import SqlReading
 from .steps import Steps
 
@@ -40,20 +41,24 @@ class SqlLedger(SqlReading):
     @contextmanager
     def _write(self, *, durable: bool) -> Iterator[Steps]:
         with self._database.write(durable=durable) as sql:
-            yield Steps(sql, self._database.dialect)
+            yield Steps(sql, self._database.dialect, self._database.contact.lasts_s)
 
     def create_run(self, run: Run) -> Run:
         """See Ledger."""
         with self._write(durable=True) as steps:
             new = steps.sql.execute(
-                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+                "INSERT INTO run VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
                 rows.run_row(run),
             )
             if new.rowcount:
+                _may_lease_by_model(steps, run)
                 return run
         known = self.run()
         if not known.same_work(run):
             raise RunMismatch(self._database.name, f"it is of other work: {known.difference(run)}")
+        with self._write(durable=True) as steps:
+            # One that an older version began cannot yet.
+            _may_lease_by_model(steps, known)
         return known
 
     def set_budget(self, budget_usd: Decimal | None) -> None:
@@ -69,6 +74,11 @@ class SqlLedger(SqlReading):
                 (price_to_json(price), price.machine, price.region, price.market),
             )
 
+    def set_prices(self, prices: Mapping[str, Price]) -> None:
+        """See Ledger."""
+        with self._write(durable=True) as steps:
+            steps.sql.execute("UPDATE run SET prices = ?", (prices_to_json(prices),))
+
     def add(self, workitems: Iterable[Workitem]) -> int:
         """See Ledger."""
         new = ((w.key, w.model, workitem_to_json(w), size_of(w)) for w in workitems)
@@ -83,17 +93,25 @@ class SqlLedger(SqlReading):
             return done.rowcount > 0
 
     def lease(
-        self, owner: str, limit: int, ttl_s: float = LEASE_S, memory: NodeMemory = UNKNOWN_MEMORY
+        self,
+        owner: str,
+        limit: int,
+        ttl_s: float = LEASE_S,
+        memory: NodeMemory = UNKNOWN_MEMORY,
+        models: Sequence[str] = (),
     ) -> tuple[Lease, ...]:
         """See Ledger."""
         with self._write(durable=False) as steps:
+            steps.lock(owner)
             expire(steps)
             steps.hold(owner, ttl_s)
-            leases = steps.take(owner, limit, memory)
-            if not leases:
+            leases = steps.take(owner, limit, memory, models)
+        if not leases:
+            # With no locks of the above: it waits for others' items.
+            with self._write(durable=False) as steps:
                 outgrown.note_idle(steps, owner, memory, ttl_s)
                 outgrown.give_up(steps)
-            return leases
+        return leases
 
     def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> None:
         """See Ledger."""
@@ -146,6 +164,7 @@ class SqlLedger(SqlReading):
     def release(self, owner: str, reason: str) -> int:
         """See Ledger."""
         with self._write(durable=True) as steps:
+            steps.lock(owner)
             held = steps.held_by(owner)
             steps.give_back(held)
             steps.forget(owner)
@@ -155,7 +174,8 @@ class SqlLedger(SqlReading):
 
     def expire(self) -> int:
         """See Ledger."""
-        if not self._database.rows(f"SELECT 1 FROM owner WHERE lease_until <= {self._now} LIMIT 1"):  # noqa: S608
+        words, contact_s = self._database.dialect, self._database.contact.lasts_s
+        if not self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact_s,)):  # noqa: S608
             return 0
         with self._write(durable=True) as steps:
             return expire(steps)
@@ -184,22 +204,19 @@ class SqlLedger(SqlReading):
         with self._write(durable=False) as steps:
             steps.note(level, kind, detail)
 
-    def node_up(self, node: str, machine: str, owner: str, cell: str = "") -> None:
+    def node_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
         """See Ledger."""
         with self._write(durable=True) as steps:
-            steps.end_lives(owner, node)
+            steps.end_lives([owner], node)
             steps.sql.execute(
-                f"INSERT INTO node (node, machine, up, owner, cell) VALUES (?, ?, {self._now}, ?, ?)",  # noqa: S608
-                (node, machine, owner, cell),
+                f"INSERT INTO node (node, machine, up, owner, cell, price) VALUES (?, ?, {self._now}, ?, ?, ?)",  # noqa: S608
+                (node, machine, owner, cell, price_to_json(price)),
             )
 
     def node_down(self, node: str, owner: str) -> None:
         """See Ledger."""
         with self._write(durable=True) as steps:
-            steps.sql.execute(
-                f"UPDATE node SET down = {self._now} WHERE node = ? AND owner = ? AND down IS NULL",  # noqa: S608
-                (node, owner),
-            )
+            steps.end_life(owner, node)
 
     def published(self, staged: Staged, uri: str) -> None:
         """See Ledger."""
@@ -220,3 +237,9 @@ class SqlLedger(SqlReading):
                 f"UPDATE stored SET {column} = ? WHERE key = ? AND sop_instance_uid = ?",  # noqa: S608
                 (value, staged.workitem.key, staged.object.sop_instance_uid),
             )
+
+
+def _may_lease_by_model(steps: Steps, run: Run) -> None:
+    """Let a run of several models be leased from by model."""
+    if len(run.models) > 1:
+        steps.sql.execute(READY_OF_MODEL)

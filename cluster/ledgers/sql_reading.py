@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from ...runners.node_memory import NodeMemory
@@ -10,6 +11,7 @@ from ..ledger import (
     Counts,
     Event,
     Item,
+    Lived,
     Node,
     NoSuchRun,
     Publication,
@@ -23,7 +25,7 @@ from ..ledger import (
 )
 from . import rows
 from .database import Database
-from .outgrown import FITS, fitting
+from .outgrown import FITS, LEASABLE, fitting
 from .records import moment, workitem_from_json
 
 
@@ -45,6 +47,10 @@ class SqlReading:
         """See Ledger."""
         return rows.nodes(self._database)
 
+    def lived(self) -> tuple[Lived, ...]:
+        """See Ledger."""
+        return rows.lived(self._database)
+
     def usage(self) -> tuple[Usage, ...]:
         """See Ledger."""
         return rows.usage(self._database)
@@ -57,12 +63,18 @@ class SqlReading:
         """See Ledger."""
         return rows.counts(self._database)
 
-    def waiting(self, memory: NodeMemory) -> int:
+    def waiting(self, memory: NodeMemory, models: Sequence[str] = ()) -> int:
         """See Ledger."""
+        of = f"AND model IN ({', '.join('?' * len(models))})" if models else ""
         (row,) = self._database.rows(
-            f"SELECT count(*) AS n FROM item WHERE state = 'SCHEDULED' AND {FITS}",  # noqa: S608
-            fitting(memory),
+            f"SELECT count(*) AS n FROM item WHERE state = 'SCHEDULED' AND {FITS} {of}",  # noqa: S608
+            (*fitting(memory), *models),
         )
+        return int(row["n"])
+
+    def leasable(self) -> int:
+        """See Ledger."""
+        (row,) = self._database.rows(f"SELECT count(*) AS n FROM item WHERE {LEASABLE} AND due <= {self._now}")  # noqa: S608
         return int(row["n"])
 
     def held_by_others(self, owner: str) -> int:
@@ -92,14 +104,18 @@ class SqlReading:
             self._database.rows("SELECT stored.* FROM stored JOIN item USING (key) ORDER BY item.seq, stored.position")
         )
 
-    def backlog(self, limit: int) -> tuple[Staged, ...]:
+    def backlog(self, limit: int, after: Staged | None = None) -> tuple[Staged, ...]:
         """See Ledger."""
+        last = ("", -1) if after is None else (after.workitem.key, after.position)
         found = self._database.rows(
             """SELECT stored.*, item.workitem FROM stored JOIN item USING (key)
-            WHERE published IS NULL AND rejected IS NULL ORDER BY stored.key, stored.position LIMIT ?""",
-            (limit,),
+            WHERE published IS NULL AND rejected IS NULL AND (stored.key, stored.position) > (?, ?)
+            ORDER BY stored.key, stored.position LIMIT ?""",
+            (*last, limit),
         )
-        return tuple(Staged(workitem_from_json(row["workitem"]), rows.stored_object(row)) for row in found)
+        return tuple(
+            Staged(workitem_from_json(row["workitem"]), rows.stored_object(row), row["position"]) for row in found
+        )
 
     def publication(self) -> Publication:
         """See Ledger."""

@@ -1,11 +1,13 @@
 """The steps that a SQL ledger's transactions are made of.
 
-What a transaction changes it locks first, items in the order of their keys: drivers that end
-attempts at the same time wait for each other, and never in a ring.
+What a transaction changes it locks first, and all in one order: owners, items by their keys, the sums of what attempts
+used, nodes, the sums of their lives. So drivers that end attempts at the same time wait for each other, and never in
+a ring.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -52,17 +54,28 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """Steps inside one transaction `sql`, in a database's own `words`."""
+    """Steps inside one transaction `sql`, in a database's own `words`.
+
+    Attributes
+    ----------
+    contact_s : float
+        For how long this process has been in contact with the database.
+    """
 
     sql: Transaction
     words: Dialect
+    contact_s: float = math.inf
+
+    def lock(self, owner: str) -> None:
+        """Keep others from an owner; where it is needed, it comes before all items."""
+        self.sql.execute(f"SELECT 1 FROM owner WHERE owner = ? {self.words.lock}", (owner,))  # noqa: S608
 
     def hold(self, owner: str, ttl_s: float) -> None:
         """Let all leases of `owner` hold for `ttl_s` seconds from now."""
         self.sql.execute(
-            f"""INSERT INTO owner VALUES (?, {self.words.now} + ?)
-            ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until""",  # noqa: S608
-            (owner, ttl_s),
+            f"""INSERT INTO owner (owner, lease_until, lease_s) VALUES (?, {self.words.now} + ?, ?)
+            ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until, lease_s = excluded.lease_s""",  # noqa: S608
+            (owner, ttl_s, ttl_s),
         )
 
     def held(self, leases: Iterable[Lease]) -> dict[Lease, Held]:
@@ -76,9 +89,10 @@ class Steps:
             found += self._held("", f"item.key IN ({', '.join('?' * len(part))})", part)
         return {wanted[each.lease]: each for each in found if each.lease in wanted}
 
-    def held_by(self, owner: str) -> list[Held]:
-        """All that an owner holds; the items are locked."""
-        return self._held(self.words.held, "item.owner = ?", (owner,))
+    def held_by(self, *owners: str) -> list[Held]:
+        """All that some owners hold; the items are locked."""
+        marks = ", ".join("?" * len(owners))
+        return self._held(self.words.held, f"item.owner IN ({marks})", owners) if owners else []
 
     def _held(self, index: str, which: str, parameters: Parameters) -> list[Held]:
         rows: list[Row] = self.sql.execute(
@@ -108,17 +122,15 @@ class Steps:
             [(node, held.attempt) for held, node in begun],
         )
 
-    def take(self, owner: str, limit: int, memory: NodeMemory) -> tuple[Lease, ...]:
+    def take(self, owner: str, limit: int, memory: NodeMemory, models: Sequence[str]) -> tuple[Lease, ...]:
         """Up to `limit` SCHEDULED items in the order of `Ledger.lease`, with an open attempt at each."""
+        candidates, parameters = self._next(limit, memory, models)
         rows = self.sql.execute(
-            f"""WITH next AS MATERIALIZED (
-                SELECT seq FROM item {self.words.ready}
-                WHERE state = 'SCHEDULED' AND due <= {self.words.now} AND {FITS}
-                ORDER BY fails + losses, bytes DESC, seq LIMIT ? {self.words.take})
+            f"""WITH next AS MATERIALIZED ({candidates})
             UPDATE item SET state = 'IN PROGRESS', owner = ?, fence = fence + 1
             WHERE seq IN (SELECT seq FROM next)
             RETURNING seq, key, model, workitem, bytes, fence, fails, losses""",  # noqa: S608
-            (*fitting(memory), limit, owner),
+            (*parameters, owner),
         ).fetchall()
         rows.sort(key=lambda row: (row["fails"] + row["losses"], -row["bytes"], row["seq"]))
         self.sql.executemany(
@@ -131,16 +143,52 @@ class Steps:
             for row in rows
         )
 
-    def forget(self, owner: str) -> None:
-        """Let an owner be no more."""
-        self.sql.execute("DELETE FROM owner WHERE owner = ?", (owner,))
+    def _next(self, limit: int, memory: NodeMemory, models: Sequence[str]) -> tuple[str, list[object]]:
+        """The query, with its parameters, for the items to lease: of each model by an index, then the first of these.
 
-    def end_lives(self, owner: str, node: str | None = None) -> None:
-        """End the open lives of an owner's nodes, or of one of them, when last seen."""
-        which, parameters = ("", (owner,)) if node is None else ("AND node = ?", (owner, node))
-        self.sql.execute(
-            f"UPDATE node SET down = {last_seen(self.words.now)} WHERE owner = ? AND down IS NULL {which}",  # noqa: S608
+        Were one index gone through for items of some models, it would be gone through all those of the others
+        that come before: after hours these are most of what a run has.
+        """
+        ready = f"state = 'SCHEDULED' AND due <= {self.words.now} AND {FITS}"
+        if not models:
+            query = f"""SELECT seq FROM item {self.words.ready} WHERE {ready}
+                ORDER BY fails + losses, bytes DESC, seq LIMIT ? {self.words.take}"""  # noqa: S608
+            return query, [*fitting(memory), limit]
+        of_model = f"""SELECT seq, fails, losses, bytes FROM item {self.words.ready_of_model}
+            WHERE model = ? AND {ready}
+            ORDER BY losses + fails, bytes DESC, seq LIMIT ? {self.words.take}"""  # noqa: S608
+        parts = (f"SELECT * FROM ({of_model}) AS of_{number}" for number in range(len(models)))  # noqa: S608
+        query = f"""SELECT seq FROM ({" UNION ALL ".join(parts)}) AS of_any
+            ORDER BY fails + losses, bytes DESC, seq LIMIT ?"""  # noqa: S608
+        return query, [*(each for model in models for each in (model, *fitting(memory), limit)), limit]
+
+    def forget(self, owner: str) -> None:
+        """Let an owner be no more, but for one whom somebody else at this moment hears or takes for dead."""
+        mine = f"SELECT owner FROM owner WHERE owner = ? {self.words.take}"  # noqa: S608
+        self.sql.execute(f"DELETE FROM owner WHERE owner IN ({mine})", (owner,))  # noqa: S608
+
+    def end_lives(self, owners: Sequence[str], node: str | None = None) -> None:
+        """End the open lives of some owners' nodes, or of one of them, when last seen."""
+        which, parameters = ("", owners) if node is None else ("AND node = ?", (*owners, node))
+        if owners:
+            marks = ", ".join("?" * len(owners))
+            self._end(last_seen(self.words.now), f"owner IN ({marks}) {which}", parameters)
+
+    def end_life(self, owner: str, node: str) -> None:
+        """End the open life of an owner's node, now."""
+        self._end(self.words.now, "owner = ? AND node = ?", (owner, node))
+
+    def _end(self, down: str, which: str, parameters: Parameters) -> None:
+        """End lives, and add what they lasted to the sums: in one order, so that drivers do not wait in a ring."""
+        ended: list[Row] = self.sql.execute(
+            f"""UPDATE node SET down = {down} WHERE {which} AND down IS NULL
+            RETURNING coalesce(price, '') AS price, up, down""",  # noqa: S608
             parameters,
+        ).fetchall()
+        self.sql.executemany(
+            """INSERT INTO lived VALUES (?, 1, ?)
+            ON CONFLICT (price) DO UPDATE SET lives = lived.lives + 1, seconds = lived.seconds + excluded.seconds""",
+            sorted((row["price"], max(0.0, row["down"] - row["up"])) for row in ended),
         )
 
     def give_back(self, held: Sequence[Held]) -> None:

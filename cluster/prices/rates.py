@@ -105,6 +105,10 @@ class Price:
         """Dollars per second."""
         return self.usd_per_hour / 3600
 
+    def usd_of(self, seconds: float) -> Decimal:
+        """Dollars of so many seconds, to the last digit of these."""
+        return Decimal(repr(seconds)) * self.usd_per_s
+
     @property
     def where(self) -> str:
         """Machine, region and market in words."""

@@ -16,7 +16,7 @@ from ..prices.price import Price
 from ..prices.run_price import price_for
 from ..run_folder import RunFolder
 from .progress import Standing, standing
-from .wording import attempted, counted, heading, priced_when, troubled
+from .wording import attempted, counted, heading, paid_at, troubled
 
 
 def status(
@@ -59,7 +59,7 @@ def _lines(now: Standing) -> Iterator[str]:
     yield counted(now.progress)
     yield attempted(now.attempts, now.lost)
     yield _spent(now)
-    yield priced_when(now.price)
+    yield from paid_at(now.nodes, now.price)
     for each in now.troubles:
         yield troubled(each.count, "refused" if each.refused else "failed", each.code, each.stage, each.example)
     for warning in now.warnings:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from ...runners.run_report import Reason, StageTotal
+from ..accounts.spent import PricedNodes
 from ..ledger import Counts, Event, Refusal, Run
 from ..prices.price import Price
 from .progress import Progress
@@ -103,7 +105,17 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """All figures of a run."""
+    """All figures of a run.
+
+    Attributes
+    ----------
+    price : Price
+        The run's; nodes may have others.
+    nodes : tuple of PricedNodes
+        All nodes by their prices.
+    prices : mapping of str to tuple of Price
+        By key of a workitem, those of the nodes that its attempts were on, where they are not the run's alone.
+    """
 
     run: Run
     at: datetime
@@ -112,6 +124,8 @@ class RunSummary:
     lost: int
     money: Money
     price: Price
+    nodes: tuple[PricedNodes, ...]
+    prices: Mapping[str, tuple[Price, ...]]
     warnings: tuple[str, ...]
     models: tuple[ModelRow, ...]
     stages: tuple[StageTotal, ...]

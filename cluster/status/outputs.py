@@ -15,10 +15,12 @@ from ...runners.request import file_name
 from ...runners.results import PAGE, PROVENANCE
 from ...runners.run_report import RunPage, SeriesLine, Spending, Totals, run_report
 from ..accounts.result_cost import add_costs
+from ..accounts.spent import told_by
+from ..prices.rates import Price
 from ..run_folder import RunFolder
 from .figures import RunSummary, SeriesRow
 from .summary import to_json, to_parquet
-from .wording import attempted, counted, heading, priced, priced_when, troubled
+from .wording import attempted, counted, heading, paid_at, priced, troubled
 
 TABLE = "series.parquet"
 
@@ -51,7 +53,7 @@ def _lines(summary: RunSummary) -> tuple[str, ...]:
         attempted(summary.attempts, summary.lost),
         f"${money.total:.6f}: useful ${money.useful:.6f}, wasted ${money.wasted:.6f}, "
         f"refused ${money.refused:.6f}, start-up and idle ${money.overhead:.6f}{each}",
-        priced_when(summary.price),
+        *paid_at(summary.nodes, summary.price),
     )
 
 
@@ -81,6 +83,7 @@ def _page_of(folder: RunFolder, row: SeriesRow) -> str:
 def _activity(folder: RunFolder, summary: RunSummary) -> RunActivity:
     counts, run = summary.counts, summary.run
     files = sorted(folder.results.glob(f"*/*/{PROVENANCE}"))
+    source, dated = told_by(_prices(summary))
     return RunActivity(
         name=run.name,
         source=run.source,
@@ -93,7 +96,7 @@ def _activity(folder: RunFolder, summary: RunSummary) -> RunActivity:
         ended=summary.at,
         totals={"completed": counts.completed, "refused": counts.refused, "failed": counts.failed, "open": counts.open},
         members=tuple(member_of(file, folder.path, file.parts[-3], file.parts[-2]) for file in files),
-        cost=CostStatement(summary.money.total, summary.price.source, summary.price.dated.isoformat()),
+        cost=CostStatement(summary.money.total, source, dated.isoformat()),
     )
 
 
@@ -128,7 +131,8 @@ def _run_page(summary: RunSummary, pages: Mapping[str, str]) -> RunPage:
 
 
 def _spending(summary: RunSummary) -> Spending:
-    money, price = summary.money, summary.price
+    money, prices = summary.money, _prices(summary)
+    source, dated = told_by(prices)
     return Spending(
         total=money.total,
         useful=money.useful,
@@ -138,10 +142,15 @@ def _spending(summary: RunSummary) -> Spending:
         overhead=money.overhead,
         per_completed=money.per_completed,
         budget=summary.run.budget_usd,
-        price=priced(price),
-        price_source=price.source,
-        price_dated=price.dated,
+        price="; ".join(map(priced, prices)),
+        price_source=source,
+        price_dated=dated,
     )
+
+
+def _prices(summary: RunSummary) -> tuple[Price, ...]:
+    """Those of its nodes; the run's before any came up."""
+    return tuple(each.price for each in summary.nodes) or (summary.price,)
 
 
 def _series_line(row: SeriesRow, page: str) -> SeriesLine:

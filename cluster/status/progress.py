@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from ..accounts.cost import spent_on_nodes
+from ..accounts.spent import PricedNodes, priced_nodes
 from ..ledger import Ledger
 from ..ledgers.attempt import AttemptClass
 from ..ledgers.run_record import Run
@@ -49,8 +49,12 @@ class Standing:
         What ended attempts used.
     troubles : tuple of Trouble
         Why series were refused or failed, the most frequent first.
+    price : Price
+        The run's; nodes may have others.
+    nodes : tuple of PricedNodes
+        All nodes by their prices.
     warnings : tuple of str
-        Of the price.
+        Of the prices.
     """
 
     run: Run
@@ -58,6 +62,7 @@ class Standing:
     usage: tuple[Usage, ...]
     troubles: tuple[Trouble, ...]
     price: Price
+    nodes: tuple[PricedNodes, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -75,11 +80,6 @@ class Standing:
         return sum(each.wall_s for each in self.usage if each.outcome in kinds)
 
 
-def progress(ledger: Ledger, price: Price) -> Progress:
-    """How far a run is now."""
-    return progress_of(ledger.counts(), ledger.recent(RATE_WINDOW_S), spent_on_nodes(ledger.nodes(), price))
-
-
 def progress_of(counts: Counts, recent: Recent, usd: Decimal) -> Progress:
     """How far a run is, by its counts, its rate and its dollars."""
     eta_s = counts.open / recent.per_s if recent.per_s else (0.0 if counts.open == 0 else None)
@@ -88,12 +88,15 @@ def progress_of(counts: Counts, recent: Recent, usd: Decimal) -> Progress:
 
 def standing(ledger: Ledger, run: Run, price: Price) -> Standing:
     """Where `run`, which is the ledger's, stands now."""
-    warning = stale_note([price], ledger.now().date())
+    nodes = priced_nodes((each.price or price, each.lives, each.seconds) for each in ledger.lived())
+    usd = sum((each.usd for each in nodes), Decimal(0))
+    warning = stale_note([price, *(each.price for each in nodes)], ledger.now().date())
     return Standing(
         run=run,
-        progress=progress(ledger, price),
+        progress=progress_of(ledger.counts(), ledger.recent(RATE_WINDOW_S), usd),
         usage=ledger.usage(),
         troubles=ledger.troubles(),
         price=price,
+        nodes=nodes,
         warnings=(warning,) if warning else (),
     )

@@ -13,7 +13,9 @@ from typing import Any
 
 from ...runners.run_report import Reason, StageTotal
 from ...runners.workitem import State
-from ..accounts.cost import Costs, cost_of
+from ..accounts.cost import cost_of
+from ..accounts.costs import Costs
+from ..accounts.spent import priced_nodes
 from ..ledger import Attempt, AttemptClass, Item, Ledger, Refusal, Stored
 from ..prices.price import Price, stale_note
 from .figures import ModelRow, Money, RunSummary, SeriesRow
@@ -29,6 +31,7 @@ def summarise(ledger: Ledger, price: Price) -> RunSummary:
     attempts, items, stored, refusals = ledger.attempts(), ledger.items(), ledger.stored(), ledger.refusals()
     costs = cost_of(attempts, ledger.nodes(), price, now)
     series = _series(items, attempts, stored, costs)
+    nodes = priced_nodes((node.price, 1, node.lifetime_s) for node in costs.nodes)
     counts = ledger.counts()
     return RunSummary(
         run=ledger.run(),
@@ -38,7 +41,9 @@ def summarise(ledger: Ledger, price: Price) -> RunSummary:
         lost=sum(attempt.outcome is AttemptClass.LOST for attempt in attempts),
         money=_money(costs, counts.completed),
         price=price,
-        warnings=tuple(filter(None, (stale_note([price], now.date()),))),
+        nodes=nodes,
+        prices=_own_prices(costs, price),
+        warnings=tuple(filter(None, (stale_note([price, *(each.price for each in nodes)], now.date()),))),
         models=_models(series),
         stages=_stages(attempts, costs),
         failures=_failures(series, refusals),
@@ -51,10 +56,10 @@ def summarise(ledger: Ledger, price: Price) -> RunSummary:
 def to_json(summary: RunSummary) -> str:
     """One JSON document; amounts as strings with all their digits, times in ISO 8601."""
     document: dict[str, Any] = {
-        field.name: getattr(summary, field.name) for field in fields(summary) if field.name != "run"
+        field.name: getattr(summary, field.name) for field in fields(summary) if field.name not in ("run", "prices")
     }
     run = {name: getattr(summary.run, name) for name in (field.name for field in fields(summary.run))}
-    document["run"] = run | {"parameters": dict(summary.run.parameters)}
+    document["run"] = run | {"parameters": dict(summary.run.parameters), "prices": dict(summary.run.prices)}
     return json.dumps(document, default=_plain, indent=2)
 
 
@@ -191,6 +196,16 @@ def _failures(series: Iterable[SeriesRow], refusals: Iterable[Refusal]) -> tuple
         groups["refused", "search", refusal.code].append((refusal.identifier, refusal.reason))
     rows = [Reason(*kind, len(found), *found[0]) for kind, found in groups.items()]
     return tuple(sorted(rows, key=lambda row: (-row.count, row.code)))
+
+
+def _own_prices(costs: Costs, price: Price) -> dict[str, tuple[Price, ...]]:
+    """Prices of the nodes that the attempts at a workitem were on, by its key, where they are not `price` alone."""
+    if all(node.price == price for node in costs.nodes):
+        return {}
+    found: defaultdict[str, dict[Price, None]] = defaultdict(dict)
+    for share in costs.attempts:
+        found[share.key].update(dict.fromkeys(share.prices))
+    return {key: tuple(prices) for key, prices in found.items() if prices and tuple(prices) != (price,)}
 
 
 def _money(costs: Costs, completed: int) -> Money:

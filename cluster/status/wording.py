@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from ..accounts.spent import PricedNodes
 from ..ledgers.run_record import Run
 from ..prices.price import Price
 from .progress import Progress
@@ -42,3 +45,13 @@ def priced(price: Price) -> str:
 def priced_when(price: Price) -> str:
     """A price, when and by whom it was told."""
     return f"at {priced(price)}, {price.dated}, {price.source}"
+
+
+def paid_at(nodes: Sequence[PricedNodes], price: Price) -> tuple[str, ...]:
+    """What nodes were paid for: a line with the run's price, or one for each price where there are others."""
+    if all(each.price == price for each in nodes):
+        return (priced_when(price),)
+    return tuple(
+        f"${each.usd:.6f}, {each.hours:.4f} h in {each.lives} lives of nodes {priced_when(each.price)}"
+        for each in nodes
+    )

@@ -79,7 +79,7 @@ def ledger(tmp_path: Path) -> SqliteLedger:
 def test_each_share_of_the_budget_is_told_once(server: Server, ledger: SqliteLedger, monkeypatch) -> None:
     """Of 5 dollars, 2, 4.20 and 4.90 spent pass 80 % after 50 %, then 95 %; the next command tells none of it again."""
     spent = [Decimal(0)]
-    monkeypatch.setattr(governor_module, "spent_on_nodes", lambda nodes, price: spent[0])
+    monkeypatch.setattr(governor_module, "spent_on_lives", lambda lived, price: spent[0])
     with alarms_to(server.url) as alarm:
         governor = Governor(ledger, TOY, Decimal(5), Event(), alarm=alarm)
         for usd in ("2", "4.20", "4.20", "4.90"):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from threading import Event
 from typing import Any
 
 import pytest
-from voxfleet.cluster.budgets import governor as governor_module
+from voxfleet.cluster.accounts.spent import spent_on_lives
 from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
 from voxfleet.cluster.budgets.limits import Limits
-from voxfleet.cluster.ledger import AttemptClass, Counts, Node, Usage
+from voxfleet.cluster.ledger import AttemptClass, Counts, Lived, Usage
 from voxfleet.cluster.prices.price import Price
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
@@ -25,6 +25,7 @@ class PaperLedger:
 
     now_s: float = 0.0
     ups: list[float] = field(default_factory=list)
+    prices: list[Price | None] = field(default_factory=list)
     downs: dict[int, float] = field(default_factory=dict)
     ended: int = 0
     wall_s: float = 0.0
@@ -37,12 +38,13 @@ class PaperLedger:
         """What its clock shows."""
         return self.at(self.now_s)
 
-    def nodes(self) -> tuple[Node, ...]:
-        """All nodes so far."""
-        lives = [(self.ups[i], self.downs.get(i)) for i in range(len(self.ups))]
+    def lived(self) -> tuple[Lived, ...]:
+        """All nodes so far, each by itself."""
+        prices = self.prices or [None] * len(self.ups)
+        ends = [self.downs.get(i, self.now_s) for i in range(len(self.ups))]
         return tuple(
-            Node(f"n{i}", "toy", self.at(up), None if down is None else self.at(down), self.at(down or self.now_s))
-            for i, (up, down) in enumerate(lives)
+            Lived(price, 1, int(i not in self.downs), end - up)
+            for i, (up, end, price) in enumerate(zip(self.ups, ends, prices, strict=False))
         )
 
     def usage(self) -> tuple[Usage, ...]:
@@ -62,15 +64,17 @@ class PaperLedger:
         """Nobody reads them."""
 
 
-def simulate(seed: int) -> tuple[Decimal, Decimal, bool]:
-    """Dollars paid for all nodes, budget, and whether work had to be killed."""
+def simulate(seed: int, *dearer: Decimal) -> tuple[Decimal, Decimal, bool]:
+    """Dollars paid for all nodes, budget, and whether work had to be killed; some nodes are so many times dearer."""
     chance = random.Random(seed)
     number, mean_s, scatter = chance.randint(1, 8), chance.uniform(10, 60), chance.choice([0.0, 0.3, 1.2])
     price = Price("toy", "", "", "spot", Decimal(repr(chance.uniform(1, 30))), 1, "", 0, "paper", date(2026, 11, 1))
     settle_s = chance.choice([2, 20, 60])
     seconds = chance.uniform(2, 8) * mean_s + 2 * settle_s + 60
-    budget = number * Decimal(repr(seconds)) * price.usd_per_s
-    ledger = PaperLedger()
+    own = [replace(price, usd_per_hour=price.usd_per_hour * times) for times in dearer]
+    prices = [chance.choice([None, *own]) if own else None for _ in range(number)]
+    budget = Decimal(repr(seconds)) * sum((each or price).usd_per_s for each in prices)
+    ledger = PaperLedger(prices=prices)
     governor = Governor(ledger, price, budget, Event(), Limits(settle_s=Decimal(settle_s)))  # type: ignore[arg-type]
     starts = sorted(chance.uniform(0, 40) for _ in range(number))
     busy: dict[int, tuple[float, float]] = {}
@@ -96,7 +100,7 @@ def simulate(seed: int) -> tuple[Decimal, Decimal, bool]:
             break
     for node in range(len(ledger.ups)):
         ledger.downs[node] = ledger.now_s + chance.uniform(0, settle_s)
-    return governor_module.spent_on_nodes(ledger.nodes(), price), budget, killed
+    return spent_on_lives(ledger.lived(), price), budget, killed
 
 
 def test_never_over_the_cap_in_two_hundred_runs() -> None:
@@ -110,6 +114,38 @@ def test_never_over_the_cap_in_two_hundred_runs() -> None:
     assert {killed for _, _, killed in runs} == {True, False}
 
 
+def test_never_over_the_cap_with_nodes_of_other_prices() -> None:
+    """A third of the nodes cost three times the run's price, a third a quarter of it: the cap holds in each run."""
+    runs = [simulate(seed, Decimal(3), Decimal("0.25")) for seed in range(100)]
+    assert all(paid <= budget for paid, budget, _ in runs)
+    assert sum(paid for paid, _, _ in runs) > sum(budget for _, budget, _ in runs) / 2
+    assert {killed for _, _, killed in runs} == {True, False}
+
+
+def test_each_node_that_lingers_is_paid_at_its_own_price() -> None:
+    """Two nodes up for 10 s at 0.01 and 0.03 a second: 0.40 spent; 60 s and 2 s to go cost 2.48, in all 2.88.
+
+    Another item of 20 s is 0.60 at the dearest price, and 0.80 with both nodes up. At the run's price it were 1.84.
+    """
+    price = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+    dear = replace(price, usd_per_hour=Decimal(108))
+    for cap, kills, leases in (
+        ("2.87", True, False),
+        ("2.89", False, False),
+        ("3.67", False, False),
+        ("3.69", False, True),
+    ):
+        ledger = PaperLedger(now_s=10, ups=[0.0, 0.0], prices=[None, dear], ended=1, wall_s=10.0)
+        governor = Governor(ledger, price, Decimal(cap), Event(), Limits(settle_s=Decimal(60)))  # type: ignore[arg-type]
+        assert governor.spent_usd == Decimal("0.4")
+        assert governor.may_lease(0) is leases
+        if kills:
+            with pytest.raises(BudgetSpent):
+                governor.check()
+        else:
+            governor.check()
+
+
 @pytest.mark.parametrize("at_s", [50, 52])
 def test_what_lingers_is_paid_before_the_cap(at_s: int) -> None:
     """A dollar in ten seconds, a cap of 11.30, 60 s for the node to go: at 50 s all goes on, at 52 s it is late."""
@@ -121,6 +157,25 @@ def test_what_lingers_is_paid_before_the_cap(at_s: int) -> None:
     else:
         with pytest.raises(BudgetSpent):
             governor.check()
+
+
+@pytest.mark.parametrize("unseen_s", [40, 42])
+def test_what_is_spent_while_the_ledger_is_away_is_reckoned(unseen_s: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dollar known after 10 s, ten cents a second since: with 6.20 to go 11.20 after 40 s, and 11.40 after 42 s."""
+    now = [1000.0]
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.monotonic", lambda: now[0])
+    ledger = PaperLedger(now_s=10, ups=[0.0])
+    price = Price("toy", "", "", "spot", Decimal(360), 1, "", 0, "paper", date(2026, 11, 1))
+    governor = Governor(ledger, price, Decimal("11.30"), Event(), Limits(settle_s=Decimal(60)))  # type: ignore[arg-type]
+    governor.check()
+    now[0] += unseen_s
+    if unseen_s == 40:
+        governor.check_unseen()
+        Governor(ledger, price, None, Event()).check_unseen()  # type: ignore[arg-type]
+    else:
+        with pytest.raises(BudgetSpent, match=r"5.200000 of 11.30 US\$ are spent, reckoned for 42 s"):
+            governor.check_unseen()
+        assert governor.out_of_budget
 
 
 @pytest.mark.parametrize(("back_s", "goes_on"), [(61, True), (63, False)])

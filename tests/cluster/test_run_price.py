@@ -71,10 +71,17 @@ def test_a_ledger_of_version_3_is_brought_up_to_date(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     SqliteLedger(path).create_run(replace(RUN, price=None))
     with sqlite3.connect(path) as sql:
-        sql.execute("DROP INDEX item_outgrown")
+        for index in ("item_outgrown", "event_notice"):
+            sql.execute(f"DROP INDEX {index}")
         sql.execute("DROP TABLE idle")
-        later = {"run": ["price"], "item": ["outgrown_host", "outgrown_gpu", "due"], "node": ["cell"]}
-        for table, columns in {**later, "attempt": ["host_bytes", "gpu_bytes"]}.items():
+        sql.execute("DROP TABLE lived")
+        later = {
+            "run": ["price", "prices"],
+            "item": ["outgrown_host", "outgrown_gpu", "due"],
+            "node": ["cell", "price"],
+        }
+        later |= {"attempt": ["host_bytes", "gpu_bytes"], "owner": ["lease_s"]}
+        for table, columns in later.items():
             for column in columns:
                 sql.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         sql.execute("DELETE FROM migration WHERE version > 3")

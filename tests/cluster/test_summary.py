@@ -13,7 +13,7 @@ from pyarrow import parquet
 from voxfleet.cluster.ledger import Lease, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
-from voxfleet.cluster.status.progress import progress
+from voxfleet.cluster.status.progress import standing
 from voxfleet.cluster.status.summary import summarise, to_json, to_parquet
 from voxfleet.enrich.archives.archive import StoredObject
 from voxfleet.runners.consumption import Consumption
@@ -102,7 +102,7 @@ def test_money_adds_up(ledger: SqliteLedger) -> None:
 
 def test_eta(ledger: SqliteLedger) -> None:
     """What is left over the rate of the last minutes: one of six, at five in the time since the first."""
-    now = progress(ledger, PRICE)
+    now = standing(ledger, ledger.run(), PRICE).progress
     assert now.counts.open == 1
     assert now.eta_s == pytest.approx(1 / now.per_s)
     assert 0 < now.eta_s < 10
@@ -156,5 +156,5 @@ def test_status_of_all_of_nlst(tmp_path: Path) -> None:
 
 def _seconds(ledger: SqliteLedger) -> float:
     began = time.perf_counter()
-    progress(ledger, PRICE)
+    standing(ledger, ledger.run(), PRICE)
     return time.perf_counter() - began

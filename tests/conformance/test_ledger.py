@@ -235,6 +235,31 @@ class TestLease:
         ledger.lose([one(ledger)], "machine died")
         assert [lease.workitem.series_instance_uid for lease in ledger.lease(OWNER, 2)] == ["1.2.2", "1.2.1"]
 
+    def test_of_some_models(self, kind: str, tmp_path: Path) -> None:
+        """Only of these, in the same order over all of them, with the models of a series together; waiting counts so.
+
+        Another driver gets what is left; what met an outage, or outgrew the node, is not leased by model either.
+        """
+        ledger = LEDGERS[kind](tmp_path)
+        run = ledger.create_run(replace(RUN, models=("net 1.0", "other 1.0", "ct-threshold 1.0")))
+        assert ledger.create_run(run) == run
+        items = [workitem(number, size) for number, size in ((1, 10), (2, 99), (3, 50))]
+        ledger.add(replace(each, model=model) for each in items for model in ("net", "other", "ct-threshold"))
+        taken = ledger.lease(OWNER, 4, 60, SMALL, ("other", "net"))
+        named = [(lease.workitem.series_instance_uid, lease.workitem.model) for lease in taken]
+        assert named == [("1.2.2", "net"), ("1.2.2", "other"), ("1.2.3", "net"), ("1.2.3", "other")]
+        assert (ledger.waiting(SMALL, ("ct-threshold",)), ledger.waiting(SMALL, ("net", "other"))) == (3, 2)
+        (rule,) = ledger.lease(OTHER, 1, 60, SMALL, ("ct-threshold",))
+        assert rule.workitem == items[1]
+        outgrown = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
+        ledger.finish(rule, Outcome(rule.workitem.key, State.CANCELED, failure=outgrown))
+        away = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)
+        ledger.finish(taken[0], Outcome(taken[0].workitem.key, State.CANCELED, failure=away))
+        rest = ledger.lease(OTHER, 9, 60, SMALL, ("net", "ct-threshold"))
+        assert [lease.workitem.series_instance_uid for lease in rest] == ["1.2.3", "1.2.1", "1.2.1"]
+        assert (ledger.waiting(SMALL, ("ct-threshold",)), ledger.waiting(LARGE, ("ct-threshold",))) == (0, 1)
+        ledger.close()
+
     def test_fence_rises_and_attempts_count(self, ledger: Ledger) -> None:
         """Each lease of an item has a higher fence and the next attempt number."""
         ledger.add([workitem(1)])
@@ -371,7 +396,9 @@ class TestMemory:
         (other,) = ledger.lease(OWNER, 5, 60, SMALL)
         assert ledger.lease(OTHER, 5, 60, SMALL) == ()
         assert ledger.counts() == Counts(scheduled=1, in_progress=1, outgrown=1)
+        assert ledger.leasable() == 0
         ledger.finish(other, completed(other))
+        assert ledger.leasable() == 1, "some node has to find out that there is none for it"
         assert ledger.lease(OWNER, 5, 60, SMALL) == ()
         assert ledger.counts() == Counts(completed=1, failed=1)
 
@@ -424,8 +451,10 @@ class TestOutage:
             if losses < MOST_LOSSES:
                 if time.monotonic() - ended < 0.09:
                     assert ledger.lease(OWNER, 1) == ()
+                    assert ledger.leasable() == 0
                 assert ledger.waiting(SMALL) == 1
                 time.sleep(0.11 if losses == 1 else 0.21)
+                assert ledger.leasable() == 1
         assert ledger.finish(other, completed(other))
         assert ledger.counts() == Counts(completed=1, failed=1)
         assert item.failure is not None
@@ -662,6 +691,41 @@ class TestNodes:
         assert third.machine == "g4dn.xlarge"
         assert first.up <= first.down <= second.up
 
+    def test_prices_of_their_own(self, ledger: Ledger) -> None:
+        """A life keeps the price it began at; summed by price, lives are as long as told one by one, ended or not."""
+        dear = Price("g", "gcp", "r", "on-demand", Decimal("1.10"), 4, "L4", 1, "paper", date(2026, 11, 1))
+        ledger.set_prices({"fallback": dear})
+        assert ledger.run().prices == {"fallback": dear}
+        assert ledger.lived() == ()
+        for node, price in (("a", None), ("b", dear), ("c", dear), ("d", None)):
+            ledger.node_up(node, "g", OWNER, "c0", price)
+        ledger.set_prices({})
+        assert ledger.run().prices == {}
+        time.sleep(0.01)
+        ledger.node_down("a", OWNER)
+        ledger.node_down("b", OWNER)
+        ledger.node_up("c", "g", OWNER)
+        ledger.node_up("d", "g", OTHER, "", dear)
+        assert [node.price for node in ledger.nodes()] == [None, dear, dear, None, None, dear]
+        owns, others = ledger.lived()
+        assert (owns.price, owns.lives, owns.up) == (None, 3, 2)
+        assert (others.price, others.lives, others.up) == (dear, 3, 1)
+        ledger.node_down("d", OTHER)
+        for each in ledger.lived():
+            lives = [node.lifetime_s for node in ledger.nodes() if node.price == each.price]
+            assert each.seconds == pytest.approx(sum(lives), abs=1e-4)
+
+    def test_of_a_driver_that_fell_silent_are_summed(self, ledger: Ledger) -> None:
+        """Its nodes' lives end with its last sign of life, and count."""
+        ledger.heartbeat(OWNER, 0.0)
+        ledger.node_up("n1", "local", OWNER)
+        ledger.node_up("n2", "local", OWNER)
+        time.sleep(0.002)
+        ledger.expire()
+        (lived,) = ledger.lived()
+        assert (lived.lives, lived.up) == (2, 0)
+        assert lived.seconds == pytest.approx(sum(node.lifetime_s for node in ledger.nodes()), abs=1e-4)
+
     def test_of_a_driver_that_lives_is_seen_now(self, ledger: Ledger) -> None:
         """While a driver sends heartbeats its nodes cost money; afterwards up to their last attempt."""
         ledger.node_up("n1", "local", OWNER)
@@ -676,6 +740,23 @@ class TestNodes:
         ledger.heartbeat(OWNER, 0.0)
         time.sleep(0.002)
         assert ledger.nodes()[0].last_seen == attempt.ended
+
+    def test_two_drivers_on_one_host_are_seen_apart(self, ledger: Ledger) -> None:
+        """The life of a dead driver's node ends with its own last attempt, whatever another one does on that host."""
+        ledger.add([workitem(1), workitem(2)])
+        ledger.node_up("n1", "local", OWNER), ledger.node_up("n1", "local", OTHER)
+        dead = one(ledger, OWNER)
+        ledger.start(dead, "n1")
+        ledger.finish(dead, completed(dead), "n1")
+        time.sleep(0.01)
+        other = one(ledger, OTHER)
+        ledger.start(other, "n1")
+        ledger.finish(other, completed(other, "2.25.2"), "n1")
+        ledger.heartbeat(OWNER, 0.0)
+        time.sleep(0.002)
+        ledger.expire()
+        assert ledger.nodes()[0].down == ledger.attempts()[0].ended
+        assert ledger.nodes()[1].down is None
 
     def test_rate_of_the_last_minutes(self, ledger: Ledger) -> None:
         """Settled workitems are counted over the window, or since the first attempt if that is shorter."""

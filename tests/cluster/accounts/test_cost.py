@@ -10,8 +10,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxfleet.cluster.accounts.cost import cost_of, spent_on_nodes
+from voxfleet.cluster.accounts.cost import cost_of
 from voxfleet.cluster.accounts.parts import parts_of
+from voxfleet.cluster.accounts.spent import priced_nodes, spent_on_nodes
 from voxfleet.cluster.ledger import Attempt, AttemptClass, Node
 from voxfleet.cluster.ledgers.attempt import LOST, PREEMPTED
 from voxfleet.cluster.prices.price import Price
@@ -110,6 +111,29 @@ def test_a_node_that_never_reported_its_end_is_paid_until_it_was_last_seen() -> 
     gone = Node("n", "m", at(0), None, at(8))
     costs = cost_of([attempt("a", None, span=(4, 0))], [gone], DOLLAR_A_SECOND, at(3600))
     assert (costs.total, costs.attempts[0].usd) == (Decimal("2.00"), Decimal("1.00"))
+
+
+def test_nodes_of_two_prices_by_hand() -> None:
+    """A second costs 0.25 dollars on one node and 0.125 on the next: 4 s of start-up and 4 s of work on each."""
+    half = replace(DOLLAR_A_SECOND, usd_per_hour=DOLLAR_A_SECOND.usd_per_hour / 2)
+    nodes = [node(0, 8), replace(node(10, 18), price=half)]
+    attempts = [
+        attempt("a", AttemptClass.COMPLETED, stage("read", 4, 8)),
+        attempt("b", AttemptClass.LOST, stage("read", 14, 18)),
+    ]
+    costs = cost_of(attempts, nodes, DOLLAR_A_SECOND, at(20))
+    assert [(share.usd, share.prices) for share in costs.attempts] == [(1, (DOLLAR_A_SECOND,)), (0.5, (half,))]
+    assert [(life.total, life.start_up, life.price) for life in costs.nodes] == [
+        (2, 1, DOLLAR_A_SECOND),
+        (1, 0.5, half),
+    ]
+    assert (costs.useful, costs.wasted, costs.overhead) == (1, 0.5, 1.5)
+    assert spent_on_nodes(nodes, DOLLAR_A_SECOND) == 3
+    rows = priced_nodes((life.price, 1, life.lifetime_s) for life in costs.nodes)
+    assert [(row.price, row.lives, row.hours, row.usd) for row in rows] == [
+        (DOLLAR_A_SECOND, 1, 8 / 3600, 2),
+        (half, 1, 8 / 3600, 1),
+    ]
 
 
 def test_in_flight_counts_up_to_now() -> None:
@@ -229,7 +253,10 @@ ATTEMPTS = st.lists(st.tuples(st.sampled_from("nmx"), ENDS, SECONDS, SECONDS, ST
 Drawn = Sequence[
     tuple[str, tuple[AttemptClass | None, str], float, float, list[tuple[str, float, float, float, float]]]
 ]
-LIVES = st.lists(st.tuples(st.sampled_from("nm"), st.floats(1, 2000).map(lambda s: round(s, 6))), max_size=4)
+TIMES = st.sampled_from([None, None, Decimal("0.5"), Decimal(3), Decimal(0)])
+"""How many times the run's price a node costs; None: it has no price of its own."""
+
+LIVES = st.lists(st.tuples(st.sampled_from("nm"), st.floats(1, 2000).map(lambda s: round(s, 6)), TIMES), max_size=4)
 
 
 def schedule(drawn: Drawn) -> list[Attempt]:
@@ -262,18 +289,19 @@ def schedule(drawn: Drawn) -> list[Attempt]:
 )
 def test_identity(
     drawn: Drawn,
-    lives: list[tuple[str, float]],
+    lives: list[tuple[str, float, Decimal | None]],
     usd_per_hour: Decimal,
     gpus: int,
     gpu_part: Decimal | None,
 ) -> None:
-    """Price x lifetime = start-up + idle + idle GPUs + drain + all attempts, to 1e-6, whoever held what when."""
+    """Each node's price x lifetime = start-up + idle + idle GPUs + drain + all attempts, to 1e-6, whoever held what."""
     part = None if gpu_part is None else gpu_part * usd_per_hour
     price = Price("m", "", "", "spot", usd_per_hour, 2, "T4", gpus, "paper", date(2026, 11, 1), gpu_usd_per_hour=part)
     begin = {"n": 0.0, "m": 100.0}
     nodes = []
-    for name, length in lives:
-        nodes.append(node(begin[name], begin[name] + length, name))
+    for name, length, times in lives:
+        own = None if times is None else replace(price, usd_per_hour=usd_per_hour * times, gpu_usd_per_hour=None)
+        nodes.append(replace(node(begin[name], begin[name] + length, name), price=own))
         begin[name] += length + 7
     costs = cost_of(schedule(drawn), nodes, price, at(3000))
     shares = sum((share.usd for share in costs.attempts), Decimal(0))
@@ -284,7 +312,7 @@ def test_identity(
     parts = [part for life in costs.nodes for part in (life.start_up, life.idle, life.gpu_idle, life.drain)]
     assert all(amount >= Decimal("-1e-9") for amount in parts)
     assert float(shares + costs.overhead) == pytest.approx(float(costs.total), rel=1e-6, abs=1e-9)
-    declared = sum(length for _, length in lives)
+    declared = sum(length * float(1 if times is None else times) for _, length, times in lives)
     assert float(spent_on_nodes(nodes, price)) == pytest.approx(float(price.usd_per_s) * declared, rel=1e-6)
     if shares:
         assert float(sum(share.usd * costs.loading for share in costs.attempts)) == pytest.approx(float(costs.total))

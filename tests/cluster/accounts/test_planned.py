@@ -14,7 +14,7 @@ from voxfleet.cluster.accounts.traffic import Amounts
 from voxfleet.cluster.prices.price import Price
 
 TOY = Price("toy", "", "here", "on-demand", Decimal(36), 2, "", 0, "paper", date(2026, 11, 1))
-BILL = Bill("r", TOY, (), Decimal("0.60"), Amounts({}, {}), completed=30, hours=0.5, most_nodes=3, gpu_share=0.0)
+BILL = Bill("r", TOY, (), Decimal("0.60"), (), Amounts({}, {}), completed=30, hours=0.5, most_nodes=3, gpu_share=0.0)
 
 
 def option(nodes: int, machine: str = "toy", **figures: dict[str, float]) -> dict[str, object]:

@@ -22,7 +22,7 @@ TOY = Price("toy", "", "", "on-demand", Decimal(36), 2, "", 0, "paper", DAY)
 def line(series: str, model: str, outcome: str, loaded: str) -> BillLine:
     """One line of a bill."""
     usd = Decimal(loaded)
-    return BillLine("n", "toy", "", DAY, series, model, 1, outcome, "segment", "machine", usd, usd)
+    return BillLine("n", "toy", TOY, DAY, series, model, 1, outcome, "segment", "machine", usd, usd)
 
 
 BILL = Bill(
@@ -36,6 +36,7 @@ BILL = Bill(
         line("3", "fast 2.0", "failed", "5"),
     ),
     Decimal("5.061"),
+    (),
     Amounts({}, {}),
     completed=2,
     hours=1,
