@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ LEAST_BYTES = 2 * 2**30
 
 MORE = 1.05
 """What is more by less than this is the same: machines of one type differ by what their firmware and kernels keep."""
+
+UNKNOWN_GPU_BYTES = 2**20
+"""Of a GPU that does not tell its size: less than any that does, and more than a node without one has."""
 
 _QUICK_S = 10.0
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -46,11 +49,22 @@ class NodeMemory:
 
     def __str__(self) -> str:
         host = f"{self.host_bytes / 2**30:.1f} GiB for a stage"
-        return f"{host} and {self.gpu_bytes / 2**30:.1f} GiB of GPU" if self.gpu_bytes else host
+        size = "a GPU" if self.gpu_bytes == UNKNOWN_GPU_BYTES else f"{self.gpu_bytes / 2**30:.1f} GiB of GPU"
+        return f"{host} and {size}" if self.gpu_bytes else host
 
 
 UNKNOWN_MEMORY = NodeMemory()
 """Of a node that says nothing of it: what ran out of memory elsewhere is not tried there."""
+
+
+def classes(memories: Iterable[NodeMemory]) -> dict[NodeMemory, NodeMemory]:
+    """The class of each: those that differ by less than `MORE` are one, which has what the least of them has."""
+    nodes = set(memories)
+    gpus = _classes(node.gpu_bytes for node in nodes)
+    hosts = {
+        gpu: _classes(node.host_bytes for node in nodes if gpus[node.gpu_bytes] == gpu) for gpu in set(gpus.values())
+    }
+    return {node: NodeMemory(hosts[gpus[node.gpu_bytes]][node.host_bytes], gpus[node.gpu_bytes]) for node in nodes}
 
 
 def stage_bytes() -> int:
@@ -66,16 +80,30 @@ def stage_bytes() -> int:
 
 
 def gpu_bytes(devices: Sequence[str]) -> int:
-    """Memory of the smallest GPU here, in bytes, where one of the devices is a GPU; 0 where that cannot be told."""
-    program = shutil.which("nvidia-smi")
-    if program is None or not any(device.startswith("cuda") for device in devices):
+    """Memory of the smallest GPU here, in bytes; `UNKNOWN_GPU_BYTES` if not told, 0 if none of the devices is a GPU."""
+    if not any(device.startswith("cuda") for device in devices):
         return 0
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return UNKNOWN_GPU_BYTES
     query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=_QUICK_S, check=True)
     except (OSError, subprocess.SubprocessError):
-        return 0
-    return min((int(line) * 2**20 for line in done.stdout.split() if line.isdigit()), default=0)
+        return UNKNOWN_GPU_BYTES
+    told = (int(line) * 2**20 for line in done.stdout.split() if line.isdigit())
+    return min(told, default=UNKNOWN_GPU_BYTES)
+
+
+def _classes(sizes: Iterable[int]) -> dict[int, int]:
+    """The least size of the class of each."""
+    found: dict[int, int] = {}
+    least = 0
+    for size in sorted(sizes):
+        if not found or int(size / MORE) > least:
+            least = size
+        found[size] = least
+    return found
 
 
 def _limits(own: Path, groups: Path) -> Iterator[int]:

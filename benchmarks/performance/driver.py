@@ -29,6 +29,7 @@ from ...cluster.budgets.governor import Governor
 from ...cluster.commands import observer
 from ...cluster.drivers import ray_agents, ray_cell
 from ...cluster.drivers.agent import Agent, CellEvent, CellSettings
+from ...cluster.drivers.kinds import Kind
 from ...cluster.ledgers.sqlite import SqliteLedger
 from ...runners.workitem import Workitem
 from .figures import Figure, at_least, publish_figures
@@ -62,10 +63,10 @@ class _FakeAgent:
         self.hear = self.close = _Call(shared.hear.remote)
 
 
-def _sharing(shared: list[Any]) -> Callable[[Any], _FakeAgent]:
+def _sharing(shared: list[Any]) -> Callable[[Any, Kind], _FakeAgent]:
     """What begins an actor in place of `ray_agents`' own way: an agent in the next of the shared ones."""
     numbers = count()
-    return lambda _: _FakeAgent(shared[next(numbers) % len(shared)])
+    return lambda *_: _FakeAgent(shared[next(numbers) % len(shared)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def drive(timed: int, folder: Path) -> list[Figure]:
             if done % AGENTS == 0 or done == NLST_SERIES:
                 readings.append(_Reading(done, time.monotonic(), time.process_time(), process.memory_info().rss))
 
-    settings = CellSettings(agents=AGENTS, depth=1, settings="", machine="toy")
+    settings = CellSettings((Kind(AGENTS, settings=""),), machine="toy")
     started_here = mock.patch.object(ray_agents.Agents, "_actor", _sharing(shared))
     with started_here, mock.patch.object(ray, "kill"):
         ray_cell.run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=on_event, stop=stop)

@@ -7,11 +7,13 @@ them into further events; it holds no more than what is in flight.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..ledger import Lease
+from .kinds import Kind, Wanted, wants_of
 
 MOST_IDLE_DEATHS = 3
 """Agents that may die in a row without having held a workitem before the cell gives up."""
@@ -45,6 +47,7 @@ class Leased:
 
     leases: tuple[Lease, ...]
     memory: NodeMemory = UNKNOWN_MEMORY
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +77,22 @@ Event = AgentUp | AgentDown | Leased | Finished | Tick | Drain
 
 @dataclass(frozen=True, slots=True)
 class StartAgent:
-    """Start an agent under this name, not used before; answer with AgentUp or AgentDown."""
+    """Start an agent of a kind under this name, not used before; answer with AgentUp or AgentDown."""
 
     agent: str
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseMore:
-    """Lease up to `number` workitems for nodes with this memory; answer with Leased, and with nothing leased also."""
+    """Lease up to `number` workitems of these models (empty: of all) for nodes with this memory.
+
+    Answer with Leased, and with nothing leased also.
+    """
 
     number: int
     memory: NodeMemory = UNKNOWN_MEMORY
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +139,25 @@ Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | Done
 
 @dataclass(slots=True)
 class _Agent:
-    """What is known of an agent: depth 0 until it is up."""
+    """What is known of an agent: depth 0 until it is up; what it wants, each only while there is nothing before it."""
 
+    kind: Kind
     depth: int = 0
     memory: NodeMemory = UNKNOWN_MEMORY
+    wants: tuple[Wanted, ...] = ()
     held: dict[str, Lease] = field(default_factory=dict)
 
     @property
     def free(self) -> int:
         return max(0, self.depth - len(self.held))
+
+    def most_wanted(self, dry: set[Wanted]) -> Wanted | None:
+        """The first that it wants of what there may be."""
+        return next((each for each in self.wants if each not in dry), None)
+
+    def takes(self, wanted: Wanted, dry: set[Wanted]) -> bool:
+        """Whether it wants this, and there is nothing that it wants more."""
+        return wanted in self.wants and dry.issuperset(self.wants[: self.wants.index(wanted)])
 
     def fits(self, lease: Lease) -> tuple[bool, int]:
         """How well it would take a lease: best where it reads that series already, else by its room."""
@@ -154,15 +172,15 @@ class Dispatch:
 
     Parameters
     ----------
-    agents : int
-        How many agents the cell keeps up.
+    kinds : tuple of Kind
+        Agents that the cell keeps up.
     """
 
-    agents: int
+    kinds: tuple[Kind, ...]
     _fleet: dict[str, _Agent] = field(default_factory=dict)
     _started: int = 0
-    _asked: dict[NodeMemory, int] = field(default_factory=dict)
-    _dry: set[NodeMemory] = field(default_factory=set)
+    _asked: dict[Wanted, int] = field(default_factory=dict)
+    _dry: set[Wanted] = field(default_factory=set)
     _draining: bool = False
     _idle_deaths: int = 0
     _busy_deaths: int = 0
@@ -198,12 +216,13 @@ class Dispatch:
             case AgentUp(agent, depth, memory):
                 if agent in self._fleet:
                     self._fleet[agent].depth, self._fleet[agent].memory = depth, memory
+                    self._classify()
             case AgentDown():
                 yield from self._bury(event)
-            case Leased(leases, memory):
-                if len(leases) < self._asked.pop(memory, 0):
-                    self._dry.add(memory)
-                yield from self._hand_out(leases, memory)
+            case Leased(leases, memory, models):
+                yield from self._hand_out(leases, (memory, models))
+                if len(leases) < self._asked.pop((memory, models), 0):
+                    self._dry.add((memory, models))
             case Finished(agent, lease):
                 self._forget(agent, lease)
             case Tick(open_items):
@@ -224,28 +243,44 @@ class Dispatch:
                 deaths = self._idle_deaths + self._busy_deaths
                 yield from self._end(f"{deaths} agents died in a row, with nothing finished")
             return
-        for _ in range(self.agents - len(self._fleet)):
-            self._started += 1
-            name = f"agent-{self._started}"
-            self._fleet[name] = _Agent()
-            yield StartAgent(name)
-        for memory in sorted({agent.memory for agent in self._fleet.values()}):
-            free = sum(agent.free for agent in self._fleet.values() if agent.memory == memory)
-            if free and memory not in self._asked and memory not in self._dry:
-                self._asked[memory] = free
-                yield LeaseMore(free, memory)
+        for kind in self.kinds:
+            for _ in range(kind.number - sum(agent.kind is kind for agent in self._fleet.values())):
+                self._started += 1
+                name = f"agent-{self._started}"
+                self._fleet[name] = _Agent(kind)
+                yield StartAgent(name, kind)
+        for wanted, room in self._room().items():
+            if wanted not in self._asked:
+                self._asked[wanted] = room
+                yield LeaseMore(room, *wanted)
 
-    def _hand_out(self, leases: tuple[Lease, ...], memory: NodeMemory) -> Iterator[Instruction]:
-        """Give each lease to the agent of that class that it fits best; return what none has room for any more."""
+    def _classify(self) -> None:
+        """Say of each agent that is up what it wants."""
+        up = [agent for agent in self._fleet.values() if agent.depth]
+        for agent, wants in zip(up, wants_of([(agent.kind, agent.memory) for agent in up]), strict=True):
+            agent.wants = wants
+
+    def _room(self) -> dict[Wanted, int]:
+        """How much agents have room for, of what each wants most and there may be some of."""
+        room: Counter[Wanted] = Counter()
+        for agent in self._fleet.values():
+            wanted = agent.most_wanted(self._dry)
+            if agent.free and wanted is not None:
+                room[wanted] += agent.free
+        return room
+
+    def _hand_out(self, leases: tuple[Lease, ...], wanted: Wanted) -> Iterator[Instruction]:
+        """Give each lease to the agent that it fits best of those that want it; return what none has room for."""
         returned: list[Lease] = []
+        fleet = () if self._draining else self._fleet.items()
+        wanting = [(name, agent) for name, agent in fleet if agent.takes(wanted, self._dry)]
         for lease in leases:
-            alike = [each for each in self._fleet.items() if each[1].memory == memory]
-            name, agent = max(alike, key=lambda item: item[1].fits(lease), default=("", _Agent()))
-            if agent.free == 0 or self._draining:
+            best = max(wanting, key=lambda item: item[1].fits(lease), default=None)
+            if best is None or best[1].free == 0:
                 returned.append(lease)
                 continue
-            agent.held[lease.workitem.key] = lease
-            yield Start(name, lease)
+            best[1].held[lease.workitem.key] = lease
+            yield Start(best[0], lease)
         if returned:
             yield Return(tuple(returned))
 
@@ -260,6 +295,7 @@ class Dispatch:
         agent = self._fleet.pop(down.agent, None)
         if agent is None:
             return
+        self._classify()
         if not down.preempted:
             # A machine that is taken away says nothing of the cell.
             self._idle_deaths += not agent.held

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..ledger import Lease, Ledger
 
 
-def lease_some(  # noqa: PLR0913, PLR0917 - who asks, for how many, for how long, who says yes, for what node
+def lease_some(  # noqa: PLR0913, PLR0917 - who asks, for how many, for how long, who says yes, for what node, what
     ledger: Ledger,
     owner: str,
     number: int,
@@ -16,6 +16,7 @@ def lease_some(  # noqa: PLR0913, PLR0917 - who asks, for how many, for how long
     ttl_s: float,
     may_lease: Callable[[int], bool],
     memory: NodeMemory = UNKNOWN_MEMORY,
+    models: Sequence[str] = (),
 ) -> tuple[Lease, ...] | None:
     """Leases on the next workitems for nodes with this memory; empty where there is none now, None where none may be.
 
@@ -32,13 +33,15 @@ def lease_some(  # noqa: PLR0913, PLR0917 - who asks, for how many, for how long
         Workitems that `owner` is at work on.
     may_lease : callable
         Asked with the number in flight, everywhere: whether there may be one more.
+    models : sequence of str
+        Of which the workitems may be; empty: of all.
     """
     flying = in_flight + ledger.held_by_others(owner)
     if number > 1 and not may_lease(flying + number - 1):
         number = 1
     if number == 1 and not may_lease(flying):
         return None
-    leases = ledger.lease(owner, number, ttl_s, memory)
+    leases = ledger.lease(owner, number, ttl_s, memory, models)
     others = ledger.held_by_others(owner) if leases else 0
     if others and not may_lease(in_flight + others + len(leases) - 1):
         ledger.give_back(leases)

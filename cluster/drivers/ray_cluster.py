@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -13,6 +14,7 @@ from ray._private import ray_constants
 from ray.exceptions import RayActorError, RayError
 
 from .agent import CellFailed, CellSettings
+from .kinds import Kind
 
 LOOPBACK = "127.0.0.1"
 
@@ -40,13 +42,14 @@ def connect(settings: CellSettings) -> bool:
         options |= {
             # Not None: that would follow $RAY_ADDRESS to some other cluster.
             "address": "local",
-            "num_cpus": max(1, round(settings.agents * settings.cpus)),
+            "num_cpus": max(1, round(sum(kind.number * kind.cpus for kind in settings.kinds))),
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,
             "_node_ip_address": LOOPBACK,
         }
-        if settings.gpus:
-            options["num_gpus"] = max(1, round(settings.agents * settings.gpus))
+        if gpus := sum(kind.number * kind.gpus for kind in settings.kinds):
+            options["num_gpus"] = max(1, round(gpus))
+        options["resources"] = dict(sum((_all_of(kind) for kind in settings.kinds), Counter[str]()))
     else:
         options["address"] = settings.address
     try:
@@ -73,6 +76,11 @@ def line_of(error: Exception) -> str:
         type(error).__name__
     ]
     return lines[0] if len(lines) == 1 else f"{lines[0]} {lines[-1][:300]}"
+
+
+def _all_of(kind: Kind) -> Counter[str]:
+    """What all agents of a kind reserve of the cluster's own resources."""
+    return Counter({name: kind.number * each for name, each in kind.resources.items()})
 
 
 @contextmanager

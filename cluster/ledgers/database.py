@@ -59,7 +59,7 @@ class Dialect:
         Put after a SELECT of items that are changed later in the transaction: locks them in the order of their keys.
     take : str
         Put after the SELECT of the items to lease: rows that others lease now are passed over.
-    ready, held, outgrown : str
+    ready, ready_of_model, held, outgrown : str
         Put after the table ``item`` where its index of that name must be used.
     """
 
@@ -74,6 +74,7 @@ class Dialect:
 class Database(Protocol):
     """One ledger's tables; threads may share it, processes open their own.
 
+    ready_of_model: str = ""
     Every method raises LedgerUnavailable while the database does not answer.
     """
 

@@ -30,6 +30,7 @@ DIALECT: Final = Dialect(
     now="((julianday('now') - 2440587.5) * 86400.0)",
     ready="INDEXED BY item_ready",
     held="INDEXED BY item_held",
+    ready_of_model="INDEXED BY item_ready_of_model",
     outgrown="INDEXED BY item_outgrown",
 )
 

@@ -29,27 +29,37 @@ from voxfleet.cluster.drivers.dispatch import (
     StopAgent,
     Tick,
 )
+from voxfleet.cluster.drivers.kinds import Choice, Kind
 from voxfleet.cluster.ledger import Lease
 from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Workitem
 
 SMALL, LARGE = NodeMemory(8 * 2**30), NodeMemory(64 * 2**30, 24 * 2**30)
+NET, RULE = ("net",), ("rule",)
+WITH_GPU = Kind(2, choices=(Choice(NET), Choice(RULE, gpu=False)), gpus=1.0)
+WITHOUT = Kind(1, choices=(Choice(RULE, gpu=False),))
 
 
-def lease(number: int, fence: int = 1) -> Lease:
+def lease(number: int, fence: int = 1, model: str = "m") -> Lease:
     """A lease of item NUMBER."""
-    work = Workitem("1", f"1.{number}", "CT", 1, "dir:a", "dir:b", "m", "1", "none")
+    work = Workitem("1", f"1.{number}", "CT", 1, "dir:a", "dir:b", model, "1", "none")
     return Lease(work, "cell", fence, fence)
+
+
+def model_of(number: int) -> str:
+    """Every third workitem is of a network."""
+    return NET[0] if number % 3 == 0 else RULE[0]
 
 
 class World:
     """Carries out instructions on a pretended ledger and pretended agents; checks each of them."""
 
-    def __init__(self, seed: int, items: int, agents: int, depth: int) -> None:
+    def __init__(self, seed: int, items: int, kinds: tuple[Kind, ...], depth: int) -> None:
         self.chance = random.Random(seed)
         self.depth = depth
-        self.dispatch = Dispatch(agents)
-        self.waiting = deque(range(items))
+        self.dispatch = Dispatch(kinds)
+        self.kinds: dict[str, Kind] = {}
+        self.waiting = list(range(items))
         self.fences = dict.fromkeys(range(items), 0)
         self.running: dict[int, tuple[str, Lease]] = {}
         self.done: list[int] = []
@@ -75,21 +85,31 @@ class World:
     def obey(self, instruction: Instruction) -> list[Event]:
         """Carry out one instruction."""
         match instruction:
-            case StartAgent(agent):
+            case StartAgent(agent, kind):
                 assert agent not in self.up
                 assert agent not in self.starting
                 self.starting.append(agent)
-            case LeaseMore(number, memory):
-                assert 0 < number <= self.depth * sum(self.memory[agent] == memory for agent in self.up)
-                taken = [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]
+                self.kinds[agent] = kind
+                alike = [each for each in [*self.starting, *self.up] if self.kinds[each] is kind]
+                assert len(alike) <= kind.number
+            case LeaseMore(number, memory, models):
+                assert 0 < number <= self.depth * len(self.up)
+                taken = [item for item in self.waiting if not models or model_of(item) in models][:number]
                 for item in taken:
+                    self.waiting.remove(item)
                     self.fences[item] += 1
-                leases = tuple(lease(item, self.fences[item]) for item in taken)
+                leases = tuple(lease(item, self.fences[item], model_of(item)) for item in taken)
                 self.leased_for |= dict.fromkeys(leases, memory)
-                return [Leased(leases, memory)]
+                return [Leased(leases, memory, models)]
             case Start(agent, held):
                 assert agent in self.up
-                assert self.leased_for[held] == self.memory[agent], "a lease for another class of node"
+                choice = next(
+                    each for each in self.kinds[agent].choices if not each.models or held.workitem.model in each.models
+                )
+                wanted, has = self.leased_for[held], choice.counted(self.memory[agent])
+                assert wanted.host_bytes <= has.host_bytes, "a lease for a larger node"
+                assert wanted.gpu_bytes <= has.gpu_bytes, "a lease for a larger node"
+                assert not has.more_than(wanted), "a lease for another class of node"
                 assert self.number(held) not in self.running, "an item started twice at a time"
                 assert sum(name == agent for name, _ in self.running.values()) < self.depth
                 self.running[self.number(held)] = (agent, held)
@@ -113,7 +133,9 @@ class World:
         if self.starting and roll < 0.4:
             agent = self.starting.pop(0)
             self.up.add(agent)
-            self.memory[agent] = self.chance.choice([SMALL, LARGE])
+            memory = self.chance.choice([SMALL, LARGE])
+            # Machines of one type differ by what their kernels keep.
+            self.memory[agent] = NodeMemory(memory.host_bytes + self.chance.randrange(2**28), memory.gpu_bytes)
             self.feed(AgentUp(agent, self.depth, self.memory[agent]))
         elif self.up and self.chance.random() < death:
             agent = self.chance.choice(sorted(self.up))
@@ -132,13 +154,16 @@ class World:
 @given(
     seed=st.integers(0, 2**32),
     items=st.integers(0, 40),
-    agents=st.integers(1, 5),
+    kinds=st.one_of(st.integers(1, 5).map(lambda number: (Kind(number),)), st.just((WITH_GPU, WITHOUT))),
     depth=st.integers(1, 4),
     death=st.sampled_from([0.0, 0.05, 0.2]),
 )
-def test_all_items_end_once(seed: int, items: int, agents: int, depth: int, death: float) -> None:
-    """Whatever dies and in whatever order: no item runs twice at a time, all are finished once, then Done."""
-    world = World(seed, items, agents, depth)
+def test_all_items_end_once(seed: int, items: int, kinds: tuple[Kind, ...], depth: int, death: float) -> None:
+    """Whatever dies and in whatever order: no item runs twice at a time, all are finished once, then Done.
+
+    Each is on an agent that takes its model, on a node of the class that it was leased for.
+    """
+    world = World(seed, items, kinds, depth)
     world.feed(Tick(items))
     for _ in range(20_000):
         if world.over is not None:
@@ -156,7 +181,7 @@ def test_all_items_end_once(seed: int, items: int, agents: int, depth: int, deat
 @given(seed=st.integers(0, 2**32), at=st.integers(0, 60))
 def test_drain_begins_nothing_more(seed: int, at: int) -> None:
     """After Drain nothing is started, what runs is finished, and all else is left waiting."""
-    world = World(seed, 30, 3, 2)
+    world = World(seed, 30, (Kind(3),), 2)
     world.feed(Tick(30))
     for _ in range(at):
         world.step(0.05)
@@ -182,7 +207,7 @@ def up(dispatch: Dispatch, depth: int = 1) -> str:
 
 def test_agent_with_most_room_gets_the_next() -> None:
     """Work is spread: of two agents each gets one before either gets two."""
-    dispatch = Dispatch(2)
+    dispatch = Dispatch((Kind(2),))
     first, second = (i.agent for i in dispatch.handle(Tick(2)) if isinstance(i, StartAgent))
     assert dispatch.handle(AgentUp(first, 2)) == (LeaseMore(2),)
     dispatch.handle(AgentUp(second, 2))
@@ -192,7 +217,7 @@ def test_agent_with_most_room_gets_the_next() -> None:
 
 def test_models_of_one_series_go_to_the_agent_that_reads_it() -> None:
     """The second model of a series follows the first, though another agent has more room; not where there is none."""
-    dispatch = Dispatch(2)
+    dispatch = Dispatch((Kind(2),))
     reader = up(dispatch, depth=2)
     dispatch.handle(Leased((lease(1),)))
     dispatch.handle(AgentUp("agent-2", 2))
@@ -204,7 +229,7 @@ def test_models_of_one_series_go_to_the_agent_that_reads_it() -> None:
 
 def test_classes_of_nodes_are_asked_for_apart() -> None:
     """Where there is nothing for small nodes, there may be for large ones; what is leased for one goes to no other."""
-    dispatch = Dispatch(2)
+    dispatch = Dispatch((Kind(2),))
     small, large = (i.agent for i in dispatch.handle(Tick(2)) if isinstance(i, StartAgent))
     assert dispatch.handle(AgentUp(small, 1, SMALL)) == (LeaseMore(1, SMALL),)
     assert dispatch.handle(Leased((), SMALL)) == ()
@@ -214,9 +239,48 @@ def test_classes_of_nodes_are_asked_for_apart() -> None:
     assert dispatch.handle(Tick(2)) == (LeaseMore(1, SMALL),)
 
 
+def test_machines_of_one_type_are_asked_for_together() -> None:
+    """Whose memory differs by less than 5 %: once for both, for the least of them, and either gets what is leased."""
+    dispatch = Dispatch((Kind(3),))
+    first, second, third = (i.agent for i in dispatch.handle(Tick(3)) if isinstance(i, StartAgent))
+    more = NodeMemory(SMALL.host_bytes + 2**20)
+    assert dispatch.handle(AgentUp(first, 1, more), AgentUp(second, 1, SMALL)) == (LeaseMore(2, SMALL),)
+    assert dispatch.handle(AgentUp(third, 1, LARGE)) == (LeaseMore(1, LARGE),)
+    begun = dispatch.handle(Leased((lease(1), lease(2)), SMALL))
+    assert begun == (Start(first, lease(1)), Start(second, lease(2)))
+
+
+def test_gpus_are_for_networks_first() -> None:
+    """An agent with a GPU is asked for networks, and only where none waits for other models; without one it never is.
+
+    Other models are leased for a node as it is without its GPU. Time passed, networks come first again.
+    """
+    dispatch = Dispatch((WITH_GPU, WITHOUT))
+    gpu, other, cpu = (i.agent for i in dispatch.handle(Tick(9)) if isinstance(i, StartAgent))
+    assert dispatch.handle(AgentUp(gpu, 2, LARGE)) == (LeaseMore(2, LARGE, NET),)
+    assert dispatch.handle(AgentUp(cpu, 1, SMALL)) == (LeaseMore(1, SMALL, RULE),)
+    net, rule = lease(3, model="net"), lease(1, model="rule")
+    host = NodeMemory(LARGE.host_bytes)
+    assert dispatch.handle(Leased((net,), LARGE, NET)) == (Start(gpu, net), LeaseMore(1, host, RULE))
+    assert dispatch.handle(Leased((rule,), SMALL, RULE)) == (Start(cpu, rule),)
+    assert dispatch.handle(Leased((), host, RULE)) == ()
+    assert dispatch.handle(Tick(9)) == (LeaseMore(1, LARGE, NET),)
+    assert dispatch.handle(AgentUp(other, 1, host)) == (LeaseMore(1, host, NET),)
+
+
+def test_what_is_leased_for_others_waits_for_no_gpu() -> None:
+    """While networks are asked for, the agent with the GPU gets nothing else: what no other has room for goes back."""
+    dispatch = Dispatch((WITH_GPU, WITHOUT))
+    gpu, _, cpu = (i.agent for i in dispatch.handle(Tick(9)) if isinstance(i, StartAgent))
+    host = NodeMemory(LARGE.host_bytes)
+    dispatch.handle(AgentUp(gpu, 3, LARGE), AgentUp(cpu, 1, host))
+    first, second = lease(1, model="rule"), lease(2, model="rule")
+    assert dispatch.handle(Leased((first, second), host, RULE)) == (Start(cpu, first), Return((second,)))
+
+
 def test_asks_again_only_after_time_passed() -> None:
     """A ledger that had nothing is asked again at the next tick, and not at once."""
-    dispatch = Dispatch(1)
+    dispatch = Dispatch((Kind(1),))
     up(dispatch)
     assert dispatch.handle(Leased(())) == ()
     assert dispatch.handle(Tick(1)) == (LeaseMore(1),)
@@ -224,17 +288,20 @@ def test_asks_again_only_after_time_passed() -> None:
 
 def test_lost_items_are_leased_again_at_once() -> None:
     """An agent's death says what is lost and starts another, which asks as soon as it is up."""
-    dispatch = Dispatch(1)
+    dispatch = Dispatch((Kind(1),))
     name = up(dispatch)
     held = lease(1)
     dispatch.handle(Leased((held,)))
-    assert dispatch.handle(AgentDown(name, "killed")) == (Lose(name, (held,), "killed"), StartAgent("agent-2"))
+    assert dispatch.handle(AgentDown(name, "killed")) == (
+        Lose(name, (held,), "killed"),
+        StartAgent("agent-2", dispatch.kinds[0]),
+    )
     assert dispatch.handle(AgentUp("agent-2", 1)) == (LeaseMore(1),)
 
 
 def test_late_answer_of_a_dead_agent_changes_nothing() -> None:
     """What comes from an agent that was given up is not counted, and the item's new start stands."""
-    dispatch = Dispatch(1)
+    dispatch = Dispatch((Kind(1),))
     name = up(dispatch)
     old, new = lease(1, 1), lease(1, 2)
     dispatch.handle(Leased((old,)))
@@ -248,7 +315,7 @@ def test_late_answer_of_a_dead_agent_changes_nothing() -> None:
 
 def test_leases_that_nobody_can_take_are_returned() -> None:
     """Where the only agent died while more was being leased, the leases go back unbegun."""
-    dispatch = Dispatch(1)
+    dispatch = Dispatch((Kind(1),))
     name = up(dispatch)
     dispatch.handle(AgentDown(name, "killed"))
     assert Return((lease(1),)) in dispatch.handle(Leased((lease(1),)))
@@ -257,7 +324,7 @@ def test_leases_that_nobody_can_take_are_returned() -> None:
 @pytest.mark.parametrize(("holding", "deaths"), [(False, MOST_IDLE_DEATHS), (True, MOST_BUSY_DEATHS)])
 def test_gives_up_where_agents_only_die(*, holding: bool, deaths: int) -> None:
     """After three agents died that did nothing, or twenty at work, the cell says so and ends."""
-    dispatch = Dispatch(1)
+    dispatch = Dispatch((Kind(1),))
     last: tuple[Instruction, ...] = dispatch.handle(Tick(9))
     for death in range(deaths):
         assert not dispatch.done
@@ -273,4 +340,4 @@ def test_gives_up_where_agents_only_die(*, holding: bool, deaths: int) -> None:
 
 def test_nothing_to_do_is_done() -> None:
     """With nothing open the cell ends without starting an agent."""
-    assert Dispatch(4).handle(Tick(0)) == (Done(),)
+    assert Dispatch((Kind(4),)).handle(Tick(0)) == (Done(),)

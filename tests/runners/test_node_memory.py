@@ -6,8 +6,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from voxfleet.runners import node_memory
-from voxfleet.runners.node_memory import NodeMemory, gpu_bytes, stage_bytes
+from voxfleet.runners.node_memory import UNKNOWN_GPU_BYTES, NodeMemory, classes, gpu_bytes, stage_bytes
 
 GIB = 2**30
 
@@ -73,14 +75,14 @@ def test_a_stage_may_always_take_two_gib(groups: Path) -> None:
         (["cuda:0"], "echo 143771", 143771 * 2**20),
         (["cpu", "cuda:1"], "printf '24564\\n15360\\n'", 15360 * 2**20),
         (["cpu"], "echo 143771", 0),
-        (["cuda:0"], "echo '[N/A]'", 0),
-        (["cuda:0"], "exit 9", 0),
+        (["cuda:0"], "echo '[N/A]'", UNKNOWN_GPU_BYTES),
+        (["cuda:0"], "exit 9", UNKNOWN_GPU_BYTES),
     ],
 )
 def test_a_gpus_memory_is_what_its_driver_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: list[str], says: str, expected: int
 ) -> None:
-    """In MiB, as nvidia-smi prints it; of several GPUs the smallest; 0 where it is not known or not used."""
+    """In MiB, as nvidia-smi prints it; of several GPUs the smallest; of one that is not known, 1; of none used, 0."""
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{says}\n")
     program.chmod(0o755)
@@ -98,3 +100,30 @@ def test_more_is_less_of_neither() -> None:
     assert not gpu.more_than(host)
     assert not NodeMemory(small.host_bytes + 2**26, small.gpu_bytes).more_than(small), "another machine of its type"
     assert (str(small), str(gpu)) == ("8.0 GiB for a stage", "8.0 GiB for a stage and 24.0 GiB of GPU")
+    unknown = NodeMemory(8 * GIB, UNKNOWN_GPU_BYTES)
+    assert unknown.more_than(small)
+    assert gpu.more_than(unknown)
+    assert not host.more_than(unknown), "no machine without a GPU stands in for one with it"
+    assert str(unknown) == "8.0 GiB for a stage and a GPU"
+
+
+def test_a_class_is_what_differs_by_less_than_five_per_cent() -> None:
+    """Two types of GPUs on hosts alike are two classes, however the hosts' sizes come; a class is its least node's."""
+    nodes = [NodeMemory(1000 + n, gpu) for n in (0, 20, 49) for gpu in (16_000 - n, 24_000)]
+    found = classes(nodes)
+    assert {found[node] for node in nodes} == {NodeMemory(1000, 15_951), NodeMemory(1000, 24_000)}
+    assert classes([NodeMemory(1000), NodeMemory(1049), NodeMemory(1060)]) == {
+        NodeMemory(1000): NodeMemory(1000),
+        NodeMemory(1049): NodeMemory(1000),
+        NodeMemory(1060): NodeMemory(1060),
+    }
+    assert classes([]) == {}
+
+
+@given(st.lists(st.builds(NodeMemory, st.integers(0, 300), st.sampled_from([0, 100, 103, 200])), max_size=12))
+def test_a_class_fits_on_each_of_its_nodes(nodes: list[NodeMemory]) -> None:
+    """None has less than its class, and none 5 % more."""
+    for node, least in classes(nodes).items():
+        assert least.host_bytes <= node.host_bytes
+        assert least.gpu_bytes <= node.gpu_bytes
+        assert not node.more_than(least)
