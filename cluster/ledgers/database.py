@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from ..ledger import LedgerError
+from .contact import Contact
 
 Parameters: TypeAlias = Sequence[object]
 
@@ -55,6 +56,10 @@ class Dialect:
     ----------
     now : str
         Unix seconds by the database's clock, fixed within a statement.
+    up : str
+        Unix seconds since which the database has been there to be asked, by its own clock.
+    lock : str
+        Put after a SELECT of one row: locks it.
     locked : str
         Put after a SELECT of items that are changed later in the transaction: locks them in the order of their keys.
     take : str
@@ -64,9 +69,12 @@ class Dialect:
     """
 
     now: str
+    up: str = "0"
+    lock: str = ""
     locked: str = ""
     take: str = ""
     ready: str = ""
+    ready_of_model: str = ""
     held: str = ""
     outgrown: str = ""
 
@@ -74,7 +82,6 @@ class Dialect:
 class Database(Protocol):
     """One ledger's tables; threads may share it, processes open their own.
 
-    ready_of_model: str = ""
     Every method raises LedgerUnavailable while the database does not answer.
     """
 
@@ -86,6 +93,11 @@ class Database(Protocol):
     @property
     def dialect(self) -> Dialect:
         """Its SQL's own words."""
+        ...
+
+    @property
+    def contact(self) -> Contact:
+        """The contact of this process with it."""
         ...
 
     def write(self, *, durable: bool) -> AbstractContextManager[Transaction]:

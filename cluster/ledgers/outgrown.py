@@ -21,6 +21,10 @@ FITS = """(outgrown_host IS NULL
 OUTGROWN = "state = 'SCHEDULED' AND outgrown_host IS NOT NULL"
 MORE_TO_DO = ("state = 'IN PROGRESS'", "state = 'SCHEDULED' AND outgrown_host IS NULL")
 
+LEASABLE = f"""state = 'SCHEDULED' AND (outgrown_host IS NULL OR NOT EXISTS (
+    SELECT 1 FROM item WHERE ({MORE_TO_DO[0]}) OR ({MORE_TO_DO[1]})))"""  # noqa: S608
+"""SQL for what a node may be wanted for: where nothing else is left, also to find that it has too little memory."""
+
 
 def fitting(memory: NodeMemory) -> tuple[int, int, int, int]:
     """Parameters of `FITS` for a node: it is `NodeMemory.more_than` what the item had."""
@@ -50,7 +54,6 @@ def give_up(steps: Steps) -> None:
     waits = steps.sql.execute(
         f"SELECT key, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
     ).fetchall()
-    steps.sql.execute(f"DELETE FROM idle WHERE until <= {steps.words.now}")  # noqa: S608
     nodes = _nodes(steps.sql, steps.words.now)
     for row in waits:
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])

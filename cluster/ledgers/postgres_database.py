@@ -13,11 +13,14 @@ from psycopg.rows import dict_row
 
 from ... import __version__
 from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
+from .contact import Contact
 from .database import Dialect, Parameters, Rows, Transaction
 from .schema import VERSION, migration_table, steps_from
 
 DIALECT: Final = Dialect(
     now="extract(epoch FROM statement_timestamp())::float8",
+    up="extract(epoch FROM pg_postmaster_start_time())::float8",
+    lock="FOR UPDATE",
     locked="ORDER BY item.key FOR UPDATE OF item",
     take="FOR UPDATE SKIP LOCKED",
 )
@@ -81,6 +84,7 @@ class PostgresDatabase:
         self._schema = schema
         host = self._settings.get("host", "")
         self.name = f"postgresql://{host}/{self._settings.get('dbname', '')}#{schema}"
+        self.contact = Contact()
         self._lock = threading.RLock()
         self._open: psycopg.Connection[dict[str, Any]] | None = None
         with self._errors():
@@ -181,6 +185,7 @@ class PostgresDatabase:
         except psycopg.Error as exc:
             # The server is away, restarting, out of disk, or the network is cut: nothing was changed.
             raise LedgerUnavailable(self.name, _line(exc)) from exc
+        self.contact.answer()
 
 
 class _Transaction:

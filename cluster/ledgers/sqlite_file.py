@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from ... import Error, __version__
 from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
+from .contact import Contact
 from .database import Dialect, Parameters
 from .schema import VERSION, migration_table, steps_from
 
@@ -29,8 +30,8 @@ LOAD_KIB: Final = 64 * 1024
 DIALECT: Final = Dialect(
     now="((julianday('now') - 2440587.5) * 86400.0)",
     ready="INDEXED BY item_ready",
-    held="INDEXED BY item_held",
     ready_of_model="INDEXED BY item_ready_of_model",
+    held="INDEXED BY item_held",
     outgrown="INDEXED BY item_outgrown",
 )
 
@@ -58,6 +59,7 @@ class SqliteFile:
 
     def __init__(self, path: Path, busy_s: float = BUSY_S) -> None:
         self.name = str(path)
+        self.contact = Contact()
         self._lock = threading.RLock()
         self._durable: bool | None = None
         with self._errors():
@@ -165,3 +167,4 @@ class SqliteFile:
             raise self.error(str(exc)) from exc
         except sqlite3.DatabaseError as exc:
             raise LedgerCorrupt(self.name, str(exc)) from exc
+        self.contact.answer()

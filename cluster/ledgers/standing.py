@@ -76,10 +76,17 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """One object on its way from a staging store to the archive."""
+    """One object on its way from a staging store to the archive.
+
+    Attributes
+    ----------
+    position : int
+        Which of the workitem's objects it is.
+    """
 
     workitem: Workitem
     object: StoredObject
+    position: int
 
 
 @dataclass(frozen=True, slots=True)

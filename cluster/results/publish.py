@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,10 @@ from threading import Event
 from time import monotonic
 
 from pydicom import Dataset
-from tenacity import Retrying, retry_if_exception, sleep_using_event, stop_when_event_set, wait_random_exponential
 
 from ... import Error
 from ...enrich.archives.archive import (
     Archive,
-    NoSpace,
     ReadBackDiffers,
     RetrieveError,
     SeriesEntry,
@@ -26,18 +25,16 @@ from ...enrich.archives.archive import (
 from ...enrich.archives.object_file import digest_if_whole, opened
 from ...enrich.archives.outage import is_outage
 from ..ledger import Ledger, Staged
+from .delays import Delays
 
 BATCH = 100
 """Objects asked of the ledger at a time."""
 
-LONGEST_PAUSE_S = 60.0
-"""Between two tries while the archive is busy or away."""
-
-AWAY_S = 15.0
-"""After the staging store did not answer, before it is asked again."""
-
 FOLLOW_S = 2.0
 """How often a run that goes on is asked for more."""
+
+REJECTED = (StoreRefused, StoreConflict, ReadBackDiffers, RetrieveError)
+"""Errors after which an object is not sent again, where they are no outage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,62 +57,72 @@ class Publisher:
     per_s: float
     follow: bool = False
 
-    def work(self, stop: Event, observe: Callable[[], None]) -> None:
+    def work(self, stop: Event, observe: Callable[[], None]) -> Mapping[str, str]:
         """Publish until nothing waits, or `stop` is set.
 
         An object that the archive refuses, or has another version of, is noted as rejected with
-        the reason. While the archive answers that it is busy (429, 503), or not at all, the same
-        object is tried again, after pauses of up to a minute.
+        the reason. One that fails and may pass stays in the backlog and is tried again after all
+        others, see `Delays`; while the archive takes nothing there are pauses of up to a minute.
+
+        Returns
+        -------
+        mapping of str to str
+            SOP Instance UIDs of objects that failed too often while others were taken, with the reasons: they stay
+            in the backlog.
 
         Raises
         ------
         AccessDenied, NoSpace
             If the archive takes nothing any more, whatever is sent.
         """
+        delays = Delays()
         due = monotonic()
         while not stop.is_set():
-            batch = self.ledger.backlog(BATCH)
-            if not batch:
-                if not self._more_may_come():
-                    return
-                stop.wait(FOLLOW_S)
-                continue
-            for each in batch:
+            # Asked before the backlog is read: what the run's last workitem leaves is in it.
+            most_s = FOLLOW_S if self.follow and self.ledger.counts().open else math.inf
+            begun, tried = monotonic(), False
+            for each in self._due(delays):
                 stop.wait(max(0.0, due - monotonic()))
                 if stop.is_set():
-                    return
+                    break
                 due = max(due, monotonic()) + 1 / self.per_s
-                self._publish(each, stop)
+                stop.wait(self._publish(each, delays))
                 observe()
+                tried = True
+            if not tried:
+                delays.gone(begun)
+                pause_s = min(most_s, delays.due_in_s)
+                if pause_s == math.inf:
+                    break
+                stop.wait(pause_s)
+        return delays.left
 
-    def _more_may_come(self) -> bool:
-        return self.follow and self.ledger.counts().open > 0
+    def _due(self, delays: Delays) -> Iterator[Staged]:
+        """The backlog, once, but for what is to be tried later."""
+        last: Staged | None = None
+        while batch := self.ledger.backlog(BATCH, last):
+            last = batch[-1]
+            yield from (each for each in batch if delays.is_due(each.object.sop_instance_uid))
 
-    def _publish(self, staged: Staged, stop: Event) -> None:
-        """Store one object, as often as the archive needs to be asked; it may be stopped in between."""
+    def _publish(self, staged: Staged, delays: Delays) -> float:
+        """Store one object; for how many seconds nothing is to be tried."""
+        uid = staged.object.sop_instance_uid
         try:
             with self._opened(staged) as dataset:
-                for attempt in self._patience(stop):
-                    with attempt:
-                        self.ledger.published(staged, self.target.store(dataset).uri)
-        except (StoreRefused, StoreConflict, ReadBackDiffers, RetrieveError) as exc:
-            if is_outage(exc):
-                # The staging store is away, and nothing is wrong with the object: it stays in the backlog.
-                stop.wait(AWAY_S)
-                return
-            self.ledger.rejected(staged, f"{exc.code}: {exc}")
+                uri = self.target.store(dataset).uri
         except Error as exc:
-            if not (stop.is_set() and exc.retryable):
+            reason = f"{exc.code}: {exc}"
+            if isinstance(exc, REJECTED) and not is_outage(exc):
+                self.ledger.rejected(staged, reason)
+                delays.settled(uid)
+                return 0.0
+            if not exc.retryable:
                 raise
-
-    def _patience(self, stop: Event) -> Retrying:
-        return Retrying(
-            retry=retry_if_exception(_passes),
-            stop=stop_when_event_set(stop),
-            sleep=sleep_using_event(stop),
-            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_S),
-            reraise=True,
-        )
+            asked = self.staging if isinstance(exc, RetrieveError) else self.target
+            return delays.failed(uid, reason, lambda: _answers(asked))
+        self.ledger.published(staged, uri)
+        delays.took(uid)
+        return 0.0
 
     @contextmanager
     def _opened(self, staged: Staged) -> Iterator[Dataset]:
@@ -132,6 +139,10 @@ class Publisher:
                 yield dataset
 
 
-def _passes(error: BaseException) -> bool:
-    """Whether the same call may succeed later, with nothing done about it."""
-    return isinstance(error, Error) and error.retryable and not isinstance(error, NoSpace)
+def _answers(archive: Archive) -> bool:
+    """Whether an archive can be reached now."""
+    try:
+        archive.probe()
+    except Error:
+        return False
+    return True

@@ -28,8 +28,9 @@ def publish(
     """Store what a run left in its target (a staging store) in the archive where it belongs.
 
     May run beside the run itself: `voxfleet enrich ... --to dir:staging`, `voxfleet publish RUN --to URI --follow`.
-    Each object is read back and compared; the same command goes on where an earlier one stopped.
-    Exit code 0: all published; 3: some were rejected by the archive; 4: stopped; 1: error.
+    Each object is read back and compared; the same command goes on where an earlier one stopped. An object that
+    fails while others are taken is tried again after all of them, for some 20 minutes.
+    Exit code 0: all published; 3: some were rejected by the archive, or failed each time; 4: stopped; 1: error.
     """
     console = Console(stderr=True, quiet=as_json, highlight=False)
     ledger = patient(open_ledger(RunFolder(run).must_exist()))
@@ -47,12 +48,16 @@ def publish(
             bar.update(task, completed=total - done.waiting, total=total, counts=f"{done.rejected} rejected")
 
         observe()
-        publisher.work(stop, observe)
+        left = publisher.work(stop, observe)
     done = ledger.publication()
     if as_json:
         Console(soft_wrap=True).print_json(
-            data={"published": done.published, "rejected": done.rejected, "waiting": done.waiting}
+            data={"published": done.published, "rejected": done.rejected, "waiting": done.waiting, "left": dict(left)}
         )
     else:
         console.print(f"{done.published} published, {done.rejected} rejected, {done.waiting} waiting")
-    raise typer.Exit(EXIT_STOPPED if done.waiting else EXIT_INCOMPLETE if done.rejected else EXIT_DONE)
+        for uid, reason in left.items():
+            console.print(f"left for the next time: {uid}: {reason}", soft_wrap=True)
+    if stop.is_set() and done.waiting:
+        raise typer.Exit(EXIT_STOPPED)
+    raise typer.Exit(EXIT_INCOMPLETE if done.waiting or done.rejected else EXIT_DONE)

@@ -48,40 +48,6 @@ def test_says_what_it_is(path: Path) -> None:
     assert versions == [(i + 1, "0.1.0") for i in range(VERSION)]
 
 
-def test_a_run_begun_by_the_first_version_goes_on(path: Path) -> None:
-    """A ledger of schema 1 with work done, at work and to do is brought up to date, and nothing of it is lost."""
-    first = SqliteLedger(path)
-    first.create_run(RUN)
-    first.add(workitem(number) for number in range(3))
-    done, at_work = first.lease("driver", 2)
-    first.finish(done, Outcome(done.workitem.key, State.COMPLETED))
-    first.close()
-    later = {
-        "run": ["price"],
-        "item": ["outgrown_host", "outgrown_gpu", "due"],
-        "attempt": ["host_bytes", "gpu_bytes"],
-        "stored": ["published", "rejected"],
-        "node": ["cell", "owner"],
-    }
-    with sqlite3.connect(path) as sql:
-        for index in ("item_outgrown", "stored_backlog", "node_alive"):
-            sql.execute(f"DROP INDEX {index}")
-        sql.execute("DROP TABLE idle")
-        for table, columns in later.items():
-            for column in columns:
-                sql.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        sql.execute("CREATE UNIQUE INDEX node_alive ON node (node) WHERE down IS NULL")
-        sql.execute("INSERT INTO node (node, machine, up) VALUES ('old', 'local', 1)")
-        sql.execute("DELETE FROM migration WHERE version > 1")
-    ledger = SqliteLedger(path)
-    assert ledger.counts() == Counts(scheduled=1, in_progress=1, completed=1)
-    assert [(node.node, node.cell) for node in ledger.nodes()] == [("old", "")]
-    (last,) = ledger.lease("driver", 5)
-    outcomes = [(each, Outcome(each.workitem.key, State.COMPLETED), "n") for each in (at_work, last)]
-    assert ledger.finish_all(outcomes) == (True, True)
-    assert ledger.counts() == Counts(completed=3)
-
-
 def test_newer_version_is_refused(path: Path) -> None:
     """A ledger of a newer program is not touched."""
     SqliteLedger(path).close()

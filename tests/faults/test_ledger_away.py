@@ -1,0 +1,87 @@
+"""The ledger is away for longer than leases hold: drivers that could not be heard are not taken for dead."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+from voxfleet.cluster.ledger import AttemptClass, Ledger, LedgerUnavailable
+from voxfleet.cluster.ledgers import contact
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.runners.workitem import Workitem
+
+if TYPE_CHECKING:
+    from conftest import Postgres, StubFleet
+
+LEASE_S = 6.0
+
+
+@pytest.mark.slow
+def test_database_is_away_for_longer_than_leases(stub_fleet: Callable[..., StubFleet], postgres: Postgres) -> None:
+    """PostgreSQL stopped for longer than leases hold, with two drivers at work: nothing is lost or begun again."""
+    fleet = stub_fleet([{"seconds": "0.3"}] * 24, postgres.url)
+    drivers = [fleet.start(node, "--lease-s", LEASE_S) for node in ("a", "b")]
+    fleet.until(lambda: {each.node for each in fleet.ledger.attempts() if each.ended} == {"a", "b"})
+    fleet.ledger.close()
+    postgres.stop("fast")
+    time.sleep(LEASE_S + 1)
+    postgres.start()
+    assert [driver.wait(60) for driver in drivers] == [0, 0]
+    fleet.ledger = PostgresLedger(postgres.url, fleet.folder.name)
+    assert fleet.check() == {AttemptClass.COMPLETED: 24}
+    assert fleet.segmented().total() == 24
+
+
+def _cut(ledger: Ledger, postgres: Postgres) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as sql:
+        sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voxfleet'")
+    with pytest.raises(LedgerUnavailable):
+        ledger.counts()
+
+
+def _lock(ledger: Ledger, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerUnavailable):
+        ledger.heartbeat("back first", 0.3)
+    other.execute("COMMIT")
+    other.close()
+
+
+@pytest.mark.parametrize("kind", ["postgres", "sqlite"])
+def test_who_was_cut_off_takes_nobody_for_dead(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cut network, or a locked file: who comes back first leaves all others, and itself, the time of their leases.
+
+    Who stays silent for that long is taken for dead all the same; by a driver that was not cut off, at once.
+    """
+    monkeypatch.setattr(contact, "BREAK_S", 0.2)
+    path = tmp_path / "ledger.sqlite"
+    server: Postgres | None = request.getfixturevalue("postgres") if kind == "postgres" else None
+
+    def opened() -> Ledger:
+        return PostgresLedger(server.url, "cut off") if server else SqliteLedger(path, busy_s=0.1)
+
+    first = opened()
+    first.add(Workitem("1", f"1.{n}", "CT", 1, "dir:a", "dir:b", "m", "1", "none") for n in range(3))
+    for owner in ("back first", "back later"):
+        first.lease(owner, 1, 0.3)
+    time.sleep(0.35)
+    _cut(first, server) if server else _lock(first, path)
+    assert first.expire() == 0
+    assert len(first.lease("back first", 1, 0.3)) == 1, "the third, and not its own"
+    assert first.counts().in_progress == 3
+    taken, deadline = 0, time.monotonic() + 5
+    while taken < 1 + 2:
+        assert time.monotonic() < deadline
+        taken += first.expire()
+    first.lease("back later", 1, 0.1)
+    time.sleep(0.11)
+    assert opened().expire() == 1
