@@ -38,20 +38,24 @@ from .drivers.stop import Stop
 from .duration import hours_of, named_seconds
 from .enrichment import Plan, perform, register
 from .kubernetes.fleet import fleet_of
+from .kubernetes.group_prices import with_groups
 from .ledger import Ledger
 from .ledgers.opening import keep_in, open_ledger
-from .ledgers.patience import patient
+from .ledgers.patience import Patience, patient
 from .options import (
     AlarmWebhook,
     AsJson,
+    CpuWorkers,
     Deadline,
     MaxCost,
     MaxFailures,
     MaxNodes,
     PriceFile,
+    PriceOf,
     RunName,
     StageDeadline,
 )
+from .prices.group_price import group_prices
 from .prices.price import Price
 from .prices.run_price import begun_run, price_change, price_for, price_to_go_on
 from .run_folder import RunFolder
@@ -79,6 +83,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         Path | None, typer.Option("--cells", help="For kuberay: the cells' image, secrets, ... in TOML.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Agents on Ray, in each cell; writers on this machine.")] = 1,
+    cpu_workers: CpuWorkers = 0,
     device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
     seg: Annotated[str, typer.Option(help="binary, binary-deflated or labelmap.")] = "binary",
     param: Annotated[list[str] | None, typer.Option(help="[MODEL:]NAME=VALUE; may be repeated.")] = None,
@@ -98,6 +103,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     machine: Annotated[str, typer.Option(help="What the nodes are, for their price; local unless said.")] = "",
     region: Annotated[str, typer.Option(help="Region of the price.")] = "",
     market: Annotated[str, typer.Option(help="on-demand or spot.")] = "",
+    price_of: PriceOf = None,
     prices: PriceFile = None,
     planned: Annotated[
         Path | None, typer.Option("--plan", help="Of `voxfleet plan --json`: kept with the run, for `voxfleet cost`.")
@@ -125,11 +131,13 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         ),
         folder=RunFolder(run),
         price=price_to_go_on(begun, machine, region, market, prices),
+        prices=group_prices(begun, price_of or [], prices),
         region=region,
         market=market,
         budget_usd=dollars_of("--budget", budget),
         on=on,
         workers=workers,
+        cpu_workers=cpu_workers,
         devices=(devices_of if on == "local" else checked)(device or ["cpu"]),
         nifti=nifti,
         deadlines_s=named_seconds(stage_deadline or [], LANES),
@@ -145,8 +153,15 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     console = Console(stderr=True, quiet=as_json, highlight=False)
     shared = bool(ledger_url) or plan.folder.ledger_url.is_file()
     if on == "kuberay":
-        plan = replace(plan, fleet=fleet_of(plan, cells, limits, shared_ledger=shared))
-    with plan.folder.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
+        fleet = fleet_of(plan, cells, limits, shared_ledger=shared)
+        plan = replace(plan, fleet=fleet, prices=with_groups(plan.prices, fleet.groups, plan.price, prices))
+    patience = Patience()
+    with (
+        plan.folder.locked(),
+        until_stopped(console) as stop,
+        stopped_unseen(console),
+        alarms_to(alarm_webhook) as alarm,
+    ):
         if on == "workers" and not shared:
             raise typer.BadParameter("--on workers needs --ledger: a ledger that they can reach")
         if on == "workers" and (limits.usd_per_series or limits.wall_s or limits.nodes or plan.deadlines_s):
@@ -155,7 +170,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             keep_in(plan.folder, ledger_url)
         if forecast:
             write_text(plan.folder.plan, json.dumps(forecast, indent=2))
-        ledger = patient(open_ledger(plan.folder))
+        ledger = patient(open_ledger(plan.folder), patience)
         if change := price_change(begun, plan.price):
             console.print(change)
         with console.status("searching the source ...") as status:
@@ -165,6 +180,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
         if retry_failed:
             ledger.retry_failed()
         governor = Governor(ledger, plan.price, plan.budget_usd, stop, limits, alarm)
+        patience.minds = governor.check_unseen
         with progress_bar(console) as bar:
             task = bar.add_task(plan.folder.name, total=None, counts="")
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
@@ -254,6 +270,16 @@ def until_stopped(console: Console) -> Iterator[Stop]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def stopped_unseen(console: Console) -> Iterator[None]:
+    """End as a stop does where the budget is spent while the ledger is away: nothing more can be asked of it."""
+    try:
+        yield
+    except BudgetSpent as exc:
+        console.print(f"{exc}: what was in flight is given up; the same command with a larger --budget goes on")
+        raise typer.Exit(EXIT_STOPPED) from exc
 
 
 def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:

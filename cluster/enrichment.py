@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import chain, islice
@@ -23,10 +23,12 @@ from ..runners.workitem import Workitem
 from ..runners.worklist import Wish, references, worklist
 from .budgets.budget import DRAIN_S, LAG_S
 from .budgets.governor import Governor
+from .drivers.kinds import Kind, kinds_of
 from .drivers.local_cell import LocalCell, run_locally
-from .kubernetes.cell import cell_label
+from .kubernetes.cell import BadCell, cell_label
 from .kubernetes.keeping import Fleet, keep_up
 from .ledger import Ledger, NoSuchRun, Run
+from .prices.group_price import keep_group_prices
 from .prices.price import Price
 from .prices.run_price import keep_price
 from .run_folder import RunFolder
@@ -58,12 +60,16 @@ class Plan:
 
     Attributes
     ----------
+    prices : mapping of str to Price
+        Of groups of machines that are not the run's own, by their names.
     region, market : str
         As asked for; empty: those of the first price of the machine.
     on : str
         ``local``, ``ray``, the address of a Ray cluster, ``kuberay``, ``workers`` or ``nothing``.
     workers : int
         Agents on Ray; on this machine, children that measure, encode and store.
+    cpu_workers : int
+        Agents on Ray beside these, on machines without GPUs.
     deadlines_s : tuple of (lane, seconds)
         Of the pipeline's lanes, where they are not its own.
     fleet : Fleet or None
@@ -73,6 +79,8 @@ class Plan:
     ------
     DoubledModel
         If two of its models have one name.
+    BadCell
+        If agents beside those with GPUs are no agents on Ray, or would have nothing to do.
     """
 
     source: str
@@ -80,11 +88,13 @@ class Plan:
     wishes: tuple[Wish, ...]
     folder: RunFolder
     price: Price
+    prices: Mapping[str, Price] = field(default_factory=dict)
     region: str = ""
     market: str = ""
     budget_usd: Decimal | None = None
     on: str = "local"
     workers: int = 1
+    cpu_workers: int = 0
     devices: tuple[str, ...] = ("cpu",)
     nifti: bool = False
     deadlines_s: tuple[tuple[str, float], ...] = ()
@@ -93,6 +103,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         references(self.wishes)
+        if self.cpu_workers and self.on in ("local", "workers", "nothing"):
+            raise BadCell("--cpu-workers", "are agents on Ray: give --on ray or --on kuberay")
+        if self.cpu_workers and self.on != "kuberay":
+            self.kinds()
 
     def run(self) -> Run:
         """The run as the ledger holds it."""
@@ -121,6 +135,7 @@ class Plan:
             created=datetime.now(UTC),
             budget_usd=self.budget_usd,
             price=self.price,
+            prices=self.prices,
         )
 
     @property
@@ -139,6 +154,10 @@ class Plan:
         stages = StageSettings(self.folder.scratch, self.folder.results, node_name(), nifti=self.nifti, models=models)
         settings = PipelineSettings(stages, devices=self.devices, deliverers=self.workers if self.on == "local" else 1)
         return with_deadlines(settings, self.deadlines_s)
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """Its agents on Ray."""
+        return kinds_of(self.pipeline(), self.workers, self.cpu_workers, [each.card for each in self.wishes])
 
 
 def with_deadlines(settings: PipelineSettings, deadlines_s: tuple[tuple[str, float], ...]) -> PipelineSettings:
@@ -174,7 +193,9 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
     found_there = worklist(archive, plan.wishes, plan.target)
     # A source that cannot be listed must leave no run behind: its name would be taken by work that cannot be done.
     first = list(islice(found_there, 1))
-    keep_price(ledger, ledger.create_run(plan.run()), plan.price)
+    run = ledger.create_run(plan.run())
+    keep_price(ledger, run, plan.price)
+    keep_group_prices(ledger, run, plan.prices)
     ledger.set_budget(plan.budget_usd)
     batch: list[Workitem] = []
     number = 0
@@ -206,7 +227,7 @@ def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[]
 
         keep_up(Cells(plan.fleet.namespace, plan.fleet.context), plan.fleet, ledger, governor, observe)
     elif plan.on not in ("workers", "nothing"):
-        drive_on_ray(plan.pipeline(), plan.on, plan.workers, ledger, governor, observe)
+        drive_on_ray(plan.kinds(), plan.on, ledger, governor, observe)
 
 
 def check_executor(name: str) -> None:
@@ -216,36 +237,38 @@ def check_executor(name: str) -> None:
 
 
 def drive_on_ray(  # noqa: PLR0913, PLR0917 - a cell, who drives it, and who watches
-    settings: PipelineSettings,
+    kinds: tuple[Kind, ...],
     on: str,
-    agents: int,
     ledger: Ledger,
     governor: Governor,
     observe: Callable[[], None],
     drain_s: float = CELL_DRAIN_S,
+    idle_s: float | None = None,
 ) -> None:
     """Drive a cell on Ray, on this machine or where `on` or ``RAY_ADDRESS`` says, until nothing is left.
 
     Parameters
     ----------
-    settings : PipelineSettings
-        Of each agent.
+    kinds : tuple of Kind
+        Its agents.
     on : str
         ``ray``, or the address of a Ray cluster.
     drain_s : float
         How long a stop waits for what is in flight.
+    idle_s : float or None
+        See `CellSettings`.
     """
     # Ray takes half a second to import, and --on local must do without it.
     from .drivers.ray_cell import CellSettings, run_on_ray
 
+    run = ledger.run()
     cell = CellSettings(
-        agents=agents,
-        depth=settings.depth,
-        settings=settings,
+        kinds,
         address=os.environ.get("RAY_ADDRESS") if on == "ray" else on,
-        gpus=sum(device.startswith("cuda") for device in settings.devices),
-        machine=ledger.run().machine,
+        machine=run.machine,
         drain_s=drain_s,
+        idle_s=idle_s,
         label=cell_label(),
+        prices=run.prices,
     )
     run_on_ray(ledger, cell, may_lease=governor.may_lease, on_event=lambda _: observe(), stop=governor.stop)

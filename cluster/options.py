@@ -10,7 +10,19 @@ import typer
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="Name of the run, or path of its folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 PriceFile = Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before the bundled ones.")]
+PriceOf = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--price-of",
+        metavar="GROUP=MACHINE:REGION:MARKET",
+        help="What machines with this $VOXFLEET_GROUP are, e.g. fallback, cpu; may be repeated.",
+    ),
+]
 
+CpuWorkers = Annotated[
+    int,
+    typer.Option("--cpu-workers", min=0, help="Beside --workers, on machines without GPUs, for models that need none."),
+]
 MaxCost = Annotated[str | None, typer.Option("--max-cost-per-series", help="Pause above this mean, in US$.")]
 Deadline = Annotated[str | None, typer.Option("--deadline", help="Begin nothing that would end later, e.g. 8h, 90m.")]
 MaxFailures = Annotated[

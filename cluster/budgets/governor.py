@@ -133,11 +133,10 @@ class Governor:
         """
         if self._budget_usd is None:
             return
-        lived = self._ledger.lived()
-        lingering_usd = self._settle_s * burn_usd_per_s(lived, self._price)
-        if lingering_usd and self._paid(lived) + lingering_usd >= self._budget_usd:
+        spent_usd, lingering_usd = self.spent_usd, self._settle_s * self._burn_usd_per_s
+        if lingering_usd and spent_usd + lingering_usd >= self._budget_usd:
             self.out_of_budget = True
-            raise BudgetSpent(self._spent_usd, self._budget_usd)
+            raise BudgetSpent(spent_usd, self._budget_usd)
 
     def check_unseen(self) -> None:
         """As `check`, while the ledger does not answer: by what was last known of the nodes, and the time since."""

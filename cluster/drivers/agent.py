@@ -14,7 +14,10 @@ from ... import Error
 from ...runners.heartbeat import SILENCE_S, Switch, end_process
 from ...runners.node_memory import NodeMemory
 from ...runners.workitem import Outcome, Workitem
+from ..kubernetes.cell import machine_group
 from ..ledger import LEASE_S, Lease
+from ..prices.rates import Price
+from .kinds import Kind
 
 NODE_PIPELINE = "voxfleet.runners.pipeline:NodePipeline"
 """What an agent runs, unless a test says otherwise."""
@@ -53,18 +56,12 @@ class CellSettings:
 
     Attributes
     ----------
-    agents : int
-        Agents kept up; each is one actor, one node pipeline.
-    depth : int
-        Workitems in flight at an agent.
-    settings : object
-        Given to the factory; picklable (PipelineSettings).
+    kinds : tuple of Kind
+        Its agents.
     factory : str
-        ``module:callable`` that makes the pipeline, imported on the node.
+        ``module:callable`` that makes their pipelines, imported on the node.
     address : str or None
         ``auto``, ``ray://HOST:10001``, ``HOST:PORT``; None: a cluster on this machine, for this run.
-    cpus, gpus : float
-        Of the cluster's, reserved for an agent.
     machine : str
         What a node is, for the ledger.
     lease_s : float
@@ -75,23 +72,26 @@ class CellSettings:
         Environment variables of the agents.
     silence_s : float
         An agent ends itself when the driver falls silent for so long.
+    idle_s : float or None
+        For how long it stays with nothing to lease, where somebody begins it again once there is; None: see
+        `Idleness`.
     label : str
         Of the machines, ``cell`` on the provider's bill; empty: none.
+    prices : mapping of str to Price
+        Of nodes that are not the run's own machine, by the group that their agents tell; others have the run's.
     """
 
-    agents: int
-    depth: int
-    settings: object
+    kinds: tuple[Kind, ...]
     factory: str = NODE_PIPELINE
     address: str | None = None
-    cpus: float = 1.0
-    gpus: float = 0.0
     machine: str = "local"
     lease_s: float = LEASE_S
     drain_s: float = 600.0
     environment: Mapping[str, str] = field(default_factory=dict)
     silence_s: float = SILENCE_S
     label: str = ""
+    idle_s: float | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ class Agent:
         self._pipeline: Pipeline = getattr(importlib.import_module(module), name)(settings)
         self._switch = Switch(silence_s, end_process)
 
-    def where(self) -> tuple[str, int, NodeMemory]:
-        """Host name of the machine, process id of this agent on it, and what a stage may take there."""
-        return socket.gethostname(), os.getpid(), self._pipeline.memory
+    def where(self) -> tuple[str, int, NodeMemory, str]:
+        """Host name of the machine, process id of this agent on it, what a stage may take there, and its group."""
+        return socket.gethostname(), os.getpid(), self._pipeline.memory, machine_group()
 
     def process(self, workitem: Workitem) -> Outcome:
         """The outcome of one workitem; called by up to `depth` threads at a time."""

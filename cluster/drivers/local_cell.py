@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from ... import Error
 from ...runners.pipeline import NodePipeline, PipelineSettings
 from ...runners.workitem import Failure, Outcome
 from ..ledger import LEASE_S, Lease, Ledger, LedgerError
+from ..prices.rates import Price
 from .idleness import Idleness
 from .leasing import lease_some
 from .stop import has_notice, loss_code
@@ -61,6 +63,8 @@ class LocalCell:
         `Idleness`.
     label : str
         Of the machine, ``cell`` on the provider's bill; empty: none.
+    price : Price or None
+        Of the machine, where it is not the run's.
     """
 
     settings: PipelineSettings
@@ -70,6 +74,7 @@ class LocalCell:
     lease_s: float = LEASE_S
     label: str = ""
     idle_s: float | None = None
+    price: Price | None = None
 
 
 def run_locally(
@@ -99,7 +104,7 @@ def run_locally(
     node = cell.settings.stages.node
     ledger.heartbeat(cell.owner, 0.0)
     ledger.expire()
-    ledger.node_up(node, cell.machine, cell.owner, cell.label)
+    ledger.node_up(node, cell.machine, cell.owner, cell.label, cell.price)
     pipeline = NodePipeline(cell.settings)
     loop = _Loop(ledger, cell, pipeline, stop)
     try:
@@ -121,6 +126,8 @@ class _Loop:
     def __init__(self, ledger: Ledger, cell: LocalCell, pipeline: NodePipeline, stop: Event) -> None:
         self._ledger, self._cell, self._pipeline, self._stop = ledger, cell, pipeline, stop
         self._node = cell.settings.stages.node
+        self._models = len(ledger.run().models)
+        self._next: deque[Lease] = deque()
         self._flying: dict[Future[Outcome], Lease] = {}
         self._refused = False
         self._heeded = False
@@ -146,6 +153,7 @@ class _Loop:
                 self._ledger.expire()
                 looked = now
             if self._stop.is_set():
+                self._give_back()
                 self._heed()
                 give_up = min(give_up, now + self._cell.drain_s)
             if now >= give_up:
@@ -154,23 +162,38 @@ class _Loop:
             observe()
 
     def _fill(self, may_lease: Callable[[int], bool]) -> None:
-        """Lease and submit as much as keeps every lane busy."""
-        while len(self._flying) < self._pipeline.depth:
-            leases = lease_some(
-                self._ledger,
-                self._cell.owner,
-                1,
-                len(self._flying),
-                self._cell.lease_s,
-                may_lease,
-                self._pipeline.memory,
-            )
-            self._refused = leases is None
-            for lease in leases or ():
-                if self._ledger.start(lease, self._node):
-                    self._flying[self._pipeline.submit(lease.workitem)] = lease
-            if not leases:
-                return
+        """Begin as much as keeps every lane busy."""
+        while len(self._flying) < self._pipeline.depth and (self._next or self._lease(may_lease)):
+            lease = self._next.popleft()
+            if self._ledger.start(lease, self._node):
+                self._flying[self._pipeline.submit(lease.workitem)] = lease
+
+    def _lease(self, may_lease: Callable[[int], bool]) -> bool:
+        """Lease more, all models of a series together: whoever has one of them reads it. Whether there was something.
+
+        What is next may begin in the midst of a series, and so end in the midst of another one.
+        """
+        self._refused = not self._lease_up_to(self._models, may_lease)
+        if self._next:
+            series = [each.workitem.series_instance_uid for each in (*self._flying.values(), *self._next)]
+            self._lease_up_to(self._models - series.count(series[-1]), may_lease)
+        return bool(self._next)
+
+    def _lease_up_to(self, number: int, may_lease: Callable[[int], bool]) -> bool:
+        """Whether anything may be leased."""
+        if number <= 0:
+            return True
+        flying = len(self._flying) + len(self._next)
+        memory, lease_s = self._pipeline.memory, self._cell.lease_s
+        leases = lease_some(self._ledger, self._cell.owner, number, flying, lease_s, may_lease, memory)
+        self._next.extend(leases or ())
+        return leases is not None
+
+    def _give_back(self) -> None:
+        """Let others have what was leased and not begun."""
+        if self._next:
+            self._ledger.give_back(tuple(self._next))
+            self._next.clear()
 
     def _finish(self) -> None:
         """Record what has ended, waiting a little for the first."""
@@ -196,6 +219,7 @@ class _Loop:
     def give_up(self, reason: str) -> None:
         """Kill what is in flight, and let others have it."""
         try:
+            self._give_back()
             self._ledger.lose(tuple(self._flying.values()), reason, self._node, loss_code(self._stop))
         finally:
             self._pipeline.abort()

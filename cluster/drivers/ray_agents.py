@@ -17,6 +17,7 @@ from ...runners.node_memory import NodeMemory
 from ...runners.workitem import Failure, Outcome, State
 from ..ledgers.attempt import Lease
 from .agent import Agent, CellSettings
+from .kinds import Kind
 from .ray_cluster import line_of, was_taken_away
 
 WAIT_S = 0.5
@@ -28,13 +29,14 @@ CLOSE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Came:
-    """An agent is up: the process `pid` on `host`, where a stage may take so much memory."""
+    """An agent is up: the process `pid` on `host`, where a stage may take so much memory, of a group of machines."""
 
     call: Any
     agent: str
     host: str
     pid: int
     memory: NodeMemory
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +60,12 @@ class Died:
 
 @dataclass(slots=True)
 class Handle:
-    """An actor, the node it turned out to be on, its call that closes it, and the sign of life asked of it when."""
+    """An actor and its kind, the node it turned out to be on, its call that closes it, the sign of life asked of it."""
 
     actor: Any
+    kind: Kind
     node: str = ""
+    memory: NodeMemory | None = None
     closing: Any = None
     hearing: Any = None
     asked: float = 0.0
@@ -88,13 +92,22 @@ class Agents:
         """What agents work on."""
         return [lease for _, lease in self._calls.values() if lease is not None]
 
+    @property
+    def memories(self) -> set[NodeMemory | None]:
+        """What a stage may take on the nodes of its agents; None stands for those that have not come up."""
+        return {handle.memory for handle in self._handles.values()}
+
     def node_of(self, agent: str) -> str:
         """Host name of an agent's node; empty until it came up."""
         return self._handles[agent].node
 
-    def start(self, agent: str) -> None:
+    def depth_of(self, agent: str) -> int:
+        """Workitems that an agent may have in flight."""
+        return self._handles[agent].kind.depth
+
+    def start(self, agent: str, kind: Kind) -> None:
         """Begin an actor, and ask where it is."""
-        handle = self._handles[agent] = Handle(self._actor())
+        handle = self._handles[agent] = Handle(self._actor(kind), kind)
         self._calls[handle.actor.where.remote()] = (agent, None)
 
     def begin(self, agent: str, lease: Lease) -> None:
@@ -114,6 +127,7 @@ class Agents:
             del self._calls[answer.call]
             if isinstance(answer, Came):
                 self._handles[answer.agent].node = answer.host
+                self._handles[answer.agent].memory = answer.memory
 
     def listen(self, now: float) -> list[Died]:
         """Ask every agent for a sign of life; one that owes it for as long as leases hold is dead.
@@ -162,18 +176,19 @@ class Agents:
         for handle in self._handles.values():
             ray.kill(handle.actor)
 
-    def _actor(self) -> Any:
+    def _actor(self, kind: Kind) -> Any:
         options: dict[str, Any] = {
-            "num_cpus": self._settings.cpus,
-            "num_gpus": self._settings.gpus,
+            "num_cpus": kind.cpus,
+            "num_gpus": kind.gpus,
+            "resources": dict(kind.resources),
             "max_restarts": 0,
             "max_task_retries": 0,
             # Three more than it works on: to ask where it is, to be heard, and to close it.
-            "max_concurrency": self._settings.depth + 3,
+            "max_concurrency": kind.depth + 3,
             "runtime_env": {"env_vars": dict(self._settings.environment)},
         }
-        kind: Any = ray.remote(Agent)
-        return kind.options(**options).remote(self._settings.factory, self._settings.settings, self._settings.silence_s)
+        actor: Any = ray.remote(Agent)
+        return actor.options(**options).remote(self._settings.factory, kind.settings, self._settings.silence_s)
 
     def _answer(self, call: Any) -> Came | Ended | Died:
         agent, lease = self._calls[call]

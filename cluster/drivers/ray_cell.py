@@ -21,10 +21,10 @@ from threading import Event as Stop
 import ray
 
 from ...runners.heartbeat import BEATS
-from ...runners.node_memory import NodeMemory
 from ...runners.workitem import Outcome
 from ..ledger import Lease, Ledger, owner_name
 from ..ledgers.attempt import LOST, PREEMPTED
+from ..ledgers.run_record import LEFT
 from .agent import CellEvent, CellFailed, CellSettings
 from .dispatch import (
     AgentDown,
@@ -44,6 +44,7 @@ from .dispatch import (
     StopAgent,
     Tick,
 )
+from .idleness import Idleness
 from .leasing import lease_some
 from .ray_agents import WAIT_S, Agents, Came, Died, Ended
 from .ray_cluster import connect, nodes_alive
@@ -89,9 +90,11 @@ def run_on_ray(
             started_here = connect(settings)
             cell.work()
         finally:
-            cell.close()
-            if started_here:
-                ray.shutdown()
+            try:
+                cell.close()
+            finally:
+                if started_here:
+                    ray.shutdown()
 
 
 class _Cell:
@@ -111,16 +114,19 @@ class _Cell:
         self._may_lease = may_lease
         self._on_event = on_event
         self._owner = owner_name()
-        self._dispatch = Dispatch(settings.agents)
+        self._dispatch = Dispatch(settings.kinds)
         self._agents = Agents(settings)
         self._nodes: set[str] = set()
+        self._idleness = Idleness(ledger, settings.lease_s, settings.idle_s)
         self._failure = ""
 
-    def node_up(self, node: str) -> None:
-        """Note that a node costs money, unless that is known."""
+    def node_up(self, node: str, group: str = "") -> None:
+        """Note that a node costs money, by the price of its group if that has one, unless that is known."""
         if node not in self._nodes:
             self._nodes.add(node)
-            self._ledger.node_up(node, self._settings.machine, self._owner, self._settings.label)
+            price = self._settings.prices.get(group)
+            machine = price.machine if price else self._settings.machine
+            self._ledger.node_up(node, machine, self._owner, self._settings.label, price)
 
     def work(self) -> None:
         """Loop until the dispatch is done."""
@@ -151,10 +157,12 @@ class _Cell:
             raise CellFailed(self._failure)
 
     def close(self) -> None:
-        """End the agents; what they were at work on is lost, and what was not begun given back."""
+        """End the agents, also while the ledger is away; what they were at work on is lost, the rest given back."""
         try:
-            self._ledger.lose(self._agents.flying, "the cell ended", code=loss_code(self._stop))
-            self._agents.close()
+            try:
+                self._ledger.lose(self._agents.flying, "the cell ended", code=loss_code(self._stop))
+            finally:
+                self._agents.close()
         finally:
             for node in self._nodes:
                 self._ledger.node_down(node, self._owner)
@@ -164,13 +172,18 @@ class _Cell:
         """Take back what others lost, and see what is left."""
         self._ledger.expire()
         left = self._ledger.counts().open
-        if left and self._dispatch.in_flight == 0:
+        if self._dispatch.in_flight:
+            self._idleness.ends()
+        elif left:
             # What the ledger thinks it holds all the same was leased in an answer that was lost on its way.
             self._ledger.release(self._owner, "nothing in flight")
             self._ledger.heartbeat(self._owner, self._settings.lease_s)
             if not self._may_lease(self._ledger.held_by_others(self._owner)):
                 # Also a cell whose agents never come up keeps to its deadline.
                 self._feed(Drain("no more may be leased"))
+            elif self._idleness.is_over(self._agents.memories):
+                stayed_s = self._idleness.stays_s
+                self._drain(f"{self._settings.label or self._owner}: nothing to lease for {stayed_s:.0f} s", LEFT)
         self._feed(Tick(left))
         self._tell("tick", "")
 
@@ -191,18 +204,25 @@ class _Cell:
         events: list[Event] = []
         for came in answers:
             if isinstance(came, Came):
-                self.node_up(came.host)
+                self.node_up(came.host, came.group)
                 self._tell("agent_up", f"{came.agent} is process {came.pid} on {came.host}")
-                events.append(AgentUp(came.agent, self._settings.depth, came.memory))
+                events.append(AgentUp(came.agent, self._agents.depth_of(came.agent), came.memory))
         done = [each for each in answers if isinstance(each, Ended)]
         told = [(each.lease, each.outcome, self._agents.node_of(each.agent)) for each in done]
         held = self._ledger.finish_all(told) if told else ()
         self._agents.settled(answers)
+        unfit: dict[str, str] = {}
         for each, kept in zip(done, held, strict=True):
             self._tell("finished" if kept else "fenced", each.lease.workitem.key, each.lease, each.outcome)
-            events.append(Finished(each.agent, each.lease))
+            failure = each.outcome.failure
+            if failure is not None and failure.of_the_machine:
+                unfit[each.agent] = f"unfit: {failure.message}"
+            else:
+                events.append(Finished(each.agent, each.lease))
         if events:
             self._feed(*events)
+        for agent, reason in unfit.items():
+            self._bury(Died(agent, reason))
 
     def _bury(self, died: Died) -> None:
         """An agent is dead: forget its calls, tell the ledger and the dispatch."""
@@ -223,9 +243,9 @@ class _Cell:
             self._ledger.node_down(node, self._owner)
         self._nodes &= alive
 
-    def _drain(self, reason: str) -> None:
-        self._ledger.event("info", "draining", reason)
-        self._tell("draining", reason)
+    def _drain(self, reason: str, kind: str = "draining") -> None:
+        self._ledger.event("info", kind, reason)
+        self._tell(kind, reason)
         self._feed(Drain(reason))
 
     def _feed(self, *events: Event) -> None:
@@ -240,10 +260,10 @@ class _Cell:
 
     def _carry_out(self, instruction: Instruction) -> tuple[Event, ...]:
         match instruction:
-            case StartAgent(agent):
-                self._agents.start(agent)
-            case LeaseMore(number, memory):
-                return self._lease(number, memory)
+            case StartAgent(agent, kind):
+                self._agents.start(agent, kind)
+            case LeaseMore():
+                return self._lease(instruction)
             case Lose(agent, leases, reason, preempted):
                 self._ledger.lose(leases, reason, self._agents.node_of(agent), PREEMPTED if preempted else LOST)
             case Return(leases):
@@ -254,26 +274,29 @@ class _Cell:
                 self._failure = failure
         return ()
 
-    def _lease(self, number: int, memory: NodeMemory) -> tuple[Event, ...]:
-        """Lease for nodes with this memory, as long as it may be."""
+    def _lease(self, more: LeaseMore) -> tuple[Event, ...]:
+        """Lease what is asked for, as long as it may be."""
         leases: list[Lease] = []
-        while len(leases) < number:
+        while len(leases) < more.number:
             flying = self._dispatch.in_flight + len(leases)
             new = lease_some(
                 self._ledger,
                 self._owner,
-                number - len(leases),
+                more.number - len(leases),
                 flying,
                 self._settings.lease_s,
                 self._may_lease,
-                memory,
+                more.memory,
+                more.models,
             )
             if new is None:
-                return (Leased(tuple(leases), memory), *((Drain("no more may be leased"),) if flying == 0 else ()))
+                drain = (Drain("no more may be leased"),) if flying == 0 else ()
+                return (Leased(tuple(leases), more.memory, more.models), *drain)
             if not new:
                 break
+            self._idleness.ends()
             leases.extend(new)
-        return (Leased(tuple(leases), memory),)
+        return (Leased(tuple(leases), more.memory, more.models),)
 
     def _begin(self, starts: Sequence[Start]) -> tuple[Event, ...]:
         """Give leased workitems to their agents; those that are no longer held are as good as finished."""

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 
 from ...models import catalogue
+from ...models.model import ModelCard
 from ...runners.cli import EXIT_DONE, EXIT_STOPPED
 from ...runners.commands import progress_bar
+from ...runners.devices import checked, devices_of
 from ...runners.environment import node_name
 from ...runners.pipeline import LANES, PipelineSettings
 from ...runners.request import StageSettings
@@ -19,16 +21,17 @@ from ...runners.worklist import references, wish
 from ..budgets.alarm import alarms_to
 from ..budgets.governor import BudgetSpent, Governor
 from ..budgets.limits import FAILURE_SHARE, Limits
-from ..commands import dollars_of, observer, until_stopped
+from ..commands import dollars_of, observer, stopped_unseen, until_stopped
 from ..duration import hours_of, named_seconds
 from ..enrichment import UnknownExecutor, drive_on_ray, with_deadlines
-from ..kubernetes.cell import cell_label
+from ..kubernetes.cell import BadCell, cell_label, machine_group
 from ..ledger import Run
 from ..ledgers.opening import open_shared_ledger
-from ..ledgers.patience import patient
-from ..options import AlarmWebhook, Deadline, MaxCost, MaxFailures, MaxNodes, StageDeadline
+from ..ledgers.patience import Patience, patient
+from ..options import AlarmWebhook, CpuWorkers, Deadline, MaxCost, MaxFailures, MaxNodes, StageDeadline
 from ..prices.run_price import keep_price, price_change, price_to_go_on
 from ..run_folder import RunFolder
+from .kinds import kinds_of
 from .local_cell import LocalCell, run_locally
 
 DRAIN_S = 20.0
@@ -44,8 +47,9 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
         list[str] | None, typer.Option("--model", "-m", help="Network of yours on this machine; may be repeated.")
     ] = None,
     on: Annotated[str, typer.Option(help="local, ray (this machine or $RAY_ADDRESS) or ray://HOST:10001.")] = "local",
-    device: Annotated[list[str] | None, typer.Option(help="cpu or cuda:N; may be repeated.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="cpu, cuda:N or cuda (all GPUs); may be repeated.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Agents on Ray; writers on this machine.")] = 1,
+    cpu_workers: CpuWorkers = 0,
     memory_gib: Annotated[
         float, typer.Option(min=0, help="What one stage may take; 0: six tenths of the machine's, or container's.")
     ] = 0,
@@ -64,6 +68,10 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     ] = "",
     folder: Annotated[Path, typer.Option(help="Where series in flight and pages are kept.")] = Path("voxfleet-worker"),
     drain: Annotated[float, typer.Option(min=0, help="Seconds for what is in flight after SIGTERM.")] = DRAIN_S,
+    idle: Annotated[
+        str | None,
+        typer.Option(help="Leave after so long with nothing to lease, e.g. 5m: for those who are begun again in time."),
+    ] = None,
     prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices.")] = None,
 ) -> None:
     """Work on a run that `voxfleet enrich --ledger` began, until nothing is left of it.
@@ -75,11 +83,15 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     """
     if on not in ("local", "ray") and not on.startswith("ray://"):
         raise UnknownExecutor(on)
+    if cpu_workers and on == "local":
+        raise BadCell("--cpu-workers", "are agents on Ray: give --on ray")
+    devices = (devices_of if on == "local" else checked)(device or ["cpu"])
     name = node or node_name()
     place = RunFolder(f"{folder}/{name}")
     console = Console(stderr=True, highlight=False)
-    with place.locked(), until_stopped(console) as stop, alarms_to(alarm_webhook) as alarm:
-        ledger = patient(open_shared_ledger(ledger_url, run))
+    patience = Patience()
+    with place.locked(), until_stopped(console) as stop, stopped_unseen(console), alarms_to(alarm_webhook) as alarm:
+        ledger = patient(open_shared_ledger(ledger_url, run), patience)
         asked = ledger.run()
         price = price_to_go_on(asked, override=prices)
         keep_price(ledger, asked, price)
@@ -92,23 +104,35 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
             nodes=max_nodes,
         )
         governor = Governor(ledger, price, asked.budget_usd, stop, limits, alarm)
+        patience.minds = governor.check_unseen
         stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
         pipeline = PipelineSettings(
             stages,
-            devices=tuple(device or ["cpu"]),
+            devices=devices,
             memory_bytes=int(memory_gib * 2**30),
             deliverers=workers if on == "local" else 1,
         )
         pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
+        idle_s = hours_of(idle) * 3600 if idle else None
         with progress_bar(console) as bar:
             task = bar.add_task(asked.name, total=None, counts="")
             observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
             with suppress(BudgetSpent):
                 if on == "local":
-                    cell = LocalCell(pipeline, price.machine, place.driver(name), drain, label=cell_label())
+                    own = asked.prices.get(machine_group())
+                    cell = LocalCell(
+                        pipeline,
+                        (own or price).machine,
+                        place.driver(name),
+                        drain,
+                        label=cell_label(),
+                        idle_s=idle_s,
+                        price=own,
+                    )
                     run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
                 else:
-                    drive_on_ray(pipeline, on, workers, ledger, governor, observe, drain)
+                    kinds = kinds_of(pipeline, workers, cpu_workers, _cards(asked, model or []) if cpu_workers else ())
+                    drive_on_ray(kinds, on, ledger, governor, observe, drain, idle_s)
         left = ledger.counts().open
         if left:
             why = f"{governor.paused}: " if governor.paused else ""
@@ -119,6 +143,13 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
 def _brought(models: list[str]) -> tuple[tuple[str, str], ...]:
     """Where this machine has the networks that the catalogue does not know by their names."""
     return references(tuple(wish(catalogue.card(name), {}, "BINARY", repair=False) for name in models))
+
+
+def _cards(run: Run, brought: list[str]) -> list[ModelCard]:
+    """Of all models of the run, also those that this machine has of its own."""
+    given = {card.name: card for card in map(catalogue.card, brought)}
+    names = [model.rpartition(" ")[0] for model in run.models]
+    return [given[name] if name in given else catalogue.card(name) for name in names]
 
 
 def _told(run: Run) -> str:

@@ -22,6 +22,12 @@ RAY_WITH_PRIORITIES = (2, 56)
 CELL_VARIABLE = "VOXFLEET_CELL"
 """Environment variable that tells a driver the label ``cell`` of its machines."""
 
+GROUP_VARIABLE = "VOXFLEET_GROUP"
+"""Environment variable that tells an agent which group of machines its own is of: one of those below, or yours."""
+
+SPOT, ON_DEMAND, FALLBACK, CPU = "spot", "on-demand", "fallback", "cpu"
+"""Groups of a cell's workers."""
+
 ENDED = ("Complete", "Failed")
 """Values of a RayJob's jobDeploymentStatus after which it does nothing more."""
 
@@ -33,7 +39,7 @@ _DIGEST = re.compile(r"[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 class BadCell(Error):
-    """A cell that Kubernetes or KubeRay would refuse, or that would lose work."""
+    """A cell that Kubernetes or KubeRay would refuse, that would lose work, or has machines with nothing to do."""
 
     code = "BAD_CELL"
 
@@ -137,6 +143,8 @@ class Cell:
         Of that command.
     queue : str
         Kueue's LocalQueue; empty: none.
+    beside : Workers or None
+        Workers without GPUs beside those that have them, on the same market; none of them falls back.
 
     Raises
     ------
@@ -156,6 +164,7 @@ class Cell:
     platform: Platform
     ray_version: str
     queue: str = ""
+    beside: Workers | None = None
 
     def __post_init__(self) -> None:
         job = self.job
@@ -165,8 +174,9 @@ class Cell:
             raise BadCell(job, f"image {self.image} is not given by digest, NAME@sha256:...")
         if not self.access.ledger_secret and not self.access.claim:
             raise BadCell(job, "the run would die with its cell: give --ledger-secret or --claim")
-        if not 1 <= self.workers.number <= MOST_WORKERS:
-            raise BadCell(job, f"{self.workers.number} workers: a cell has 1 to {MOST_WORKERS}; take more cells")
+        numbers = [each.number for each in (self.workers, self.beside) if each]
+        if min(numbers) < 1 or sum(numbers) > MOST_WORKERS:
+            raise BadCell(job, f"{sum(numbers)} workers: a cell has 1 to {MOST_WORKERS}; take more cells")
 
         if _version(self.ray_version) < RAY_WITH_PRIORITIES and self.falls_back:
             raise BadCell(job, f"Ray {self.ray_version} cannot fall back from spot (2.56 can): take --fallback 0")
@@ -222,6 +232,11 @@ class CellState:
 def cell_label() -> str:
     """Label ``cell`` of the machines of this driver; empty: they have none."""
     return os.environ.get(CELL_VARIABLE, "")
+
+
+def machine_group() -> str:
+    """Group of machines that this one is of; empty: of none."""
+    return os.environ.get(GROUP_VARIABLE, "")
 
 
 def state_of(job: Mapping[str, Any]) -> CellState:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,8 +19,12 @@ from ...models import catalogue
 from ...runners.cli import EXIT_DONE, EXIT_INCOMPLETE
 from ..commands import enrich
 from ..duration import hours_of
-from .cell import PLATFORMS, BadCell, CellState
-from .manifest import KIND, MANIFEST_SHA256
+from ..options import CpuWorkers
+from ..prices.group_price import group_prices, told_price
+from ..prices.run_price import price_for
+from .cell import CPU, FALLBACK, PLATFORMS, BadCell, CellState
+from .group_prices import with_groups
+from .manifest import KIND, MANIFEST_SHA256, groups_of
 from .options import CellOptions, manifests, needs_gpu
 
 if TYPE_CHECKING:
@@ -51,6 +55,9 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
     accelerator: Annotated[str, typer.Option(help="GPU as the platform labels it, e.g. nvidia-l4.")] = "",
     cpus: Annotated[int, typer.Option(min=1, help="Of each worker.")] = 4,
     memory_gib: Annotated[int, typer.Option(min=0, help="Of each worker; 0: what the models' cards tell.")] = 0,
+    cpu_workers: CpuWorkers = 0,
+    cpu_worker_cpus: Annotated[int, typer.Option(min=1, help="Of each of --cpu-workers.")] = 4,
+    cpu_worker_memory_gib: Annotated[int, typer.Option(min=0, help="Of each of these; 0: what cards tell.")] = 0,
     secret: Annotated[list[str] | None, typer.Option(help="Secret for the environment; may be repeated.")] = None,
     ledger_secret: Annotated[str, typer.Option(help="Secret with the ledger's `url`, and `password`.")] = "",
     claim: Annotated[str, typer.Option(help="PersistentVolumeClaim for a run of one cell.")] = "",
@@ -72,6 +79,9 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
         accelerator=accelerator,
         cpus=cpus,
         memory_gib=memory_gib,
+        cpu_workers=cpu_workers,
+        cpu_worker_cpus=cpu_worker_cpus,
+        cpu_worker_memory_gib=cpu_worker_memory_gib,
         secrets=tuple(secret or ()),
         ledger_secret=ledger_secret,
         claim=claim,
@@ -84,9 +94,12 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
     seconds = hours_of(deadline) * 3600
     words = [source, *(word for name in model for word in ("--model", name)), "--to", to, "--run", run]
     words += ["--on", "ray", "--workers", str(workers), "--device", "cuda:0" if needs_gpu(cards) else "cpu"]
+    words += ["--cpu-workers", str(cpu_workers)] if cpu_workers else []
     words += ["--deadline", f"{seconds:.0f}s", *(more or [])]
-    _must_parse(words)
+    given = _must_parse(words)
     documents = manifests(options, run, ("voxfleet", "enrich", *words), cards, workers, seconds)
+    if prices := _group_prices(given, groups_of(documents)):
+        documents = manifests(options, run, ("voxfleet", "enrich", *words, *prices), cards, workers, seconds)
     typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
 
 
@@ -159,11 +172,21 @@ def _cells(namespace: str, context: str) -> Cells:
     return Cells(namespace, context)
 
 
-def _must_parse(words: list[str]) -> None:
-    """End with a usage error if `voxfleet enrich` would not take these words: here, and not on a rented machine."""
+def _must_parse(words: list[str]) -> Mapping[str, Any]:
+    """What `voxfleet enrich` takes from these words; a usage error, and not on a rented machine, if it would not."""
     app = typer.Typer()
     app.command()(enrich)
-    typer.main.get_command(app).make_context("voxfleet enrich", list(words))
+    return typer.main.get_command(app).make_context("voxfleet enrich", list(words)).params
+
+
+def _group_prices(given: Mapping[str, Any], groups: frozenset[str]) -> list[str]:
+    """What `voxfleet enrich` is to be told of the prices of groups of workers, and was not."""
+    if not groups & {FALLBACK, CPU}:
+        return []
+    told = group_prices(None, given["price_of"] or (), given["prices"])
+    price = price_for(None, given["machine"], given["region"], given["market"], given["prices"])
+    found = with_groups(told, groups, price, given["prices"])
+    return [word for group in found.keys() - told.keys() for word in ("--price-of", told_price(group, found[group]))]
 
 
 def _jobs(file: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from ... import Error
 from ..budgets.governor import BudgetSpent, Governor
 from ..ledger import Ledger
-from .cell import ENDED, CellState
+from ..ledgers.run_record import LEFT
+from .cell import ENDED, FALLBACK, CellState
+from .manifest import groups_of, within
 from .replacing import Create, End, Remove, Replacing, Work
 
 if TYPE_CHECKING:
@@ -22,6 +25,9 @@ LOOK_S = 10.0
 
 LAST_WORDS = 5
 """Lines of a dead cell's command that are told."""
+
+CELL, CREATED = "cell", "created"
+"""Kind of the events that tell of cells, by name; and what one says of a cell that was created."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -68,10 +74,19 @@ class Fleet:
         return str(self.jobs[0]["metadata"]["namespace"])
 
     @property
+    def groups(self) -> frozenset[str]:
+        """Names of the groups of their workers."""
+        return groups_of(self.jobs)
+
+    @property
     def workers(self) -> dict[str, int]:
-        """Machines at work of each cell, by its name."""
+        """Machines at work of each cell, by its name: those to fall back on stand in for others."""
         return {
-            job["metadata"]["name"]: job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplicas"]
+            job["metadata"]["name"]: sum(
+                group["maxReplicas"]
+                for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+                if group["groupName"] != FALLBACK
+            )
             for job in self.jobs
         }
 
@@ -117,6 +132,8 @@ class _Keeper:
 
     def look(self) -> bool:
         """Look at cells and ledger, and do what follows; whether that was all."""
+        # Nobody else does where every cell is gone.
+        self._ledger.expire()
         counts = self._ledger.counts()
         try:
             states = {state.name: state.deployment for state in self._states()}
@@ -124,7 +141,8 @@ class _Keeper:
             if self._governor.stop.is_set():
                 # Asked now, it has money for nothing; and cells go on by themselves.
                 return True
-            work = Work(counts.open, counts.total - counts.open, may_begin)
+            leasable, left = self._ledger.leasable(), self._left(states)
+            work = Work(counts.open, counts.total - counts.open, may_begin, leasable, left)
             return any(self._does(action) for action in self._replacing.handle(states, work, monotonic()))
         except Error as exc:
             if not exc.retryable:
@@ -135,23 +153,41 @@ class _Keeper:
     def remove_all(self) -> None:
         """Delete every cell with its machines, also those after one that cannot be deleted."""
         failure: Error | None = None
+        removed: list[str] = []
         for state in self._states():
-            self._note("warning", f"{state.name}: removed, the budget is spent")
             try:
                 self._cells.delete(state.name)
+                removed.append(state.name)
             except Error as exc:
                 failure = exc
+        for name in removed:
+            # It may be that the ledger is away.
+            with suppress(Error):
+                self._note("warning", f"{name}: removed, the budget is spent")
         if failure is not None:
             raise failure
 
     def _states(self) -> tuple[CellState, ...]:
         return tuple(state for state in self._cells.states(self._fleet.run) if state.name in self._jobs)
 
+    def _left(self, states: Mapping[str, str]) -> frozenset[str]:
+        """Cells that ended since there was nothing to lease, and were not created again."""
+        if all(states.get(name, ENDED[0]) not in ENDED for name in self._jobs):
+            return frozenset()
+        left = set[str]()
+        for event in self._ledger.events():
+            name, _, told = event.detail.partition(": ")
+            if event.kind == LEFT:
+                left.add(f"{self._fleet.run}-{name}")
+            elif event.kind == CELL and told == CREATED:
+                left.discard(name)
+        return frozenset(left)
+
     def _does(self, action: Create | Remove | End) -> bool:
         match action:
             case Create(name):
-                made = self._cells.submit(self._jobs[name])
-                self._note("info", f"{name}: {'created' if made else 'is there already'}")
+                made = self._cells.submit(within(self._jobs[name], self._governor.left_s))
+                self._note("info", f"{name}: {CREATED if made else 'is there already'}")
             case Remove(name, reason):
                 said = self._last_words(name)
                 self._note("warning", f"{name}: removed: {reason}{f'; it said last: {said}' if said else ''}")
@@ -171,5 +207,5 @@ class _Keeper:
 
     def _note(self, level: str, text: str) -> None:
         """Say it to the ledger and to the log."""
-        self._ledger.event(level, "cell", text)
         _LOG.log(logging.getLevelName(level.upper()), "%s", text)
+        self._ledger.event(level, CELL, text)

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from .cell import CELL_VARIABLE, Cell
+from ..drivers.kinds import CPU_RESOURCE
+from .cell import CELL_VARIABLE, CPU, FALLBACK, GROUP_VARIABLE, ON_DEMAND, SPOT, Cell, Workers
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 
@@ -32,26 +36,32 @@ RUNS = "/var/lib/voxfleet"
 MANIFEST_SHA256 = "voxfleet/manifest-sha256"
 """Annotation that tells one version of a cell from another."""
 
+_DEADLINE = re.compile(r"--deadline (\d+)s")
+
 
 def manifest(cell: Cell) -> dict[str, Any]:
     """The cell's RayJob, as the API server takes it."""
     spot = cell.workers.spot and bool(cell.platform.market)
-    groups = [_group(cell, "spot" if spot else "on-demand", cell.workers.number, spot=spot)]
+    groups = [_group(cell, SPOT if spot else ON_DEMAND, cell.workers, spot=spot)]
     if cell.falls_back:
-        groups.append(_group(cell, "fallback", cell.workers.fallback, spot=False))
+        groups.append(_group(cell, FALLBACK, replace(cell.workers, number=cell.workers.fallback), spot=False))
+    if cell.beside:
+        groups.append(_group(cell, CPU, cell.beside, spot=spot))
     cluster: dict[str, Any] = {
         "rayVersion": cell.ray_version,
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - within its pod
-            "template": _template(cell, _head(cell), spot=False),
+            "template": _template(cell, _head(cell), None, spot=False),
         },
         "workerGroupSpecs": groups,
     }
-    if len(groups) > 1:
+    if cell.falls_back:
         # Priorities are those of Ray's second autoscaler, since Ray 2.56; KubeRay refuses them without it.
         cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": 60}}
         groups[0] |= {"priority": 10, "minReplicas": 0}
         groups[1] |= {"priority": 0, "minReplicas": 0, "replicas": 0}
+        if cell.beside:
+            groups[2] |= {"priority": 0, "minReplicas": 0}
     spec: dict[str, Any] = {
         "entrypoint": _entrypoint(cell.words),
         "submissionMode": "K8sJobMode",
@@ -75,6 +85,26 @@ def manifest(cell: Cell) -> dict[str, Any]:
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
 
+def groups_of(jobs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Names of the groups of the workers of cells."""
+    return frozenset(group["groupName"] for job in jobs for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"])
+
+
+def within(job: Mapping[str, Any], left_s: float | None) -> dict[str, Any]:
+    """The same cell, for a run that has no more than so many seconds left; None: as it is.
+
+    Its command's deadline counts from its own begin, and a cell that replaces another begins late.
+    It keeps its digest: how late it was created does not make it another cell.
+    """
+    spec = dict(job["spec"])
+    told = _DEADLINE.search(spec["entrypoint"])
+    if left_s is not None and told is not None and left_s < float(told[1]):
+        seconds = max(1, round(left_s))
+        spec["entrypoint"] = _DEADLINE.sub(f"--deadline {seconds}s", spec["entrypoint"])
+        spec["activeDeadlineSeconds"] = seconds + SLACK_S
+    return {**job, "spec": spec}
+
+
 def _entrypoint(words: tuple[str, ...]) -> str:
     """The command for the shells of KubeRay's submitter and of Ray, one after the other; each gets it quoted.
 
@@ -85,24 +115,26 @@ def _entrypoint(words: tuple[str, ...]) -> str:
     return shlex.join(("sh", "-c", script))
 
 
-def _group(cell: Cell, name: str, number: int, *, spot: bool) -> dict[str, Any]:
+def _group(cell: Cell, name: str, workers: Workers, *, spot: bool) -> dict[str, Any]:
     """One worker group; a worker is one agent, so that Ray puts no second one on it."""
-    start = {"num-cpus": "1"} | ({"num-gpus": "1"} if cell.workers.gpu else {})
+    start = {"num-cpus": "1"} | ({"num-gpus": "1"} if workers.gpu else {})
+    if workers is cell.beside:
+        # Quoted twice: the operator's shell takes the outer quotes away, and Ray's autoscaler expects them.
+        start["resources"] = json.dumps(json.dumps({CPU_RESOURCE: 1}))
     return {
         "groupName": name,
-        "replicas": number,
-        "minReplicas": number,
-        "maxReplicas": number,
+        "replicas": workers.number,
+        "minReplicas": workers.number,
+        "maxReplicas": workers.number,
         "rayStartParams": start,
-        "template": _template(cell, _worker(cell), spot=spot),
+        "template": _template(cell, _worker(cell, name, workers), workers, spot=spot),
     }
 
 
-def _template(cell: Cell, container: dict[str, Any], *, spot: bool) -> dict[str, Any]:
-    """A pod on a machine of one market."""
-    works = container["name"] == "worker"
+def _template(cell: Cell, container: dict[str, Any], workers: Workers | None, *, spot: bool) -> dict[str, Any]:
+    """A pod on a machine of one market: of one of these workers, or of the head."""
     kept: dict[str, Any] = {"name": "runs", "emptyDir": {}}
-    if cell.access.claim and not works:
+    if cell.access.claim and workers is None:
         kept = {"name": "runs", "persistentVolumeClaim": {"claimName": cell.access.claim}}
     spec: dict[str, Any] = {
         "restartPolicy": "Never",
@@ -113,21 +145,21 @@ def _template(cell: Cell, container: dict[str, Any], *, spot: bool) -> dict[str,
     }
     if cell.access.service_account:
         spec["serviceAccountName"] = cell.access.service_account
-    terms = _terms(cell, spot=spot, works=works)
+    terms = _terms(cell, workers, spot=spot)
     if terms:
         required = {"nodeSelectorTerms": [{"matchExpressions": terms}]}
         spec["affinity"] = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
     tolerations = []
     if spot:
         tolerations.append({"key": cell.platform.market, "operator": "Exists", "effect": "NoSchedule"})
-    if works and cell.workers.gpu:
+    if workers and workers.gpu:
         tolerations.append({"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"})
     if tolerations:
         spec["tolerations"] = tolerations
     return {"metadata": {"labels": cell.labels}, "spec": spec}
 
 
-def _terms(cell: Cell, *, spot: bool, works: bool) -> list[dict[str, Any]]:
+def _terms(cell: Cell, workers: Workers | None, *, spot: bool) -> list[dict[str, Any]]:
     """What the labels of a pod's machine must be."""
     platform, terms = cell.platform, []
     value = platform.spot if spot else platform.on_demand
@@ -135,8 +167,8 @@ def _terms(cell: Cell, *, spot: bool, works: bool) -> list[dict[str, Any]]:
         terms.append({"key": platform.market, "operator": "In", "values": [value]})
     elif platform.market:
         terms.append({"key": platform.market, "operator": "DoesNotExist"})
-    if works and cell.workers.accelerator and platform.accelerator:
-        terms.append({"key": platform.accelerator, "operator": "In", "values": [cell.workers.accelerator]})
+    if workers and workers.accelerator and platform.accelerator:
+        terms.append({"key": platform.accelerator, "operator": "In", "values": [workers.accelerator]})
     return terms
 
 
@@ -154,11 +186,11 @@ def _head(cell: Cell) -> dict[str, Any]:
     return _container(cell, "head", environment, {"cpu": "2", "memory": "8Gi"}, {"memory": "8Gi"})
 
 
-def _worker(cell: Cell) -> dict[str, Any]:
-    workers = cell.workers
+def _worker(cell: Cell, group: str, workers: Workers) -> dict[str, Any]:
     memory = f"{-(-workers.memory_bytes // GIB)}Gi"
     limits = {"memory": memory} | ({"nvidia.com/gpu": "1"} if workers.gpu else {})
-    return _container(cell, "worker", [], {"cpu": str(workers.cpus)} | limits, limits)
+    environment = [{"name": GROUP_VARIABLE, "value": group}]
+    return _container(cell, "worker", environment, {"cpu": str(workers.cpus)} | limits, limits)
 
 
 def _container(

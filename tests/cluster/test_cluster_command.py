@@ -15,6 +15,7 @@ pytest.importorskip("kubernetes")
 from kubernetes.config import kube_config
 from voxfleet.cluster.kubernetes.cell import BadCell
 from voxfleet.cluster.kubernetes.command import cluster
+from voxfleet.cluster.prices.price import NoPrice
 from voxfleet.models import catalogue
 
 IMAGE = "registry.example/voxfleet@sha256:" + "0f" * 32
@@ -73,6 +74,19 @@ def test_the_cells_command_is_enrich_with_every_word(invoke) -> None:
         "--on ray --workers 5 --device cpu --deadline 7200s --budget 7 --seg labelmap"
     ) in job["spec"]["entrypoint"]
     assert job["spec"]["activeDeadlineSeconds"] == 3 * 3600
+
+
+def test_workers_to_fall_back_on_are_paid_on_demand(invoke) -> None:
+    """The command is told what they are; a machine without such a price is refused, unless there are none."""
+    words = ["--claim", "runs", "--platform", "gke", "--fallback", "1", "--", "--budget", "7", "--market", "spot"]
+    done = invoke(*WORDS, *words, "--machine", "g2-standard-4", "--region", "us-central1")
+    (job,) = cells_of(done.stdout)
+    assert "--price-of fallback=g2-standard-4:us-central1:on-demand" in job["spec"]["entrypoint"]
+    unknown = ["--machine", "g2-standard-4", "--region", "moon1"]
+    assert isinstance(invoke(*WORDS, *words, *unknown).exception, NoPrice)
+    words[words.index("1")] = "0"
+    (job,) = cells_of(invoke(*WORDS, *words, *unknown).stdout)
+    assert "--price-of" not in job["spec"]["entrypoint"]
 
 
 def test_memory_is_that_of_the_models_card(invoke) -> None:

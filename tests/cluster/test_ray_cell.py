@@ -9,9 +9,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -20,18 +23,28 @@ pytest.importorskip("ray")
 
 import ray
 from ray.cluster_utils import Cluster
+from voxfleet.cluster.budgets.governor import Governor
+from voxfleet.cluster.budgets.limits import Limits
 from voxfleet.cluster.drivers.agent import CellEvent, CellFailed, CellSettings
+from voxfleet.cluster.drivers.kinds import CPU_RESOURCE, Choice, Kind
 from voxfleet.cluster.drivers.ray_cell import run_on_ray
-from voxfleet.cluster.ledger import AttemptClass, Lease, Run
+from voxfleet.cluster.kubernetes.cell import GROUP_VARIABLE
+from voxfleet.cluster.ledger import AttemptClass, Lease, LedgerUnavailable, Run
+from voxfleet.cluster.ledgers.run_record import LEFT
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.prices.price import Price
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import State, Workitem
+
+if TYPE_CHECKING:
+    from conftest import Account
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
-def workitem(number: int) -> Workitem:
+def workitem(number: int, model: str = "stand-in") -> Workitem:
     """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process."""
-    return Workitem("1.2.3", f"1.2.3.{number}", "CT", 10, "dir:/in", "dir:/out", "stand-in", "1", "none")
+    return Workitem("1.2.3", f"1.2.3.{number}", "CT", 10, "dir:/in", "dir:/out", model, "1", "none")
 
 
 def ledger_of(folder: Path, numbers: list[int]) -> SqliteLedger:
@@ -46,16 +59,14 @@ def ledger_of(folder: Path, numbers: list[int]) -> SqliteLedger:
 def settings_of(folder: Path, seconds: float = 0.2, **changes: object) -> CellSettings:
     """Two agents of depth two, on the stand-in."""
     settings = {"folder": str(folder / "work"), "seconds": str(seconds)}
+    kind = {"number": 2, "depth": 2, "settings": settings, "cpus": 0.5}
     common: dict[str, object] = {
-        "agents": 2,
-        "depth": 2,
-        "settings": settings,
         "factory": "stand_in_pipeline:StandIn",
-        "cpus": 0.5,
         "lease_s": 5.0,
         "environment": {"PYTHONPATH": str(Path(__file__).parent)},
     }
-    return CellSettings(**(common | changes))  # type: ignore[arg-type]
+    kind |= {name: changes.pop(name) for name in kind if name in changes}
+    return CellSettings(**({"kinds": (Kind(**kind),)} | common | changes))  # type: ignore[arg-type]
 
 
 def run(
@@ -76,6 +87,15 @@ def run(
 def outcomes(ledger: SqliteLedger) -> Counter[str]:
     """How many attempts ended how."""
     return Counter(attempt.outcome.value if attempt.outcome else "open" for attempt in ledger.attempts())
+
+
+@pytest.fixture
+def harm(account: Account, tmp_path: Path) -> Iterator[Account]:
+    """Marks when a cell is harmed; what it cost is told in the end."""
+    yield account
+    ledger, work = SqliteLedger(tmp_path / "ledger.sqlite"), tmp_path / "work"
+    account.settle(ledger, work / "begun", len(list((work / "stored").iterdir())))
+    ledger.close()
 
 
 def test_all_workitems_once(tmp_path: Path) -> None:
@@ -102,7 +122,7 @@ class LosesAnAnswer(SqliteLedger):
         return super().lease(*words, **options)  # type: ignore[arg-type]
 
 
-def test_what_was_leased_in_a_lost_answer_is_done(tmp_path: Path) -> None:
+def test_what_was_leased_in_a_lost_answer_is_done(tmp_path: Path, harm: Account) -> None:
     """A cell that knows nothing of leases it holds gives them back once it has nothing else, and ends."""
     ledger_of(tmp_path, list(range(20, 26))).close()
     ledger = LosesAnAnswer(tmp_path / "ledger.sqlite")
@@ -120,7 +140,60 @@ def test_a_cell_without_machines_keeps_to_its_limits(tmp_path: Path) -> None:
     assert ledger.counts().scheduled == 1
 
 
-def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
+def test_a_cell_leaves_the_last_to_those_who_hold_it(tmp_path: Path) -> None:
+    """Its agents have nothing to do, and another driver has the last workitem: it says so, and leaves with its node."""
+    ledger = ledger_of(tmp_path, [20, 21])
+    ledger.lease("other", 1, 600.0)
+    seen = run(ledger, settings_of(tmp_path, 0.05, lease_s=1.0, label="c0"))
+    assert (ledger.counts().completed, ledger.counts().in_progress) == (1, 1)
+    assert [event.detail for event in ledger.events() if event.kind == LEFT] == ["c0: nothing to lease for 2 s"]
+    assert [event.detail for event in seen if event.kind == LEFT] == ["c0: nothing to lease for 2 s"]
+    assert all(node.down for node in ledger.nodes())
+
+
+def test_a_cell_whose_budget_is_out_drains(tmp_path: Path) -> None:
+    """Nobody tells it: with 13 cents, a cent a second, it begins what it can pay for, ends that and leaves the rest."""
+    price = Price("local", "", "", "on-demand", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+    ledger = ledger_of(tmp_path, list(range(100, 200)))
+    governor = Governor(ledger, price, Decimal("0.13"), threading.Event(), Limits(settle_s=Decimal(0)))
+    settings = settings_of(tmp_path, 0.5)
+    run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=lambda _: governor.check(), stop=governor.stop)
+    counts = ledger.counts()
+    assert governor.out_of_budget
+    assert (counts.in_progress, counts.failed) == (0, 0)
+    assert 0 < counts.completed < 100
+    assert set(outcomes(ledger)) == {"completed"}
+    assert governor.spent_usd <= Decimal("0.13")
+
+
+class GoesAway(SqliteLedger):
+    """A ledger that does not answer any more once a workitem has ended."""
+
+    def finish_all(self, *_: object) -> tuple[bool, ...]:
+        """See Ledger."""
+        raise LedgerUnavailable("ledger", "no route to host")
+
+    def lose(self, *_: object, **__: object) -> int:
+        """See Ledger."""
+        raise LedgerUnavailable("ledger", "no route to host")
+
+
+def test_agents_end_also_while_the_ledger_is_away(tmp_path: Path) -> None:
+    """A driver that gives up cannot say what it loses: its agents let go of their GPUs all the same, on any cluster."""
+    ledger_of(tmp_path, [20, 21]).close()
+    ledger = GoesAway(tmp_path / "ledger.sqlite")
+    ray.init("local", num_cpus=2, include_dashboard=False, object_store_memory=80 * 2**20, log_to_driver=False)
+    try:
+        with pytest.raises(LedgerUnavailable):
+            run(ledger, settings_of(tmp_path))
+        agents = [int(path.name) for path in (tmp_path / "work" / "pids").iterdir()]
+        _, left = psutil.wait_procs([psutil.Process(pid) for pid in agents if psutil.pid_exists(pid)], timeout=20)
+        assert left == []
+    finally:
+        ray.shutdown()
+
+
+def test_killed_agent_loses_only_what_it_held(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of an agent's process: at most `depth` attempts are lost, a new agent comes, all is done once."""
     ledger = ledger_of(tmp_path, list(range(100, 116)))
     killed: list[int] = []
@@ -128,6 +201,7 @@ def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
     def kill_one(event: CellEvent, seen: list[CellEvent]) -> None:
         if not killed and sum(e.kind == "finished" for e in seen) == 4:
             pid = int(next((tmp_path / "work" / "pids").iterdir()).name)
+            harm.harmed()
             os.kill(pid, signal.SIGKILL)
             killed.append(pid)
 
@@ -142,10 +216,10 @@ def test_killed_agent_loses_only_what_it_held(tmp_path: Path) -> None:
     assert sum(e.kind == "agent_up" for e in seen) == 3
 
 
-def test_item_that_kills_its_agent_is_given_up(tmp_path: Path) -> None:
+def test_item_that_kills_its_agent_is_given_up(tmp_path: Path, harm: Account) -> None:
     """A workitem at which the agent dies is tried five times, last of all, then CANCELED; the others are done."""
     ledger = ledger_of(tmp_path, [666, 1, 2, 3])
-    run(ledger, settings_of(tmp_path, seconds=0.05, agents=1, depth=1))
+    run(ledger, settings_of(tmp_path, seconds=0.05, number=1, depth=1))
     counts = ledger.counts()
     assert (counts.completed, counts.failed, counts.open) == (3, 1, 0)
     poison = next(i for i in ledger.items() if i.workitem.series_instance_uid.endswith("666"))
@@ -164,8 +238,43 @@ def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
             listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
             addresses.update(c.laddr.ip.removeprefix("::ffff:") for c in listening)
 
-    run(ledger, settings_of(tmp_path, agents=1), look)
+    run(ledger, settings_of(tmp_path, number=1), look)
     assert addresses == {"127.0.0.1"}
+
+
+def test_each_kind_of_agents_does_its_models(tmp_path: Path) -> None:
+    """A head without CPUs, a node with a GPU and one with the place for other models, as in a cell on Kubernetes.
+
+    Networks run on the first alone; the others on the second, and on the first once no network waits.
+    """
+    small = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+    cluster.add_node(num_cpus=1, num_gpus=1, **small)
+    cluster.add_node(num_cpus=1, resources={CPU_RESOURCE: 1}, **small)
+    cluster.wait_for_nodes()
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.create_run(Run("r", "dir:/in", "dir:/out", ("net 1", "rule 1"), {}, "0.1.0", "local", datetime.now(UTC)))
+    ledger.add(workitem(number, "net") for number in range(100, 106))
+    ledger.add(workitem(number, "rule") for number in range(200, 216))
+    common = {"folder": str(tmp_path / "work"), "seconds": "0.3"}
+    rules = Choice(("rule",), gpu=False)
+    kinds = (
+        Kind(1, 1, {**common, "host": str(2**32), "gpu": str(2**30)}, (Choice(("net",)), rules), gpus=1.0),
+        Kind(1, 1, common, (rules,), resources={CPU_RESOURCE: 1.0}),
+    )
+    try:
+        seen = run(ledger, settings_of(tmp_path, kinds=kinds, address=cluster.address))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert outcomes(ledger) == {"completed": 22}
+    assert sum(event.kind == "agent_up" for event in seen) == 2
+    model = {item.workitem.key: item.workitem.model for item in ledger.items()}
+    by = {name: [each for each in ledger.attempts() if model[each.key] == name] for name in ("net", "rule")}
+    assert {each.memory for each in by["net"]} == {NodeMemory(2**32, 2**30)}
+    assert {each.memory for each in by["rule"]} == {NodeMemory(2**31), NodeMemory(2**32)}
+    tail = [each.started for each in by["rule"] if each.memory == NodeMemory(2**32)]
+    assert min(tail) >= max(each.started for each in by["net"])
 
 
 def test_stop_drains(tmp_path: Path) -> None:
@@ -191,12 +300,12 @@ def test_agents_that_cannot_start_end_the_cell(tmp_path: Path) -> None:
     """Where no agent comes up the cell gives up and says why; nothing is lost."""
     ledger = ledger_of(tmp_path, [1, 2])
     with pytest.raises(CellFailed, match="3 agents died in a row"):
-        run(ledger, settings_of(tmp_path, agents=1, factory="stand_in_pipeline:cannot_start"))
+        run(ledger, settings_of(tmp_path, number=1, factory="stand_in_pipeline:cannot_start"))
     assert ledger.counts().scheduled == 2
     assert any("no GPU found" in event.detail for event in ledger.events())
 
 
-def test_driver_killed_and_started_again(tmp_path: Path) -> None:
+def test_driver_killed_and_started_again(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of the driver in mid-run: another finishes, with every result stored once."""
     ledger = ledger_of(tmp_path, list(range(12)))
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
@@ -205,6 +314,7 @@ def test_driver_killed_and_started_again(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         assert driver.poll() is None
         time.sleep(0.05)
+    harm.harmed()
     driver.kill()
     driver.wait()
     assert ledger.counts().open > 0
@@ -216,7 +326,7 @@ def test_driver_killed_and_started_again(tmp_path: Path) -> None:
     assert len(ledger.stored()) == 12
 
 
-def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path) -> None:
+def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path, harm: Account) -> None:
     """SIGSTOP of the driver: its agents are gone soon; resumed, it finishes with others, each result once."""
     ledger = ledger_of(tmp_path, list(range(12)))
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), "3"])
@@ -226,6 +336,7 @@ def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path) -> N
             assert time.monotonic() < deadline
             assert driver.poll() is None
             time.sleep(0.05)
+        harm.harmed()
         driver.send_signal(signal.SIGSTOP)
         agents = [int(path.name) for path in (tmp_path / "work" / "pids").iterdir()]
         while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in agents):
@@ -241,7 +352,7 @@ def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path) -> N
     assert len(list((tmp_path / "work" / "stored").iterdir())) == 12
 
 
-def test_agent_that_stands_still_is_given_up(tmp_path: Path) -> None:
+def test_agent_that_stands_still_is_given_up(tmp_path: Path, harm: Account) -> None:
     """SIGSTOP of an agent: after the time of a lease its workitems go to another; resumed, it doubles nothing."""
     ledger = ledger_of(tmp_path, list(range(100, 112)))
     stopped: list[int] = []
@@ -249,6 +360,7 @@ def test_agent_that_stands_still_is_given_up(tmp_path: Path) -> None:
     def stop_one(event: CellEvent, seen: list[CellEvent]) -> None:
         if not stopped and sum(e.kind == "finished" for e in seen) == 2:
             stopped.append(int(next((tmp_path / "work" / "pids").iterdir()).name))
+            harm.harmed()
             os.kill(stopped[0], signal.SIGSTOP)
         if stopped and event.kind == "agent_down" and psutil.pid_exists(stopped[0]):
             os.kill(stopped[0], signal.SIGCONT)
@@ -262,7 +374,7 @@ def test_agent_that_stands_still_is_given_up(tmp_path: Path) -> None:
     assert any(e.kind == "agent_down" and "no sign of life" in e.detail for e in seen)
 
 
-def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path) -> None:
+def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of an agent with nothing to do, while another works: it is told of, and replaced."""
     ledger = ledger_of(tmp_path, [1])
     killed: list[int] = []
@@ -273,6 +385,7 @@ def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path) -> None:
             idle = {int(path.name) for path in (tmp_path / "work" / "pids").iterdir()} - busy
             if busy and idle:
                 killed.append(idle.pop())
+                harm.harmed()
                 os.kill(killed[0], signal.SIGKILL)
 
     seen = run(ledger, settings_of(tmp_path, seconds=12.0, lease_s=4.0, depth=1), kill_idle)
@@ -282,8 +395,15 @@ def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("notice", [True, False])
-def test_a_node_that_is_taken_away_with_a_notice_was_preempted(tmp_path: Path, notice: bool) -> None:
-    """SIGTERM to a node of two: what its agent held is lost, and counts as preempted; killed, it does not."""
+def test_a_node_that_is_taken_away_with_a_notice_was_preempted(
+    tmp_path: Path, harm: Account, notice: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM to a node of two: what its agent held is lost, and counts as preempted; killed, it does not.
+
+    Machines of a group are paid as what they are.
+    """
+    monkeypatch.setenv(GROUP_VARIABLE, "fallback")
+    dear = Price("dear", "", "", "on-demand", Decimal(3), 1, "", 0, "paper", date(2026, 11, 1))
     small = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=small)
     second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
@@ -294,10 +414,13 @@ def test_a_node_that_is_taken_away_with_a_notice_was_preempted(tmp_path: Path, n
     def take_away(event: CellEvent, seen: list[CellEvent]) -> None:
         if not gone and sum(e.kind == "finished" for e in seen) == 3:
             gone.append(second)
+            harm.harmed()
             cluster.remove_node(second, allow_graceful=notice)
 
     try:
-        run(ledger, settings_of(tmp_path, seconds=0.7, address=cluster.address, cpus=1.0, depth=1), take_away)
+        prices = {"fallback": dear}
+        settings = settings_of(tmp_path, seconds=0.7, address=cluster.address, cpus=1.0, depth=1, prices=prices)
+        run(ledger, settings, take_away)
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -305,9 +428,10 @@ def test_a_node_that_is_taken_away_with_a_notice_was_preempted(tmp_path: Path, n
     lost = [attempt for attempt in ledger.attempts() if attempt.outcome is AttemptClass.LOST]
     assert lost
     assert [attempt.preempted for attempt in lost] == [notice] * len(lost)
+    assert {(node.machine, node.price) for node in ledger.nodes()} == {("dear", dear)}
 
 
-def test_gcs_killed(tmp_path: Path) -> None:
+def test_gcs_killed(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of Ray's control server: its driver ends or finishes; what it left open another one does, each once."""
     ledger = ledger_of(tmp_path, list(range(100, 124)))
     environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "4"}
@@ -320,6 +444,7 @@ def test_gcs_killed(tmp_path: Path) -> None:
             time.sleep(0.05)
         family = psutil.Process(driver.pid).children(recursive=True)
         (server,) = [each for each in family if each.name() == "gcs_server"]
+        harm.harmed()
         server.kill()
         driver.wait(timeout=120)
     finally:

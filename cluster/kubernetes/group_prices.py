@@ -1,0 +1,43 @@
+"""Prices of the groups of a cell's workers: none of them is paid as if it were another."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from ..prices.price import LOCAL, NoPrice, Price, price_of
+from .cell import CPU, FALLBACK, ON_DEMAND
+
+
+def with_groups(
+    prices: Mapping[str, Price], groups: Collection[str], price: Price, override: Path | None = None
+) -> dict[str, Price]:
+    """`prices` by group, and that of each of a cell's `groups` which is not what the run's price is of.
+
+    Workers to fall back on are the run's machine, on demand. What a worker without GPU is, is told or not known.
+
+    Parameters
+    ----------
+    price : Price
+        The run's.
+    override : Path or None
+        A file whose prices come before others.
+
+    Raises
+    ------
+    NoPrice
+        If one of them is not known; the message says how to tell it.
+    """
+    found = dict(prices)
+    if FALLBACK in groups and FALLBACK not in found and price.market != ON_DEMAND:
+        try:
+            found[FALLBACK] = price_of(price.machine, price.region, ON_DEMAND, override)
+        except NoPrice as exc:
+            raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(FALLBACK)}, or take --fallback 0") from exc
+    if CPU in groups and CPU not in found and price.machine != LOCAL:
+        raise NoPrice("workers without GPUs", f"are not {price.where}: {_step(CPU)}")
+    return found
+
+
+def _step(group: str) -> str:
+    return f"tell what these machines are with --price-of {group}=MACHINE:REGION:MARKET"

@@ -1,0 +1,75 @@
+"""Machines of a run that are not its own one: told, found, kept, refused; each node is paid as what it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from voxfleet.cluster.kubernetes.group_prices import with_groups
+from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.prices.group_price import group_prices, keep_group_prices, told_price
+from voxfleet.cluster.prices.price import NoPrice, Price, price_of
+from voxfleet.cluster.prices.rates import BadPrice
+
+SPOT = price_of("g2-standard-4", "us-central1", "spot")
+RUN = Run("r", "dir:/a", "dir:/b", ("m 1",), {}, "0", SPOT.machine, datetime(2026, 11, 21, tzinfo=UTC), price=SPOT)
+TOY = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
+
+
+def test_told_by_machine_region_and_market() -> None:
+    """Whole, or without market or region: those of the machine's first row; what is told comes before what is kept."""
+    on_demand = price_of("g2-standard-4", "us-central1", "on-demand")
+    assert group_prices(None, ["fallback=g2-standard-4:us-central1:on-demand"]) == {"fallback": on_demand}
+    assert group_prices(None, [told_price("fallback", on_demand)]) == {"fallback": on_demand}
+    assert group_prices(None, ["mine=g5.xlarge"]) == {"mine": price_of("g5.xlarge")}
+    kept = replace(RUN, prices={"fallback": TOY, "cpu": TOY})
+    assert group_prices(kept, ["cpu=g5.xlarge::spot"]) == {"fallback": TOY, "cpu": price_of("g5.xlarge", "", "spot")}
+
+
+@pytest.mark.parametrize("text", ["fallback", "=g5.xlarge", "fallback=", "fallback=g5.xlarge:eu-west-1:spot:much"])
+def test_another_form_is_refused(text: str) -> None:
+    """The error shows the form."""
+    with pytest.raises(BadPrice, match=r"GROUP=MACHINE\[:REGION\[:MARKET\]\]"):
+        group_prices(None, [text])
+
+
+def test_what_has_no_price_is_refused_with_the_file_to_add_it_to(tmp_path: Path) -> None:
+    """As for the run's own machine."""
+    (tmp_path / "p.toml").write_text("")
+    with pytest.raises(NoPrice, match=r"abacus mars: no price known; add a .*p.toml"):
+        group_prices(None, ["cpu=abacus:mars"], tmp_path / "p.toml")
+
+
+def test_workers_to_fall_back_on_are_the_same_machine_on_demand() -> None:
+    """An L4 of us-central1 is 0.706832255 US$ an hour on demand, whatever it is on spot; one told stays as told."""
+    found = with_groups({}, {"spot", "fallback"}, SPOT)
+    assert found["fallback"].usd_per_hour == Decimal("0.706832255")
+    assert (found["fallback"].machine, found["fallback"].region) == ("g2-standard-4", "us-central1")
+    assert with_groups({"fallback": TOY}, {"spot", "fallback"}, SPOT) == {"fallback": TOY}
+    assert with_groups({}, {"spot"}, SPOT) == {}
+    assert with_groups({}, {"spot", "fallback"}, found["fallback"]) == {}, "the run's price is that already"
+
+
+def test_a_group_without_a_price_is_refused_with_what_to_do() -> None:
+    """A machine that no list has on demand, and one without a GPU of which nothing was told."""
+    with pytest.raises(NoPrice, match=r"toy on-demand: no price known; .*--price-of fallback=.*, or take --fallback 0"):
+        with_groups({}, {"fallback"}, TOY)
+    with pytest.raises(NoPrice, match=r"are not toy spot: .*--price-of cpu=MACHINE:REGION:MARKET"):
+        with_groups({}, {"cpu"}, TOY)
+    assert with_groups({"cpu": SPOT}, {"cpu"}, TOY) == {"cpu": SPOT}
+
+
+def test_kept_with_the_run_and_a_change_is_an_event(tmp_path: Path) -> None:
+    """A later command finds them; the same again changes nothing."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    run = ledger.create_run(RUN)
+    keep_group_prices(ledger, run, {"cpu": TOY})
+    keep_group_prices(ledger, ledger.run(), {"cpu": TOY})
+    assert ledger.run().prices == {"cpu": TOY}
+    assert [(event.kind, event.detail) for event in ledger.events()] == [
+        ("price", "groups of machines: cpu: 36 US$/h (toy spot, 2026-11-01)")
+    ]
