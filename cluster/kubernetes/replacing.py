@@ -3,10 +3,13 @@
 A cell that ends while something is left to do has died, whatever ended it: it is removed after a pause,
 and created anew once it is gone. Pauses grow while nothing is settled between deaths, and after some deaths
 in a row no cell is replaced any more.
+
+One that left since there was nothing to lease for it has not died. No cell is created before there is.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -37,11 +40,17 @@ class Work:
         Workitems that were completed, refused, or failed for good.
     may_begin : bool
         Whether there is money and time for one more, and no other limit is passed.
+    leasable : int
+        Workitems that wait for a machine.
+    left : frozenset of str
+        Cells whose last life ended since there was nothing to lease, by name.
     """
 
     open_items: int
     settled: int
     may_begin: bool
+    leasable: int
+    left: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +94,7 @@ class Replacing:
     most_nodes: int | None = None
     _settled: int = 0
     _deaths: int = 0
+    _leasable: float = math.inf
     _dead: dict[str, float] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _removed: set[str] = field(default_factory=set)
@@ -103,11 +113,11 @@ class Replacing:
             self._settled, self._deaths = work.settled, 0
         self._count_deaths(states, work, now)
         if work.open_items and work.may_begin and self._deaths < MOST_DEATHS:
-            return tuple(self._replace(states, now))
+            return tuple(self._replace(states, work, now))
         return tuple(self._wind_up(states, work))
 
     def _count_deaths(self, states: Mapping[str, str], work: Work, now: float) -> None:
-        for name in self.workers:
+        for name in (each for each in self.workers if each not in work.left):
             ended = states.get(name) in ENDED
             vanished = name in self._seen and name not in states and name not in self._removed
             if (ended or vanished) and name not in self._dead and work.open_items and work.may_begin:
@@ -116,17 +126,22 @@ class Replacing:
                 self._dead[name] = now + min(FIRST_PAUSE_S * 2**doubled, LONGEST_PAUSE_S)
         self._seen |= {name for name, state in states.items() if state not in ENDED}
 
-    def _replace(self, states: Mapping[str, str], now: float) -> Iterator[Action]:
+    def _replace(self, states: Mapping[str, str], work: Work, now: float) -> Iterator[Action]:
+        # What waits no longer than from one look to the next, a cell at work takes.
+        waiting, self._leasable = min(work.leasable, self._leasable), work.leasable
         # Also those of a cell that has ended, until it is gone: its machines go after it.
         up = sum(number for name, number in self.workers.items() if name in states)
+        coming = sum(self.workers[name] for name, state in states.items() if state not in (*ENDED, *UNDER_WAY))
         for name, number in self.workers.items():
             if now < self._dead.get(name, now):
                 continue
+            fits = self.most_nodes is None or up + number <= self.most_nodes
             if states.get(name) in ENDED:
                 self._removed.add(name)
-                yield Remove(name, f"{states[name]}, and work is left")
-            elif name not in states and (self.most_nodes is None or up + number <= self.most_nodes):
-                up += number
+                why = "there was nothing to lease" if name in work.left else "and work is left"
+                yield Remove(name, f"{states[name]}, {why}")
+            elif name not in states and fits and coming < waiting:
+                up, coming = up + number, coming + number
                 self._dead.pop(name, None)
                 self._removed.discard(name)
                 self._seen.discard(name)

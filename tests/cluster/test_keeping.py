@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -19,7 +20,9 @@ from voxfleet.cluster.kubernetes.cell import PLATFORMS, Access, Cell, Workers
 from voxfleet.cluster.kubernetes.keeping import CellsDie, Fleet, keep_up
 from voxfleet.cluster.kubernetes.kuberay import CellExists, Cells, KubernetesError
 from voxfleet.cluster.kubernetes.manifest import manifest
-from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledger import Counts, LedgerUnavailable, Run
+from voxfleet.cluster.ledgers.patience import Patience, patient
+from voxfleet.cluster.ledgers.run_record import LEFT
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
 from voxfleet.runners.consumption import Consumption
@@ -226,6 +229,80 @@ def test_a_server_that_is_busy_for_long_does_not_end_the_fleet(
     api_server.faults = [(403, {})]
     with pytest.raises(KubernetesError, match="403"):
         keep(cells, ledger, job(0))
+
+
+def test_a_cell_that_left_comes_again_for_what_another_driver_held(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended with nothing to lease, which is no death: it is created again once the other driver fell silent.
+
+    That nobody but the keeper is there to take back what was held changes nothing.
+    """
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.replacing.MOST_DEATHS", 1)
+    ledger.lease("elsewhere", 1)
+
+    def leaves(name: str) -> None:
+        while not told(ledger):
+            time.sleep(0.01)
+        works(ledger, ITEMS - 1)
+        ledger.event("info", LEFT, "c0: nothing to lease for 300 s")
+        completes(api_server, ledger, 0)(name)
+        threading.Timer(0.3, lambda: ledger.heartbeat("elsewhere", 0.0)).start()
+
+    operator = Operator(api_server, [leaves, completes(api_server, ledger, 1)])
+    keep(cells, ledger, job(0))
+    assert operator.born == ["nlst-c0"] * 2
+    assert ledger.counts().completed == ITEMS
+    assert told(ledger) == [
+        "nlst-c0: created",
+        "nlst-c0: removed: Complete, there was nothing to lease",
+        "nlst-c0: created",
+    ]
+
+
+class Away(SqliteLedger):
+    """A ledger whose database can go away."""
+
+    away = False
+
+    def counts(self) -> Counts:
+        """See Ledger."""
+        if self.away:
+            raise LedgerUnavailable("ledger", "no route to host")
+        return super().counts()
+
+    def event(self, *words: str) -> None:
+        """See Ledger."""
+        self.counts()
+        super().event(*words)
+
+
+def test_the_last_of_the_budget_ends_all_cells_also_unseen(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, tmp_path: Path
+) -> None:
+    """Two nodes at ten cents a second: of 25 US$ 24.40 are for the 122 s in which they go, the rest for 3 s.
+
+    The ledger goes away; the cells go in that time, and not after the 600 s for which it is waited for.
+    """
+    gone = Away(tmp_path / "ledger.sqlite")
+    patience = Patience()
+    away = patient(gone, patience)
+    governor = Governor(away, TOY, Decimal("25.00"), threading.Event())
+    patience.minds = governor.check_unseen
+
+    def spends(name: str) -> None:
+        ledger.node_up(name, "toy", name)
+        ledger.heartbeat(name, 600)
+
+    def observe() -> None:
+        both = len(ledger.nodes()) == 2
+        governor.check()
+        gone.away = both
+
+    Operator(api_server, [spends])
+    with pytest.raises(BudgetSpent, match="without the ledger"):
+        keep_up(cells, Fleet((job(0), job(1))), away, governor, observe)
+    assert api_server.jobs == {}
 
 
 def test_cells_that_are_at_work_are_taken_on(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import random
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from voxfleet.cluster.budgets.governor import BudgetSpent
 from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerError, LedgerUnavailable, Run
 from voxfleet.cluster.ledgers.opening import NoDriver, keep_in, open_ledger
-from voxfleet.cluster.ledgers.patience import patient
+from voxfleet.cluster.ledgers.patience import Patience, patient
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.runners.workitem import Workitem
+from voxfleet.runners.workitem import Outcome, State, Workitem
 
 if TYPE_CHECKING:
     from conftest import Postgres
@@ -131,10 +138,51 @@ class _Flaky:
 @pytest.mark.parametrize(("failures", "wait_s"), [(0, 0.0), (3, 20.0)])
 def test_patience(failures: int, wait_s: float) -> None:
     """A ledger that comes back in time is waited for."""
-    assert patient(_Flaky(failures), wait_s).counts() == Counts(scheduled=7)
+    assert patient(_Flaky(failures), Patience(wait_s)).counts() == Counts(scheduled=7)
 
 
 def test_patience_ends() -> None:
-    """One that does not is said to be unavailable."""
+    """One that does not is said to be unavailable; what is asked of it next waits no more, until it has answered."""
+    flaky = _Flaky(10**9)
+    ledger = patient(flaky, Patience(0.3))
     with pytest.raises(LedgerUnavailable, match="starting up"):
-        patient(_Flaky(10**9), 0.3).counts()
+        ledger.counts()
+    flaky.failures = 1
+    with pytest.raises(LedgerUnavailable):
+        ledger.counts()
+    assert ledger.counts() == Counts(scheduled=7)
+    flaky.failures = 1
+    assert ledger.counts() == Counts(scheduled=7)
+
+
+def test_patience_ends_with_the_money() -> None:
+    """Who minds is asked before each wait, and what is raised then ends the waiting."""
+
+    def mind() -> None:
+        raise BudgetSpent(Decimal(2), Decimal(2))
+
+    with pytest.raises(BudgetSpent):
+        patient(_Flaky(1), Patience(minds=mind)).counts()
+
+
+def _drive_madly(url: str, number: int) -> None:
+    """Lease, end, give back and take others for dead, as fast as it goes; whoever is in the way is waited for."""
+    chance, owner = random.Random(number), f"driver-{number}"
+    ledger, leases, end = PostgresLedger(url, "ring"), [], time.monotonic() + 2.5
+    while time.monotonic() < end:
+        leases = [*leases, *ledger.lease(owner, 6, chance.choice([0.0, 0.01]))][-30:]
+        told = [(each, Outcome(each.workitem.key, State.COMPLETED), "n") for each in chance.sample(leases, 3)]
+        ledger.node_up("n", "toy", owner)
+        ledger.lose(chance.sample(leases, 3), "as asked")
+        chance.choice([partial(ledger.finish_all, told), partial(ledger.release, owner, "left"), ledger.expire])()
+        ledger.heartbeat(owner, 0.0)
+    ledger.close()
+
+
+def test_drivers_never_wait_for_each_other_in_a_ring(postgres: Postgres) -> None:
+    """Eight drivers that end attempts, stop, and take each other for dead all at once: there is no deadlock."""
+    ledger = PostgresLedger(postgres.url, "ring")
+    ledger.add(replace(workitem(number), model=f"m{number % 3}") for number in range(5000))
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(partial(_drive_madly, postgres.url), range(8)))
+    assert ledger.counts().total == 5000

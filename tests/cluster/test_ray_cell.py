@@ -151,19 +151,26 @@ def test_a_cell_leaves_the_last_to_those_who_hold_it(tmp_path: Path) -> None:
     assert all(node.down for node in ledger.nodes())
 
 
-def test_a_cell_whose_budget_is_out_drains(tmp_path: Path) -> None:
-    """Nobody tells it: with 13 cents, a cent a second, it begins what it can pay for, ends that and leaves the rest."""
+def test_a_cell_whose_budget_is_out_drains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody tells it: of a dollar 97.5 cents are spent after four items, its node takes two to go, an item takes one.
+
+    It begins none that it cannot pay for, ends what it has, and leaves the rest.
+    """
     price = Price("local", "", "", "on-demand", Decimal(36), 1, "", 0, "paper", date(2026, 11, 1))
-    ledger = ledger_of(tmp_path, list(range(100, 200)))
-    governor = Governor(ledger, price, Decimal("0.13"), threading.Event(), Limits(settle_s=Decimal(0)))
+    ledger, spent = ledger_of(tmp_path, list(range(100, 120))), [Decimal(0)]
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.spent_on_lives", lambda lived, price: spent[0])
+    governor = Governor(ledger, price, Decimal(1), threading.Event(), Limits(settle_s=Decimal(0)))
+
+    def observe(_: CellEvent) -> None:
+        spent[0] = Decimal("0.975") if ledger.counts().completed >= 4 else Decimal(0)
+        governor.check()
+
     settings = settings_of(tmp_path, 0.5)
-    run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=lambda _: governor.check(), stop=governor.stop)
-    counts = ledger.counts()
+    run_on_ray(ledger, settings, may_lease=governor.may_lease, on_event=observe, stop=governor.stop)
     assert governor.out_of_budget
-    assert (counts.in_progress, counts.failed) == (0, 0)
-    assert 0 < counts.completed < 100
+    assert ledger.counts().in_progress == 0
+    assert 4 <= ledger.counts().completed <= 8
     assert set(outcomes(ledger)) == {"completed"}
-    assert governor.spent_usd <= Decimal("0.13")
 
 
 class GoesAway(SqliteLedger):

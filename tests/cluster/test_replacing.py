@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +19,8 @@ from voxfleet.cluster.kubernetes.replacing import (
 )
 
 TWO = {"r-c0": 20, "r-c1": 20}
-BUSY = Work(open_items=100, settled=0, may_begin=True)
-EMPTY = Work(open_items=0, settled=100, may_begin=True)
+BUSY = Work(open_items=100, settled=0, may_begin=True, leasable=100)
+EMPTY = Work(open_items=0, settled=100, may_begin=True, leasable=0)
 
 
 def test_all_are_created_once() -> None:
@@ -68,7 +69,7 @@ def test_however_many_die_at_once_there_is_a_pause() -> None:
     fleet = Replacing(workers)
     fleet.handle(dict.fromkeys(workers, "Running"), BUSY, 0)
     fleet.handle(dict.fromkeys(workers, "Failed"), BUSY, 10)
-    some_done = Work(open_items=100, settled=1, may_begin=True)
+    some_done = replace(BUSY, settled=1)
     removed = fleet.handle(dict.fromkeys(workers, "Failed"), some_done, 10 + LONGEST_PAUSE_S)
     assert len(removed) == len(workers)
 
@@ -91,7 +92,7 @@ def test_progress_makes_pauses_short_again() -> None:
     """Cells that do some work before they die are replaced as long as there is work."""
     fleet, now = Replacing({"r-c0": 20}), 0.0
     for death in range(3 * MOST_DEATHS):
-        assert die_at_once(fleet, Work(100, settled=death + 1, may_begin=True), now) == FIRST_PAUSE_S
+        assert die_at_once(fleet, replace(BUSY, settled=death + 1), now) == FIRST_PAUSE_S
         now += 10_000
 
 
@@ -108,13 +109,39 @@ def test_nodes_are_kept_to_their_number() -> None:
 
 def test_nothing_is_begun_without_money_or_work() -> None:
     """No cell is created; one that waits for machines is removed; one at work is left to end; then the fleet ends."""
-    for work in (EMPTY, Work(100, 50, may_begin=False)):
+    for work in (EMPTY, replace(BUSY, settled=50, may_begin=False)):
         fleet = Replacing(TWO)
         assert fleet.handle({"r-c0": "Running", "r-c1": "Initializing"}, work, 0) == (
             Remove("r-c1", "nothing more is begun"),
         )
         assert fleet.handle({"r-c0": "Running", "r-c1": "Deleting"}, work, 1) == ()
         assert fleet.handle({"r-c0": "Complete"}, work, 2) == (End(),)
+
+
+def test_a_cell_that_left_has_not_died() -> None:
+    """It is removed at once, however often, and costs the others no pause; it is back when there is work for it."""
+    fleet = Replacing(TWO)
+    fleet.handle({"r-c0": "Running", "r-c1": "Running"}, BUSY, 0)
+    for life in range(2 * MOST_DEATHS):
+        now, none = 1000.0 * life, replace(BUSY, leasable=0, left=frozenset({"r-c1"}))
+        removed = Remove("r-c1", "Complete, there was nothing to lease")
+        assert fleet.handle({"r-c0": "Running", "r-c1": "Complete"}, none, now) == (removed,)
+        assert fleet.handle({"r-c0": "Running"}, none, now + 1) == ()
+        back = replace(none, leasable=1)
+        assert fleet.handle({"r-c0": "Running"}, back, now + 2) == (), "the cell at work may yet take it"
+        assert fleet.handle({"r-c0": "Running"}, back, now + 3) == (Create("r-c1"),)
+        fleet.handle({"r-c0": "Running", "r-c1": "Running"}, replace(back, left=frozenset()), now + 4)
+    fleet.handle({"r-c0": "Failed", "r-c1": "Running"}, BUSY, 20_000)
+    assert fleet.handle({"r-c0": "Failed", "r-c1": "Running"}, BUSY, 20_001 + FIRST_PAUSE_S) != ()
+
+
+def test_no_more_cells_come_than_there_is_something_to_lease_for() -> None:
+    """Cells of 20 workers: none for nothing, one for up to 20 workitems, two for 21, and those on their way count."""
+    names = {f"r-c{number}": 20 for number in range(4)}
+    for leasable, there, created in ((0, 0, 0), (1, 0, 1), (20, 0, 1), (21, 0, 2), (20, 1, 0), (41, 1, 2)):
+        coming = {f"r-c{number}": "Initializing" for number in range(there)}
+        actions = Replacing(names).handle(coming, replace(BUSY, leasable=leasable), 0)
+        assert len(actions) == created, (leasable, there)
 
 
 @settings(max_examples=100, deadline=None)
@@ -125,7 +152,7 @@ def test_whatever_dies_the_run_ends_and_nodes_are_few_enough(seed: int, cells: i
     names = {f"r-c{number}": 20 for number in range(cells)}
     fleet, there = Replacing(names, most), dict[str, str]()
     for _ in range(5000):
-        actions = fleet.handle(there, Work(left, total - left, may_begin=True), now)
+        actions = fleet.handle(there, Work(left, total - left, may_begin=True, leasable=left), now)
         for action in actions:
             if isinstance(action, End):
                 assert not left or action.failure
