@@ -17,6 +17,9 @@ DEADLINE_S = 24 * 3600.0
 """Of the cells, where the run has none."""
 
 _HERE = ("localhost", "127.0.0.1", "::1")
+IDLE = "5m"
+"""A cell with nothing to lease goes after so long, about what it takes one to come, and comes again when there is."""
+
 
 
 class NoFleet(Error):
@@ -88,7 +91,7 @@ def fleet_of(plan: Plan, file: Path | None, limits: Limits, *, shared_ledger: bo
     run, cards = plan.folder.name, [each.card for each in plan.wishes]
     words = ["voxfleet", "worker", run, "--on", "ray", "--workers", str(plan.workers), "--folder", RUNS]
     words += [word for card in cards for word in ("--model", card.reference)]
-    words += ["--device", "cuda:0" if needs_gpu(cards) else "cpu", "--deadline", f"{seconds:.0f}s"]
+    words += ["--device", "cuda:0" if needs_gpu(cards) else "cpu", "--deadline", f"{seconds:.0f}s", "--idle", IDLE]
     # Cells that are at work go on by themselves: what stops the run must stop them.
     words += ["--max-failures", str(limits.failure_share)]
     words += [] if limits.usd_per_series is None else ["--max-cost-per-series", str(limits.usd_per_series)]
