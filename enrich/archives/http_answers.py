@@ -13,6 +13,7 @@ from .tokens import TokenRefused, TokenUnanswered
 UNAUTHORIZED: Final = 401
 DENIED: Final = (UNAUTHORIZED, 403)
 NOT_FOUND: Final = (404, 410)
+CONFLICT: Final = 409
 BUSY_OR_BROKEN: Final = (408, 429)
 """Beside 5xx, the codes after which trying again makes sense."""
 SERVER_ERROR: Final = 500

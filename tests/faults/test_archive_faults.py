@@ -480,6 +480,21 @@ def test_a_broken_connection_is_tried_again(pacs: Pacs, archive: DicomwebArchive
     assert len(list(archive.search())) == 1
 
 
+@pytest.mark.parametrize("again", [_Handler.store, failed(409, 0x0111), failed(200, 0x0111), status(409)])
+def test_a_lost_acknowledgement(pacs: Pacs, archive: DicomwebArchive, ct_slices: MakeSlices, again: Answer) -> None:
+    """Kept, and the connection broke before the answer: sent again, and done also where that is refused as there."""
+    (dataset,) = ct_slices(1)
+
+    def keep_and_hang_up(handler: _Handler) -> None:
+        handler.keep()
+        handler.close_connection = True
+
+    pacs.answers("store", keep_and_hang_up, again)
+    assert archive.store(dataset).sha256 == dataset_digest(dataset)
+    assert pacs.times("store") == 2
+    assert set(pacs.held) == {dataset.SOPInstanceUID}
+
+
 def test_silence_is_not_tried_again(pacs: Pacs, archive: DicomwebArchive) -> None:
     """An archive that hangs costs one waiting time, not one for each retry."""
     pacs.answers("search", hang, hang, hang)
@@ -648,6 +663,45 @@ def test_publishing_waits_for_an_archive_that_sleeps(
     assert pacs.times("store") == 3 + 7
 
 
+def test_publishing_goes_on_past_an_object_that_always_fails(
+    pacs: Pacs,
+    archive: DicomwebArchive,
+    staged: tuple[Ledger, FolderArchive, list[Dataset]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """500 for the first object and never for another: those arrive; it is tried five times more, told, and kept."""
+    monkeypatch.setattr("voxfleet.cluster.results.delays.PAUSES_S", (0.01,) * 4)
+    ledger, staging, _ = staged
+    (first,) = ledger.backlog(1)
+    bad = first.object.sop_instance_uid
+
+    def stumble(handler: _Handler) -> None:
+        handler.reply(500) if bad.encode() in handler.body else _Handler.store(handler)
+
+    pacs.answers("store", *[stumble] * 1000)
+    left = Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None)
+    assert left.keys() == {bad}
+    assert "STORE_FAILED" in left[bad]
+    assert "500" in left[bad]
+    assert ledger.publication() == Publication(waiting=1, published=2)
+    assert pacs.times("store") == 2 + 1 + 5
+
+
+def test_publishing_waits_for_an_archive_that_takes_nothing(
+    pacs: Pacs,
+    archive: DicomwebArchive,
+    staged: tuple[Ledger, FolderArchive, list[Dataset]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All fail, ten times each: it is the archive, none is left for it, and all arrive when it is back."""
+    monkeypatch.setattr("voxfleet.cluster.results.delays.LONGEST_PAUSE_S", 0.01)
+    ledger, staging, _ = staged
+    pacs.answers("store", *[status(500)] * 30)
+    assert Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None) == {}
+    assert ledger.publication() == Publication(published=3)
+    assert pacs.times("store") == 30 + 3
+
+
 def test_publishing_goes_on_after_what_an_archive_refuses(
     pacs: Pacs, archive: DicomwebArchive, staged: tuple[Ledger, FolderArchive, list[Dataset]]
 ) -> None:
@@ -677,7 +731,7 @@ def test_publishing_waits_for_a_staging_store_that_is_away(
         raise RetrieveError(self.uri, "1.2.3", "no answer") from requests.ConnectionError()
 
     monkeypatch.setattr(FolderArchive, "retrieve", away_twice)
-    monkeypatch.setattr("voxfleet.cluster.results.publish.AWAY_S", 0.01)
+    monkeypatch.setattr("voxfleet.cluster.results.delays.SHORTEST_PAUSE_S", 0.01)
     Publisher(ledger, staging, archive, per_s=1000).work(threading.Event(), lambda: None)
     assert ledger.publication() == Publication(published=3)
 

@@ -11,8 +11,16 @@ import requests
 from pydicom import Dataset
 
 from ...series import Instance, Series
-from ..archive import NotThere, RefusedObject, RetrieveError, SeriesEntry, SourceNotThere, StoredObject
-from ..http_answers import NOT_FOUND, status_of
+from ..archive import (
+    NotThere,
+    RefusedObject,
+    RetrieveError,
+    SeriesEntry,
+    SourceNotThere,
+    StoredObject,
+    StoreRefused,
+)
+from ..http_answers import CONFLICT, NOT_FOUND, status_of
 from ..http_session import Patience, open_client, open_session
 from ..object_file import object_digest
 from ..received import filed
@@ -117,13 +125,10 @@ class DicomwebArchive:
         """
         with prepared(dataset, self.uri) as outgoing:
             uids, path = outgoing.uids, _path(outgoing.uids)
-
-            def sent() -> bool:
-                self._send(outgoing)
-                return True
-
             with store_errors(self.uri, uids, self._patience):
-                already_there = store_if_absent(self.uri, uids, outgoing.digest, lambda: self._held(path), sent)
+                already_there = store_if_absent(
+                    self.uri, uids, outgoing.digest, lambda: self._held(path), lambda: self._send(outgoing)
+                )
             return uids.stored(f"{self.uri}{path}", outgoing.digest, outgoing.bytes, already_there=already_there)
 
     def store_together(self, series: Series) -> list[StoredObject]:
@@ -202,8 +207,16 @@ class DicomwebArchive:
                 return instances
             offset += len(page)
 
-    def _send(self, outgoing: Outgoing) -> None:
-        send(self._session, f"{self._url}/studies", outgoing, self.uri, self._patience)
+    def _send(self, outgoing: Outgoing) -> bool:
+        """Send an object; False if it is refused because one is there, as after an answer that was lost."""
+        try:
+            send(self._session, f"{self._url}/studies", outgoing, self.uri, self._patience)
+        except (requests.HTTPError, StoreRefused) as exc:
+            conflict = isinstance(exc, StoreRefused) or status_of(exc) == CONFLICT
+            if not conflict or self._held(_path(outgoing.uids)) is None:
+                raise
+            return False
+        return True
 
     def _parts(self, path: str, into: Path) -> Iterator[Path]:
         """Objects that the archive gives for a path, each as a file in `into`."""

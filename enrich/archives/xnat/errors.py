@@ -31,12 +31,11 @@ from ..archive import (
     StoreRefused,
 )
 from ..header import DAMAGE
-from ..http_answers import DENIED, INSUFFICIENT_STORAGE, NOT_FOUND, may_pass, told
+from ..http_answers import CONFLICT, DENIED, INSUFFICIENT_STORAGE, NOT_FOUND, may_pass, told
 from ..http_session import Patience
 from ..object_file import CutObject
 from .session import NotUnderstood
 
-CONFLICT: Final = 409
 FAULTS: Final = (requests.RequestException, XNATError)
 """What a request raises."""
 _ADVICE: Final = "; credentials come from VOXFLEET_XNAT_USER and VOXFLEET_XNAT_PASSWORD or .netrc"

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from ..archive import RetrieveError
-from ..http_answers import NOT_FOUND
-from .errors import CONFLICT, FAULTS, UnsafeAnswer, status_of
+from ..http_answers import CONFLICT, NOT_FOUND
+from .errors import FAULTS, UnsafeAnswer, status_of
 from .session import XnatSession
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
