@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +28,8 @@ from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, running_postgres
+from voxfleet.benchmarks.performance.toll import Harm, toll_of
+from voxfleet.cluster.ledger import Ledger
 
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -446,3 +448,27 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         else:
             return
     pytest.fail(f"Orthanc did not start: {log.read_text()[-2000:]}")
+
+
+class Account:
+    """What a test does to a run, and what that cost it: told to pytest's report as property ``toll``."""
+
+    def __init__(self, tell: Callable[[str, object], None]) -> None:
+        self._tell, self._harms = tell, list[Harm]()
+
+    def harmed(self, victim: str = "") -> None:
+        """Note that `victim`, an owner or a node, or the run as a whole is harmed now, or what was away is back."""
+        self._harms.append(Harm(time.time(), victim))
+
+    def settle(self, ledger: Ledger, begun: Path | None = None, held: int | None = None) -> None:
+        """Tell what it cost; `begun` has a file for each series with a line for each time its GPU stage was begun."""
+        if begun is not None:
+            lines = {path.name: len(path.read_text().splitlines()) for path in begun.iterdir()}
+        toll = toll_of(ledger, self._harms, None if begun is None else lines, held)
+        self._tell("toll", json.dumps(asdict(toll)))
+
+
+@pytest.fixture
+def account(record_property: Callable[[str, object], None]) -> Account:
+    """Keep account of what a test does to a run."""
+    return Account(record_property)

@@ -19,15 +19,16 @@ from statistics import median
 from threading import Event
 
 from ...cluster.drivers.agent import CellEvent, CellSettings
+from ...cluster.drivers.kinds import Kind
 from ...cluster.drivers.local_cell import LocalCell, run_locally
 from ...cluster.drivers.ray_cell import run_on_ray
-from ...cluster.ledger import AttemptClass, Ledger
 from ...cluster.ledgers.sqlite import SqliteLedger
 from ...runners.pipeline import PipelineSettings
 from ...runners.request import StageSettings
 from .figures import Figure, publish_figures
 from .harness import ROUNDS
 from .stubs import stub_run, stub_workitems
+from .toll import Harm, freed_s
 
 LEASE_S = 10.0
 MOST_S = 5.0
@@ -41,14 +42,6 @@ def _ledger(folder: Path) -> SqliteLedger:
     ledger.create_run(stub_run())
     ledger.add(stub_workitems(ITEMS, {"segment": (ITEM_S, ITEM_S)}))
     return ledger
-
-
-def _free_after_s(ledger: Ledger, killed: float, owner: str = "") -> float:
-    """Seconds from a death until all that was lost by it, of `owner` or of anybody, could be leased again."""
-    lost = [each for each in ledger.attempts() if each.outcome is AttemptClass.LOST and owner in ("", each.owner)]
-    if not lost:
-        raise LookupError("nothing was lost")
-    return max(each.ended.timestamp() for each in lost if each.ended is not None) - killed
 
 
 def agent_death() -> float:
@@ -65,11 +58,10 @@ def agent_death() -> float:
                 killed = time.time()
                 os.kill(int(pids[0].name), signal.SIGKILL)
 
-        settings = CellSettings(
-            2, DEPTH, str(folder / "pids"), f"{__package__}.stubs:Waiting", cpus=0.5, lease_s=LEASE_S
-        )
+        agents = Kind(2, DEPTH, str(folder / "pids"), cpus=0.5)
+        settings = CellSettings((agents,), f"{__package__}.stubs:Waiting", lease_s=LEASE_S)
         run_on_ray(ledger, settings, may_lease=lambda _: True, on_event=on_event, stop=Event())
-        seconds = _free_after_s(ledger, killed)
+        (seconds,) = freed_s(ledger.attempts(), [Harm(killed)])
         ledger.close()
         return seconds
 
@@ -97,7 +89,7 @@ def cell_death() -> float:
         killed = time.time()
         cells[0].kill()
         cells[1].join()
-        seconds = _free_after_s(ledger, killed, "first")
+        (seconds,) = freed_s(ledger.attempts(), [Harm(killed, "first")])
         ledger.close()
         return seconds
 

@@ -9,17 +9,25 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+import pydicom
 import pytest
+import voxfleet.cluster
+from pydicom.uid import generate_uid
 from voxfleet.cluster.ledger import AttemptClass, Ledger, Run
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.runners.workitem import Workitem
+
+if TYPE_CHECKING:
+    from conftest import Account
 
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -29,8 +37,8 @@ STUB_NODE = Path(__file__).parent / "stub_node.py"
 class StubFleet:
     """A run of stub workitems, and drivers on it that are processes of their own."""
 
-    def __init__(self, ledger: str, folder: Path, items: Iterable[Mapping[str, str]]) -> None:
-        self.where, self.folder = ledger, folder
+    def __init__(self, ledger: str, folder: Path, items: Iterable[Mapping[str, str]], account: Account) -> None:
+        self.where, self.folder, self._account = ledger, folder, account
         for name in ("segmented", "stored"):
             (folder / name).mkdir()
         shared = ledger.startswith("postgresql:")
@@ -52,6 +60,11 @@ class StubFleet:
             )
         self.drivers[node] = driver
         return driver
+
+    def harm(self, node: str, how: signal.Signals, child: psutil.Process | None = None) -> None:
+        """Send a driver, or a child of it, a signal, and note when."""
+        self._account.harmed(node)
+        (child or self.drivers[node]).send_signal(how)
 
     def until(self, what: Callable[[], bool], most_s: float = 60.0) -> float:
         """Wait for something to be so; the seconds that it took."""
@@ -90,7 +103,8 @@ class StubFleet:
         return Counter(each.outcome for each in attempts)
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """Tell what became of the run; leave no process behind."""
+        self._account.settle(self.ledger, self.folder / "segmented", len(self.stored()))
         for driver in self.drivers.values():
             if driver.poll() is None:
                 driver.send_signal(signal.SIGCONT)
@@ -102,17 +116,39 @@ class StubFleet:
 
 
 @pytest.fixture
-def stub_fleet(tmp_path: Path) -> Iterator[Callable[..., StubFleet]]:
+def stub_fleet(tmp_path: Path, account: Account) -> Iterator[Callable[..., StubFleet]]:
     """Makes a run of stub workitems in SQLite, or in the ledger at a URL."""
     made: list[StubFleet] = []
 
     def make(items: Iterable[Mapping[str, str]], url: str = "") -> StubFleet:
-        made.append(StubFleet(url or str(tmp_path / "ledger.sqlite"), tmp_path, items))
+        made.append(StubFleet(url or str(tmp_path / "ledger.sqlite"), tmp_path, items, account))
         return made[-1]
 
     yield make
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def chest_copies(tmp_path: Path) -> Callable[[int], Path]:
+    """Makes a folder of a real small chest CT, the demo's, several times as another patient's."""
+
+    def make(number: int) -> Path:
+        with zipfile.ZipFile(Path(voxfleet.cluster.__path__[0]) / "demo_data" / "cip-chest-ct.zip") as pack:
+            pack.extractall(tmp_path / "one")
+        slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "one").rglob("*.dcm"))]
+        for copy in range(number):
+            study, series, frame = generate_uid(), generate_uid(), generate_uid()
+            place = tmp_path / "in" / str(copy)
+            place.mkdir(parents=True)
+            for position, each in enumerate(slices):
+                each.PatientID = f"chest-{copy}"
+                each.StudyInstanceUID, each.SeriesInstanceUID, each.FrameOfReferenceUID = study, series, frame
+                each.SOPInstanceUID = each.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+                each.save_as(place / f"{position}.dcm")
+        return tmp_path / "in"
+
+    return make
 
 
 class Wire:
@@ -166,6 +202,12 @@ class Wire:
             assert time.monotonic() < deadline, said.read_text()[-2000:]
             time.sleep(0.05)
         return f"dicomweb+http://{self.SERVER}:8042/dicom-web"
+
+    def held(self) -> int:
+        """How many instances Orthanc holds."""
+        ask = f"import urllib.request as u; print(u.urlopen('http://{self.SERVER}:8042/statistics').read().decode())"
+        told = subprocess.run([*self.on_server, sys.executable, "-c", ask], check=True, capture_output=True, text=True)
+        return int(json.loads(told.stdout)["CountInstances"])
 
     def cut(self) -> None:
         """Take the wire away: packets are lost, and nobody is told."""

@@ -1,6 +1,6 @@
 """A driver and its children with stub stages: real processes, a real ledger, no pixels.
 
-``stub_node.py LEDGER FOLDER NODE [--run R] [--lease-s S] [--drain S] [--budget USD] [--silence-s S]
+``stub_node.py LEDGER FOLDER NODE [--run R] [--lease-s S] [--drain S] [--budget USD] [--silence-s S] [--deadline-s S]
 [--memory BYTES]``, where LEDGER is a file of SQLite, or a PostgreSQL URL with the run R in it. Each workitem's
 parameters say how long its stages take and what goes wrong in them; each leaves one file in ``FOLDER/stored``.
 """
@@ -37,6 +37,8 @@ if skew_s := float(os.environ.get("STUB_SKEW_S", "0")):
     _right_time = time.time
     time.time = lambda: _right_time() + skew_s
 
+_hoard: list[bytes] = []
+
 TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "ten cents a second", date(2026, 11, 1))
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -69,6 +71,9 @@ def lane(request: object) -> Answer:
 def _fault(name: str, memory_bytes: int) -> Failure | None:
     if name == "segfault":
         ctypes.string_at(0)
+    while name == "leak":
+        _hoard.append(os.urandom(2**20) * 16)
+        time.sleep(0.01)
     if name.startswith("needs-") and memory_bytes < int(name.removeprefix("needs-")):
         return Failure("segment", "OUT_OF_MEMORY", f"more than {memory_bytes} bytes")
     if name.startswith("needs-"):
@@ -88,6 +93,7 @@ def main() -> None:
     parser.add_argument("--lease-s", type=float, default=60.0)
     parser.add_argument("--drain", type=float, default=20.0)
     parser.add_argument("--silence-s", type=float, default=900.0)
+    parser.add_argument("--deadline-s", type=float, default=60.0)
     parser.add_argument("--budget", type=Decimal)
     parser.add_argument("--memory", type=int, default=2**31)
     options = parser.parse_args()
@@ -95,7 +101,7 @@ def main() -> None:
     opened: Ledger = open_shared_ledger(options.ledger, options.run) if shared else SqliteLedger(Path(options.ledger))
     ledger = patient(opened)
     stages = StageSettings(options.folder / "nodes" / options.node / "scratch", options.folder, options.node)
-    deadlines = (("prepare", 60.0), ("segment", 60.0), ("deliver", 60.0))
+    deadlines = tuple((lane, options.deadline_s) for lane in ("prepare", "segment", "deliver"))
     pipeline = PipelineSettings(
         stages,
         deadlines_s=deadlines,

@@ -87,6 +87,53 @@ def test_a_disk_without_room_for_the_index(tmp_path: Path, ct_slices: MakeSlices
     assert _on_disk(tmp_path, f"size={size}", dataset, SEARCH) == ["300"]
 
 
+LEDGER = """
+import json, sys, time
+from dataclasses import asdict
+from pathlib import Path
+from voxfleet.benchmarks.performance.toll import Harm, toll_of
+sys.path.insert(0, {here!r})
+from conftest import StubFleet
+
+class Told:
+    def settle(self, ledger, begun, held):
+        print(json.dumps(asdict(toll_of(ledger, [Harm(freed)], fleet.segmented(), held))))
+
+disk, ballast = Path(sys.argv[1]), Path(sys.argv[1]) / "ballast"
+folder = disk.parent / "fleet"
+folder.mkdir()
+fleet = StubFleet(str(disk / "ledger.sqlite"), folder, [{{"seconds": "0.2"}}] * 24, Told())
+driver = fleet.start("a")
+fleet.until(lambda: fleet.ledger.counts().completed >= 3)
+with ballast.open("wb", buffering=0) as file:
+    try:
+        while file.write(bytes(4096)):
+            pass
+    except OSError as exc:
+        print(exc.strerror)
+time.sleep(1)
+before = fleet.ledger.counts().completed
+time.sleep(2)
+print(driver.poll(), fleet.ledger.counts().completed - before)
+ballast.unlink()
+freed = time.time()
+print(driver.wait(60), {{outcome.value: count for outcome, count in fleet.check().items()}})
+fleet.close()
+"""
+
+
+def test_the_ledgers_disk_is_full_for_a_while(
+    tmp_path: Path, ct_slices: MakeSlices, record_property: Callable[[str, object], None]
+) -> None:
+    """A driver whose ledger finds no room on its disk: it waits, and goes on when there is some; nothing is lost."""
+    program = LEDGER.format(here=str(Path(__file__).parent))
+    full, waited, ended, toll = _on_disk(tmp_path, "size=2m", ct_slices(1)[0], program)
+    record_property("toll", toll)
+    assert full == "No space left on device"
+    assert waited == "None 0"
+    assert ended == "0 {'completed': 24}"
+
+
 LOCAL_CACHE = """
 import sys
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
 import time
@@ -35,16 +36,16 @@ def _harm(fleet: StubFleet, chance: random.Random) -> str:
         return "nothing"
     if what < 0.5:
         try:
-            chance.choice(children).kill()
+            fleet.harm(node, signal.SIGKILL, chance.choice(children))
         except psutil.NoSuchProcess:
             return "nothing"
         return "child killed"
     if what < 0.75:
-        driver.kill()
+        fleet.harm(node, signal.SIGKILL)
         driver.wait()
         fleet.start(node, "--lease-s", LEASE_S)
         return "driver killed"
-    driver.send_signal(signal.SIGSTOP)
+    fleet.harm(node, signal.SIGSTOP)
     time.sleep(1.5 * LEASE_S)
     driver.send_signal(signal.SIGCONT)
     return "driver stopped past its lease"
@@ -55,7 +56,9 @@ def _harm(fleet: StubFleet, chance: random.Random) -> str:
     ("number", "every_s"),
     [(500, 1.0), pytest.param(10_000, 3.0, marks=[pytest.mark.long, pytest.mark.timeout(3000)])],
 )
-def test_soak(stub_fleet: Callable[..., StubFleet], number: int, every_s: float) -> None:
+def test_soak(
+    stub_fleet: Callable[..., StubFleet], record_property: Callable[[str, object], None], number: int, every_s: float
+) -> None:
     """Two drivers, a random kill every few seconds: nothing is lost, nothing is doubled, all is accounted for."""
     fleet, chance, harms = stub_fleet(_items(number)), random.Random(number), Counter[str]()
     begun = time.monotonic()
@@ -69,15 +72,12 @@ def test_soak(stub_fleet: Callable[..., StubFleet], number: int, every_s: float)
             if (code := fleet.drivers[node].poll()) is not None:
                 assert code == 0, (fleet.folder / "log").read_text()[-2000:]
                 fleet.start(node, "--lease-s", LEASE_S)
-    seconds = time.monotonic() - begun
+    seconds = round(time.monotonic() - begun)
     for driver in fleet.drivers.values():
         assert driver.wait(60) == 0
     quarantined = sum("fault" in each for each in _items(number))
     ended = fleet.check(quarantined)
-    doubled = sum(count - 1 for count in fleet.segmented().values())
-    already = sum(each.object.already_there for each in fleet.ledger.stored())
+    found = sum(each.object.already_there for each in fleet.ledger.stored())
+    figures = {"items": number, "seconds": seconds, **harms, "done": ended[AttemptClass.COMPLETED], "found": found}
+    record_property("soak", json.dumps({**figures, "quarantined": quarantined, "outputs": len(fleet.stored())}))
     assert ended[AttemptClass.LOST] <= harms["child killed"] + 3 * (harms.total() - harms["child killed"])
-    print(  # noqa: T201 - the figures of the run
-        f"\n{number} items, {quarantined} quarantined, {dict(harms)} in {seconds:.0f} s: attempts "
-        f"{ {str(kind): count for kind, count in ended.items()} }, segmented again {doubled}, found stored {already}"
-    )

@@ -15,7 +15,7 @@ from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 
 if TYPE_CHECKING:
-    from conftest import Wire
+    from conftest import Account, Wire
 
 SERIES = 8
 CUT_S = 6.0
@@ -29,7 +29,7 @@ def _voxfleet(wire: Wire, folder: Path, *words: object) -> subprocess.Popen[byte
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def test_network_cut_between_worker_and_store(wire: Wire, tmp_path: Path) -> None:
+def test_network_cut_between_worker_and_store(wire: Wire, tmp_path: Path, account: Account) -> None:
     """Packets to Orthanc are lost for seconds: the run waits and goes on, each SEG and SR is there once."""
     for seed in range(SERIES):
         phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=seed)
@@ -49,10 +49,12 @@ def test_network_cut_between_worker_and_store(wire: Wire, tmp_path: Path) -> Non
         time.sleep(CUT_S / 2)
         assert ledger.counts().completed == before < SERIES
         wire.mend()
+        account.harmed()
         assert driver.wait(120) == 0, (tmp_path / "log").read_text()
+        account.settle(ledger, held=wire.held())
         assert ledger.counts().completed == SERIES
         assert Counter(each.outcome for each in ledger.attempts()) == {AttemptClass.COMPLETED: SERIES}
-        assert len({each.object.sop_instance_uid for each in ledger.stored()}) == 2 * SERIES
+        assert len({each.object.sop_instance_uid for each in ledger.stored()}) == wire.held() == 2 * SERIES
         assert _voxfleet(wire, tmp_path, "ledger", "verify", run).wait(60) == 0, (tmp_path / "log").read_text()
     finally:
         driver.kill()

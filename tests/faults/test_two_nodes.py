@@ -10,20 +10,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
-import pydicom
 import pytest
-from pydicom.uid import generate_uid
 from voxfleet.cluster.ledger import AttemptClass
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
-    from conftest import Wire
+    from conftest import Account, Wire
 
 pytest.importorskip("ray")
 
@@ -123,25 +121,11 @@ def cluster(wire: Wire, tmp_path: Path) -> Iterator[Cluster]:
         made.close()
 
 
-def _collection(shared_data: Path, folder: Path) -> Path:
-    """A real small chest CT, several times as another patient's."""
-    slices = [pydicom.dcmread(path) for path in sorted((shared_data / "tiny-chest-ct-cip").rglob("*.dcm"))]
-    assert slices
-    for copy in range(SERIES):
-        study, series, frame = generate_uid(), generate_uid(), generate_uid()
-        place = folder / str(copy)
-        place.mkdir(parents=True)
-        for number, each in enumerate(slices):
-            each.PatientID = f"chest-{copy}"
-            each.StudyInstanceUID, each.SeriesInstanceUID, each.FrameOfReferenceUID = study, series, frame
-            each.SOPInstanceUID = each.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-            each.save_as(place / f"{number}.dcm")
-    return folder
-
-
-def test_one_of_two_nodes_is_removed(cluster: Cluster, shared_data: Path, tmp_path: Path) -> None:
+def test_one_of_two_nodes_is_removed(
+    cluster: Cluster, chest_copies: Callable[[int], Path], tmp_path: Path, account: Account
+) -> None:
     """Real CTs into a real Orthanc, one node gone in the midst: each SEG and SR is there once, lost is what flew."""
-    source, target = _collection(shared_data, tmp_path / "in"), cluster.wire.orthanc(tmp_path)
+    source, target = chest_copies(SERIES), cluster.wire.orthanc(tmp_path)
     run = tmp_path / "run"
     words = ("enrich", source, "-m", "ct-threshold", "--to", target, "--run", run, "--on", "ray", "--workers", 2)
     driver = cluster.begin(cluster.wire.on_server, sys.executable, "-m", "voxfleet", *words)
@@ -153,8 +137,10 @@ def test_one_of_two_nodes_is_removed(cluster: Cluster, shared_data: Path, tmp_pa
         return Counter(ended)
 
     cluster.until(lambda: len(done_on()) == 2)
+    account.harmed()
     cluster.remove_second()
     assert driver.wait(300) == 0, cluster.log()[-3000:].decode()
+    account.settle(ledger, held=cluster.wire.held())
     counts = ledger.counts()
     assert (counts.completed, counts.open) == (SERIES, 0)
     outcomes = Counter(each.outcome for each in ledger.attempts())
@@ -167,4 +153,4 @@ def test_one_of_two_nodes_is_removed(cluster: Cluster, shared_data: Path, tmp_pa
     again = cluster.voxfleet("ledger", "verify", run)
     assert again.returncode == 0, again.stdout + again.stderr
     stored = [each.object for each in ledger.stored()]
-    assert len({each.sop_instance_uid for each in stored}) == len(stored) == 2 * SERIES
+    assert len({each.sop_instance_uid for each in stored}) == len(stored) == cluster.wire.held() == 2 * SERIES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from voxfleet.enrich.archives.opening import open_archive
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 
 if TYPE_CHECKING:
-    from conftest import Postgres
+    from conftest import Account, Postgres
 
 SERIES = 12
 
@@ -43,9 +42,9 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Fleet:
     """A run registered in PostgreSQL, and workers on it that are processes of their own."""
 
-    def __init__(self, server: Postgres, collection: Path, folder: Path) -> None:
+    def __init__(self, server: Postgres, collection: Path, folder: Path, account: Account) -> None:
         self.server, self.folder, self.run = server, folder, folder.name.replace("_", "-")
-        self.target = folder / "enriched"
+        self.target, self.account = folder / "enriched", account
         self._workers: list[subprocess.Popen[bytes]] = []
         done = self.voxfleet(
             *("enrich", collection, "-m", "ct-threshold", "--to", f"dir:{self.target}"),
@@ -77,7 +76,8 @@ class Fleet:
         return Counter(attempt.outcome for attempt in self.ledger.attempts())
 
     def close(self) -> None:
-        """Leave no process behind."""
+        """Tell what became of the run; leave no process behind."""
+        self.account.settle(self.ledger, held=len([*self.target.rglob("*.dcm")]))
         for each in self._workers:
             if each.poll() is None:
                 each.kill()
@@ -90,9 +90,9 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(postgres: Postgres, collection: Path, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(postgres: Postgres, collection: Path, tmp_path: Path, account: Account) -> Iterator[Fleet]:
     """A fleet without workers."""
-    made = Fleet(postgres, collection, tmp_path)
+    made = Fleet(postgres, collection, tmp_path, account)
     yield made
     made.close()
 
@@ -101,6 +101,7 @@ def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     """SIGTERM with no time to drain: what it had in flight is lost, at once free for the other, and done once."""
     first, second = fleet.start("a", "--drain", 0), fleet.start("b")
     fleet.until(lambda: {attempt.node for attempt in fleet.ledger.attempts()} >= {"a", "b"})
+    fleet.account.harmed("a")
     first.send_signal(signal.SIGTERM)
     assert first.wait(20) == 4
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(fleet.folder / "w" / "a") in str(p.info["cmdline"])]
@@ -137,7 +138,8 @@ def test_killed_one_goes_on_with_what_it_had(fleet: Fleet) -> None:
     """SIGKILL, begun again under its name: what it had leased is free at once, and nothing is doubled."""
     first = fleet.start("a")
     fleet.until(lambda: fleet.ledger.counts().completed >= 2)
-    os.kill(first.pid, signal.SIGKILL)
+    fleet.account.harmed("a")
+    first.kill()
     first.wait()
     again = fleet.start("a")
     assert again.wait(100) == 0
@@ -155,6 +157,7 @@ def test_database_is_killed_and_started_again(fleet: Fleet) -> None:
     time.sleep(2)
     assert worker.poll() is None
     fleet.server.start()
+    fleet.account.harmed()
     assert worker.wait(100) == 0
     fleet.ledger = PostgresLedger(fleet.server.url, fleet.run)
     assert fleet.check()[AttemptClass.COMPLETED] == SERIES
