@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 PAUSES_S = (15.0, 60.0, 240.0, 960.0)
-"""After an object's first, second, ... failure that counts as its own, before the next try; one more, and it is left."""
+"""After the first, second, ... failure that counts as an object's own, before it is tried again; then it is left."""
 
 SHORTEST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 60.0
@@ -78,11 +78,13 @@ class Delays:
         """
         each = self._delayed.setdefault(uid, _Delayed(self._taken))
         each.reason = reason
-        self._in_a_row += 1
-        suspect = self._taken > each.taken or monotonic() - self._moved > TAKES_NOTHING_S
-        if suspect and answers():
+        others_taken = self._taken > each.taken
+        if (others_taken or monotonic() - self._moved > TAKES_NOTHING_S) and answers():
             each.failures += 1
             each.due = math.inf if _is_left(each) else monotonic() + PAUSES_S[each.failures - 1]
+            if others_taken:
+                return SHORTEST_PAUSE_S
+        self._in_a_row += 1
         return float(min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2 ** min(self._in_a_row - 1, 16)))
 
 

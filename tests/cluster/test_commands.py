@@ -187,7 +187,7 @@ def test_publish_follows_a_run(collection, tmp_path):
     with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as publisher:
         assert voxfleet(*words).returncode == 3
         text, _ = publisher.communicate(timeout=120)
-    assert json.loads(text) == {"published": 6, "rejected": 0, "waiting": 0}
+    assert json.loads(text) == {"published": 6, "rejected": 0, "waiting": 0, "left": {}}
     digests = {path.name: dataset_digest(pydicom.dcmread(path)) for path in staging.rglob("*.dcm")}
     assert {path.name: dataset_digest(pydicom.dcmread(path)) for path in final.rglob("*.dcm")} == digests
     again = voxfleet("publish", run, "--to", f"dir:{final}", "--json")

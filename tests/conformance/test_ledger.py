@@ -501,6 +501,7 @@ class TestPublication:
         assert seg.workitem == workitem(1)
         assert [seg.object, sr.object] == objects
         assert ledger.backlog(1) == (seg,)
+        assert (ledger.backlog(5, seg), ledger.backlog(5, sr)) == ((sr,), ())
         assert ledger.publication() == Publication(waiting=2)
         ledger.published(seg, "dicomweb+https://pacs")
         ledger.rejected(sr, "no such SOP class")

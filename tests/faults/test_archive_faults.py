@@ -671,6 +671,7 @@ def test_publishing_goes_on_past_an_object_that_always_fails(
 ) -> None:
     """500 for the first object and never for another: those arrive; it is tried five times more, told, and kept."""
     monkeypatch.setattr("voxfleet.cluster.results.delays.PAUSES_S", (0.01,) * 4)
+    monkeypatch.setattr("voxfleet.cluster.results.delays.SHORTEST_PAUSE_S", 0.01)
     ledger, staging, _ = staged
     (first,) = ledger.backlog(1)
     bad = first.object.sop_instance_uid
