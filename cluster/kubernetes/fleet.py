@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,10 +17,10 @@ from .options import manifests, needs_gpu, read_options
 DEADLINE_S = 24 * 3600.0
 """Of the cells, where the run has none."""
 
-_HERE = ("localhost", "127.0.0.1", "::1")
 IDLE = "5m"
 """A cell with nothing to lease goes after so long, about what it takes one to come, and comes again when there is."""
 
+_HERE = ("localhost", "127.0.0.1", "::1")
 
 
 class NoFleet(Error):
@@ -86,10 +87,13 @@ def fleet_of(plan: Plan, file: Path | None, limits: Limits, *, shared_ledger: bo
     options, seconds = read_options(file), limits.wall_s or DEADLINE_S
     if not options.ledger_secret:
         raise NoFleet(str(file), "lacks ledger-secret: the Secret with the ledger's address as `url`, for the cells")
-    if limits.nodes is not None and plan.workers > limits.nodes:
-        raise NoFleet(f"--max-nodes {limits.nodes}", f"leaves no room for one cell of {plan.workers} workers")
+    options = replace(options, cpu_workers=plan.cpu_workers or options.cpu_workers)
+    workers = plan.workers + options.cpu_workers
+    if limits.nodes is not None and workers > limits.nodes:
+        raise NoFleet(f"--max-nodes {limits.nodes}", f"leaves no room for one cell of {workers} workers")
     run, cards = plan.folder.name, [each.card for each in plan.wishes]
     words = ["voxfleet", "worker", run, "--on", "ray", "--workers", str(plan.workers), "--folder", RUNS]
+    words += ["--cpu-workers", str(options.cpu_workers)] if options.cpu_workers else []
     words += [word for card in cards for word in ("--model", card.reference)]
     words += ["--device", "cuda:0" if needs_gpu(cards) else "cpu", "--deadline", f"{seconds:.0f}s", "--idle", IDLE]
     # Cells that are at work go on by themselves: what stops the run must stop them.

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...models.model import ModelCard
 from ...runners.node_memory import STAGE_SHARE
+from ..drivers.kinds import split, wants_gpu
 from .cell import PLATFORMS, Access, BadCell, Cell, Workers
 from .manifest import GIB, manifest
 
@@ -38,6 +39,10 @@ class CellOptions:
         Of each worker.
     memory_gib : int
         Of each worker; 0: what the models' cards tell.
+    cpu_workers : int
+        Of each cell, without GPUs, beside those with them: for the models that need none.
+    cpu_worker_cpus, cpu_worker_memory_gib : int
+        Of each of these; 0 GiB: what the cards of these models tell.
     secrets : tuple of str
         Whose entries become environment variables.
     context : str
@@ -57,6 +62,9 @@ class CellOptions:
     accelerator: str = ""
     cpus: int = 4
     memory_gib: int = 0
+    cpu_workers: int = 0
+    cpu_worker_cpus: int = 4
+    cpu_worker_memory_gib: int = 0
     secrets: tuple[str, ...] = ()
     ledger_secret: str = ""
     claim: str = ""
@@ -101,8 +109,8 @@ def read_options(path: Path) -> CellOptions:
 
 
 def needs_gpu(cards: Sequence[ModelCard]) -> bool:
-    """Whether one of the models wants a GPU: trained networks do."""
-    return any(card.gpu_bytes or card.algorithm_family == "AI" for card in cards)
+    """Whether one of the models wants a GPU."""
+    return any(wants_gpu(card) for card in cards)
 
 
 def manifests(
@@ -122,7 +130,7 @@ def manifests(
     Raises
     ------
     BadCell
-        See `Cell`.
+        See `Cell`; or if workers without GPUs, or those with them, would have nothing to do.
     """
     machines = Workers(
         number=workers,
@@ -133,6 +141,7 @@ def manifests(
         gpu=needs_gpu(cards),
         accelerator=options.accelerator,
     )
+    beside = _beside(options, run, cards) if options.cpu_workers else None
     return [
         manifest(
             Cell(
@@ -147,10 +156,24 @@ def manifests(
                 platform=PLATFORMS[options.platform],
                 ray_version=options.ray_version or version("ray"),
                 queue=options.queue,
+                beside=beside,
             )
         )
         for number in range(options.cells)
     ]
+
+
+def _beside(options: CellOptions, run: str, cards: Sequence[ModelCard]) -> Workers:
+    """The machines of a cell that have no GPU."""
+    _, others = split(run, cards)
+    return Workers(
+        number=options.cpu_workers,
+        fallback=0,
+        spot=not options.on_demand,
+        cpus=options.cpu_worker_cpus,
+        memory_bytes=options.cpu_worker_memory_gib * GIB or _memory_bytes(others),
+        gpu=False,
+    )
 
 
 def _memory_bytes(cards: Sequence[ModelCard]) -> int:

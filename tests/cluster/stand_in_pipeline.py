@@ -20,13 +20,14 @@ class StandIn:
     Parameters
     ----------
     settings : mapping
-        ``folder``: where ``pids/``, ``begun/`` and ``stored/`` are; ``seconds``: for each workitem.
+        ``folder``: where ``pids/``, ``begun/`` and ``stored/`` are; ``seconds``: for each workitem; ``host``, ``gpu``:
+        bytes of its node's memory, 2 GiB and none unless told.
     """
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._folder = Path(settings["folder"])
         self._seconds = float(settings["seconds"])
-        self.memory = NodeMemory(2**31)
+        self.memory = NodeMemory(int(settings.get("host", 2**31)), int(settings.get("gpu", 0)))
         self._threads = ThreadPoolExecutor(4)
         for name in ("pids", "begun", "stored"):
             (self._folder / name).mkdir(parents=True, exist_ok=True)

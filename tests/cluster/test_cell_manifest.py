@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from voxfleet.cluster.kubernetes.cell import CELL_VARIABLE, PLATFORMS, Access, BadCell, Cell, Workers
+from voxfleet.cluster.drivers.kinds import CPU_RESOURCE
+from voxfleet.cluster.kubernetes.cell import CELL_VARIABLE, GROUP_VARIABLE, PLATFORMS, Access, BadCell, Cell, Workers
 from voxfleet.cluster.kubernetes.manifest import manifest
 
 GIB = 2**30
@@ -29,6 +30,8 @@ CELL = Cell(
     platform=PLATFORMS["gke"],
     ray_version="2.60.0",
 )
+BESIDE = Workers(10, 0, spot=True, cpus=8, memory_bytes=8 * GIB, gpu=False)
+"""Workers without GPUs beside those."""
 
 
 def pods(job: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -46,13 +49,21 @@ def market(pod: dict[str, Any]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("platform", sorted(PLATFORMS))
 @pytest.mark.parametrize("spot", [True, False])
-@pytest.mark.parametrize(("gpu", "fallback", "queue"), [(True, 40, ""), (True, 0, "q"), (False, 40, "q")])
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ({"gpu": True, "fallback": 40}, {}),
+        ({"gpu": True, "fallback": 0}, {"queue": "q", "beside": BESIDE}),
+        ({"gpu": False, "fallback": 40}, {"queue": "q"}),
+        ({"gpu": True, "fallback": 40}, {"beside": BESIDE}),
+    ],
+)
 def test_kuberays_own_schema_lets_it_pass(
-    rayjob_schema: Any, platform: str, spot: bool, gpu: bool, fallback: int, queue: str
+    rayjob_schema: Any, platform: str, spot: bool, kind: dict[str, Any], more: dict[str, Any]
 ) -> None:
     """Each kind of cell is a valid ray.io/v1 RayJob of KubeRay 1.7, with no field that the schema does not name."""
-    workers = replace(CELL.workers, spot=spot, gpu=gpu, fallback=fallback)
-    job = manifest(replace(CELL, platform=PLATFORMS[platform], workers=workers, queue=queue))
+    workers = replace(CELL.workers, spot=spot, **kind)
+    job = manifest(replace(CELL, platform=PLATFORMS[platform], workers=workers, **more))
     rayjob_schema.validate(json.loads(json.dumps(job)))
     assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
 
@@ -139,6 +150,49 @@ def test_a_run_of_rules_alone_has_workers_without_gpus() -> None:
         assert "nvidia.com/gpu" not in keys
 
 
+def test_workers_without_gpus_beside_those_with_them() -> None:
+    """A third group, on spot as the first: no GPU, no taint of one, no label of its model; its own size and name."""
+    job = manifest(replace(CELL, beside=BESIDE))
+    cluster = job["spec"]["rayClusterSpec"]
+    assert [group["groupName"] for group in cluster["workerGroupSpecs"]] == ["spot", "fallback", "cpu"]
+    group, pod = cluster["workerGroupSpecs"][2], pods(job)["cpu"]
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (0, 10, 10)
+    assert market(pod) == [{"key": "cloud.google.com/gke-spot", "operator": "In", "values": ["true"]}]
+    assert [each["key"] for each in pod["tolerations"]] == ["cloud.google.com/gke-spot"]
+    (container,) = pod["containers"]
+    assert container["resources"] == {"requests": {"cpu": "8", "memory": "8Gi"}, "limits": {"memory": "8Gi"}}
+    assert {"name": GROUP_VARIABLE, "value": "cpu"} in container["env"]
+    assert pods(job)["spot"] == pods(manifest(CELL))["spot"]
+    fixed = manifest(replace(CELL, workers=replace(CELL.workers, spot=False), beside=replace(BESIDE, spot=False)))
+    cluster = fixed["spec"]["rayClusterSpec"]
+    assert "enableInTreeAutoscaling" not in cluster
+    assert [(each["groupName"], each["minReplicas"]) for each in cluster["workerGroupSpecs"]] == [
+        ("on-demand", 100),
+        ("cpu", 10),
+    ]
+
+
+def test_rays_autoscaler_tells_the_groups_apart() -> None:
+    """As it reads the cluster itself: GPUs in the first two, and in the third what agents for other models ask for.
+
+    The operator writes `ray start --resources=VALUE` for a shell, to which Ray gets JSON.
+    """
+    parse = pytest.importorskip("ray.autoscaler._private.kuberay.autoscaling_config")
+    cluster = manifest(replace(CELL, beside=BESIDE))["spec"]["rayClusterSpec"]
+    types = parse._generate_available_node_types_from_ray_cr_spec(cluster)
+    told = {name: each["resources"] for name, each in types.items()}
+    assert [(each["CPU"], each.get("GPU"), each.get(CPU_RESOURCE)) for each in told.values()] == [
+        (0, None, None),
+        (1, 1, None),
+        (1, 1, None),
+        (1, None, 1),
+    ]
+    assert [types[name]["priority"] for name in ("spot", "fallback", "cpu")] == [10, 0, 0]
+    value = cluster["workerGroupSpecs"][2]["rayStartParams"]["resources"]
+    shell = subprocess.run(["bash", "-c", f"printf %s {value}"], capture_output=True, text=True, check=True)
+    assert json.loads(shell.stdout) == {CPU_RESOURCE: 1}
+
+
 def test_a_cell_ends_whatever_happens() -> None:
     """An hour after its command's deadline the job is ended; its cluster goes with it; workers have 25 s to leave."""
     job = manifest(CELL)
@@ -166,7 +220,7 @@ def test_secrets_are_named_and_not_told() -> None:
     assert {"name": "VOXFLEET_LEDGER", "valueFrom": {"secretKeyRef": {"name": "ledger", "key": "url"}}} in head["env"]
     password = {"secretKeyRef": {"name": "ledger", "key": "password", "optional": True}}
     assert {"name": "PGPASSWORD", "valueFrom": password} in head["env"]
-    assert worker["env"] == []
+    assert worker["env"] == [{"name": GROUP_VARIABLE, "value": "spot"}]
     assert head["envFrom"] == worker["envFrom"] == [{"secretRef": {"name": "dicomweb"}}]
     assert pods(job)["spot"]["serviceAccountName"] == "runner"
 
@@ -223,6 +277,8 @@ def test_the_same_cell_has_the_same_digest() -> None:
         ({"access": Access()}, "would die with its cell"),
         ({"workers": replace(CELL.workers, number=201)}, "1 to 200"),
         ({"workers": replace(CELL.workers, number=0)}, "1 to 200"),
+        ({"beside": replace(BESIDE, number=101)}, "201 workers: a cell has 1 to 200"),
+        ({"beside": replace(BESIDE, number=-1)}, "1 to 200"),
         ({"ray_version": "2.55.1"}, "cannot fall back"),
     ],
 )

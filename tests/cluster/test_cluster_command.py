@@ -105,6 +105,40 @@ def test_a_network_gets_a_gpu_and_a_rule_none(invoke) -> None:
         assert f"--device {device}" in job["spec"]["entrypoint"]
 
 
+def test_models_that_need_no_gpu_get_workers_of_their_own(invoke) -> None:
+    """As many as asked for, of the size asked for or that the cards of these models tell, and the driver is told."""
+    words = [*WORDS, "-m", "meshnet-gwm", "--claim", "runs", "--workers", "4", "--cpu-workers", "2"]
+    need = catalogue.card("ct-threshold").memory_bytes
+    told = -(-(need + 4 * 2**30) // 2**30)
+    for more, size in (
+        ((), ("4", f"{told}Gi")),
+        (("--cpu-worker-cpus", "2", "--cpu-worker-memory-gib", "9"), ("2", "9Gi")),
+    ):
+        (job,) = cells_of(invoke(*words, *more).stdout)
+        assert "--workers 4 --device cuda:0 --cpu-workers 2 " in job["spec"]["entrypoint"]
+        group = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][-1]
+        asked = group["template"]["spec"]["containers"][0]["resources"]["requests"]
+        assert (group["groupName"], group["replicas"], asked["cpu"], asked["memory"]) == ("cpu", 2, *size)
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (
+            "covid-opacity-hu",
+            "nlst: no model of the run needs a GPU, and all workers are without: give --workers alone",
+        ),
+        ("", "nlst: every model of the run needs a GPU: leave --cpu-workers out"),
+    ],
+)
+def test_workers_with_nothing_to_do_are_refused(invoke, model: str, reason: str) -> None:
+    """Rules alone need no second kind of machines, and a network alone none without a GPU."""
+    words = [*WORDS, "-m", model] if model else ["meshnet-gwm" if word == "ct-threshold" else word for word in WORDS]
+    done = invoke(*words, "--claim", "runs", "--cpu-workers", "2")
+    assert isinstance(done.exception, BadCell)
+    assert str(done.exception) == reason
+
+
 def test_many_cells_need_a_ledger_that_they_share(invoke) -> None:
     """A claim holds the run of one cell."""
     done = invoke(*WORDS, "--cells", "2", "--claim", "runs")

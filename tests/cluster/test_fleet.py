@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -75,6 +76,30 @@ def test_each_cell_drives_the_run_that_is_in_the_ledger(tmp_path: Path, toml: Pa
         assert (given["run"], given["on"], given["workers"], given["deadline"]) == ("nlst", "ray", 2, "7200s")
         assert (given["model"], given["device"]) == (["meshnet-gwm"], ["cuda:0"])
         assert (given["max_failures"], given["max_cost_per_series"]) == (0.2, "0.5")
+
+
+def test_a_cell_may_have_workers_without_gpus(tmp_path: Path, toml: Path) -> None:
+    """As many as the file or, before it, the command says: the driver is told, and they count against --max-nodes."""
+    toml.write_text(TOML + "cpu-workers = 3\ncpu-worker-memory-gib = 9\n")
+    wishes = tuple(wish(catalogue.card(model), {}, "BINARY", repair=False) for model in ("meshnet-gwm", "ct-threshold"))
+    both = replace(plan(tmp_path), wishes=wishes)
+    for number, asked in ((3, both), (1, replace(both, cpu_workers=1))):
+        fleet = fleet_of(asked, toml, Limits(), shared_ledger=True)
+        assert fleet.workers == {"nlst-c0": 2 + number}
+        assert f" --cpu-workers {number} " in fleet.jobs[0]["spec"]["entrypoint"]
+    with pytest.raises(NoFleet, match="--max-nodes 4 leaves no room for one cell of 5 workers"):
+        fleet_of(both, toml, Limits(nodes=4), shared_ledger=True)
+    with pytest.raises(BadCell, match="no model of the run needs a GPU"):
+        fleet_of(plan(tmp_path), toml, Limits(), shared_ledger=True)
+
+
+@pytest.mark.parametrize("on", ["local", "workers", "nothing"])
+def test_workers_without_gpus_are_on_ray(tmp_path: Path, on: str) -> None:
+    """What is no cell has none; one on Ray must have a GPU beside them."""
+    with pytest.raises(BadCell, match="--cpu-workers: are agents on Ray: give --on ray or --on kuberay"):
+        plan(tmp_path, on=on, cpu_workers=1)
+    with pytest.raises(BadCell, match="no model of the run needs a GPU"):
+        plan(tmp_path, on="ray", cpu_workers=1, devices=("cuda:0",))
 
 
 @pytest.mark.parametrize(
