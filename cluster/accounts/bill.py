@@ -81,7 +81,7 @@ class BillLine:
     def priced(self) -> str:
         """Its machine, and what an hour of it costs."""
         where = " ".join(part for part in (self.machine, self.price.region, self.price.market) if part)
-        return f"{where} at ${self.price.usd_per_hour}/h"
+        return f"{where} ${self.price.usd_per_hour}/h"
 
     @property
     def purpose(self) -> str:

@@ -123,7 +123,7 @@ def _prices(bill: Bill) -> list[str]:
     lines = [_price_line(bill.price)]
     if any(row.price != bill.price for row in bill.nodes):
         lines = [
-            f"${row.usd:.6f}, {row.hours:.4f} h in {row.lives} lives of nodes {_price_line(row.price)}"
+            f"${row.usd:.6f} for {row.hours:.4f} h of nodes ({row.lives}) {_price_line(row.price)}"
             for row in bill.nodes
         ]
     for kind, charge in bill.traffic.charges.items():

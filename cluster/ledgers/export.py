@@ -16,6 +16,9 @@ from ..ledger import Ledger
 
 Record = dict[str, Any]
 
+_PLACES = 15
+"""Decimals kept of an amount."""
+
 _TEXT, _NUMBER, _SECONDS, _TIME = pa.string(), pa.int64(), pa.float64(), pa.timestamp("us", tz="UTC")
 
 SCHEMAS = {
@@ -59,7 +62,15 @@ SCHEMAS = {
             "already_there": pa.bool_(),
         }
     ),
-    "nodes": pa.schema({"node": _TEXT, "machine": _TEXT, **dict.fromkeys(("up", "down", "last_seen"), _TIME)}),
+    "nodes": pa.schema(
+        {
+            **dict.fromkeys(("node", "machine"), _TEXT),
+            **dict.fromkeys(("up", "down", "last_seen"), _TIME),
+            **dict.fromkeys(("region", "market", "price_source"), _TEXT),
+            "usd_per_hour": pa.decimal128(28, _PLACES),
+            "price_dated": pa.date32(),
+        }
+    ),
     "refusals": pa.schema(dict.fromkeys(("identifier", "code", "reason"), _TEXT)),
     "events": pa.schema({"at": _TIME, **dict.fromkeys(("level", "kind", "detail"), _TEXT)}),
 }
@@ -74,7 +85,7 @@ def export(ledger: Ledger, folder: Path) -> tuple[Path, ...]:
         "attempts": _attempts(ledger),
         "consumption": _consumption(ledger),
         "stored": ({"key": each.key, **asdict(each.object)} for each in ledger.stored()),
-        "nodes": (asdict(each) for each in ledger.nodes()),
+        "nodes": _nodes(ledger),
         "refusals": (asdict(each) for each in ledger.refusals()),
         "events": (asdict(each) for each in ledger.events()),
     }
@@ -108,6 +119,21 @@ def _consumption(ledger: Ledger) -> Iterator[Record]:
         for used in attempt.consumption:
             started = int(used.started * 1e6)
             yield {"key": attempt.key, "fence": attempt.fence, **asdict(used), "started": started}
+
+
+def _nodes(ledger: Ledger) -> Iterator[Record]:
+    """Lives of nodes, each with its own price or the run's."""
+    runs = ledger.run().price
+    for node in ledger.nodes():
+        price = node.price or runs
+        told = price and {
+            "region": price.region,
+            "market": price.market,
+            "usd_per_hour": round(price.usd_per_hour, _PLACES),
+            "price_source": price.source,
+            "price_dated": price.dated,
+        }
+        yield {**asdict(node), **(told or {})}
 
 
 def _failure(record: Any) -> Record:

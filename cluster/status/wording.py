@@ -52,6 +52,5 @@ def paid_at(nodes: Sequence[PricedNodes], price: Price) -> tuple[str, ...]:
     if all(each.price == price for each in nodes):
         return (priced_when(price),)
     return tuple(
-        f"${each.usd:.6f}, {each.hours:.4f} h in {each.lives} lives of nodes {priced_when(each.price)}"
-        for each in nodes
+        f"${each.usd:.6f} for {each.hours:.4f} h of nodes ({each.lives}) {priced_when(each.price)}" for each in nodes
     )

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from pyarrow import parquet
 from typer.testing import CliRunner
-from voxfleet.cluster.accounts.billing import bill_of, node_usd_by_day
+from voxfleet.cluster.accounts.billing import bill_of, node_shares, node_usd_by_day
 from voxfleet.cluster.accounts.cost_command import cost
 from voxfleet.cluster.accounts.planned import BadPlan
 from voxfleet.cluster.ledger import Node, Run
+from voxfleet.cluster.ledgers.export import export
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import NoPrice, Price
 from voxfleet.runners.consumption import Consumption
@@ -29,6 +30,19 @@ source = "a toy: ten cents a second"
 dated = 2026-11-01
 """
 TOY = Price("toy", "", "", "on-demand", Decimal(360), 2, "", 0, "paper", date(2026, 11, 1))
+DEAR = Price(
+    "dear",
+    "",
+    "",
+    "on-demand",
+    Decimal(900),
+    4,
+    "L4",
+    1,
+    "a contract",
+    date(2026, 11, 2),
+    gpu_usd_per_hour=Decimal(675),
+)
 
 
 def workitem(number: int, model: str) -> Workitem:
@@ -142,6 +156,67 @@ def test_tables_json_csv_parquet_and_page_agree(run: Path) -> None:
     tables = shown.stdout[shown.stdout.index("purpose") : shown.stdout.index("direct cents")]
     assert max(map(len, tables.splitlines())) <= 80
     assert "e+" not in shown.stdout
+
+
+@pytest.fixture
+def mixed(run: Path) -> Path:
+    """The same run with a node that costs three times as much, up for a while, and one series done on it."""
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    ledger.add([workitem(4, "a")])
+    ledger.node_up("f", "dear", "o", "", DEAR)
+    (lease,) = ledger.lease("o", 1)
+    ledger.start(lease, "f")
+    began = datetime.now(UTC).timestamp()
+    time.sleep(0.03)
+    ledger.finish(lease, outcome(lease.workitem, began, 0.02), "f")
+    ledger.node_down("f", "o")
+    ledger.close()
+    return run
+
+
+def test_machines_of_two_prices_are_billed_apart(mixed: Path) -> None:
+    """Each node at its own price: the sum of all lines is the sum over nodes, and each machine's lines are its own."""
+    ledger = SqliteLedger(mixed / "ledger.sqlite")
+    bill = bill_of(ledger, TOY)
+    assert bill.identity_error < Decimal("1e-6")
+    lives = {node.node: Decimal(repr((node.down - node.up).total_seconds())) for node in ledger.nodes() if node.down}
+    spent = {"toy on-demand $360/h": lives["n"] / 10, "dear on-demand $900/h": lives["f"] / 4}
+    by_machine = {row.name: row.usd for row in bill.by(lambda line: line.priced)}
+    assert by_machine == {name: pytest.approx(usd) for name, usd in spent.items()}
+    assert {row.price.machine: row.usd for row in bill.nodes} == {
+        "toy": pytest.approx(lives["n"] / 10),
+        "dear": pytest.approx(lives["f"] / 4),
+    }
+    (elsewhere,) = bill.elsewhere([TOY])
+    assert elsewhere.usd == pytest.approx(sum(lives.values()) / 10), "all seconds, at one price"
+    days = node_usd_by_day(ledger.nodes(), TOY)
+    assert sum(days.values()) == pytest.approx(bill.node_usd)
+    shares = node_shares(ledger.nodes(), TOY)
+    assert shares["gpu"] == pytest.approx(float(spent["dear on-demand $900/h"] * 3 / 4 / bill.node_usd))
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_every_price_is_shown(mixed: Path) -> None:
+    """On the terminal a line for each and a table of machines; in JSON, CSV, on the page and in the exported ledger."""
+    told = ("--prices", "toy.toml", "--csv", "c.csv", "--parquet", "c.parquet", "--html", "c.html")
+    document = json.loads(voxfleet_cost(mixed, *told, "--json").stdout)
+    nodes = sorted(document["nodes"], key=lambda row: row["machine"])
+    assert [(row["machine"], row["usd_per_hour"], row["source"], row["lives"]) for row in nodes] == [
+        ("dear", "900", "a contract", 1),
+        ("toy", "360", "a toy: ten cents a second", 1),
+    ]
+    assert sum(Decimal(row["usd"]) for row in document["by_machine"]) == pytest.approx(Decimal(document["usd"]))
+    with Path("c.csv").open() as file:
+        rows = {(row["machine"], row["market"], Decimal(row["usd_per_hour"])) for row in csv.DictReader(file)}
+    assert rows == {("toy", "on-demand", 360), ("dear", "on-demand", 900)}
+    assert set(parquet.read_table("c.parquet")["usd_per_hour"].to_pylist()) == {360, 900}
+    assert "By machine" in Path("c.html").read_text()
+    assert "a contract" in Path("c.html").read_text()
+    shown = voxfleet_cost(mixed, "--prices", "toy.toml").stdout
+    assert "h of nodes (1) at $900/h for dear on-demand, 2026-11-02, a contract" in shown
+    assert all(words in shown for words in ("toy on-demand", "dear on-demand", "$900/h "))
+    export(SqliteLedger(mixed / "ledger.sqlite"), mixed / "tables")
+    assert parquet.read_table(mixed / "tables" / "nodes.parquet")["usd_per_hour"].to_pylist() == [None, 900]
 
 
 def test_direct_and_fully_loaded(run: Path) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from prov.model import ProvDocument
 from voxfleet.cluster.accounts.result_cost import add_costs
 from voxfleet.cluster.ledger import Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
 from voxfleet.cluster.run_folder import RunFolder
-from voxfleet.cluster.status.summary import summarise
+from voxfleet.cluster.status.outputs import write_outputs
+from voxfleet.cluster.status.progress import standing
+from voxfleet.cluster.status.summary import summarise, to_json
+from voxfleet.cluster.status.wording import paid_at
 from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
@@ -69,6 +75,40 @@ def test_a_result_says_what_it_cost(tmp_path: Path) -> None:
     assert stage == {}
     assert add_costs(folder, summary) == 0
     assert add_costs(folder, summarise(ledger, replace(TOY, source="another toy"))) == 1
+
+
+def test_a_result_of_a_node_with_a_price_of_its_own_names_that(tmp_path: Path) -> None:
+    """Not the run's; the run's own document names both, and the day of the older one."""
+    folder = RunFolder(f"{tmp_path}/run")
+    folder.path.mkdir()
+    ledger = SqliteLedger(folder.ledger)
+    ledger.create_run(Run("run", "dir:/s", "dir:/t", ("m 1",), {}, "0", "toy", datetime.now(UTC), price=TOY))
+    ledger.add([ITEM])
+    own = replace(TOY, machine="dear", usd_per_hour=Decimal(900), source="a contract", dated=date(2026, 11, 2))
+    ledger.node_up("n", "toy", "o")
+    ledger.node_up("f", "dear", "o", "", own)
+    (lease,) = ledger.lease("o", 1)
+    ledger.start(lease, "f")
+    used = (Consumption("segment", datetime.now(UTC).timestamp(), 0.001, 0.001),)
+    time.sleep(0.01)
+    ledger.finish(lease, Outcome(ITEM.key, State.COMPLETED, used), "f")
+    ledger.node_down("n", "o")
+    ledger.node_down("f", "o")
+    path = folder.results / "1.2.3" / "m" / "provenance.json"
+    provenance(ITEM.key, path)
+    summary = summarise(ledger, TOY)
+    write_outputs(folder, summary)
+    (whole, _) = costs(path).values()
+    assert (whole["vf:price_source"], whole["vf:price_dated"]) == ("a contract", "2026-11-02")
+    told = costs(folder.path / "provenance.json").popitem()[1]
+    assert sorted(told["vf:price_source"].split("; ")) == ["a contract", "a toy"]
+    assert told["vf:price_dated"] == "2026-11-01"
+    assert {row.price for row in summary.nodes} == {own, TOY}
+    assert float(sum(row.usd for row in summary.nodes)) == pytest.approx(float(summary.money.total))
+    for nodes in (summary.nodes, standing(ledger, ledger.run(), TOY).nodes):
+        assert sorted("900 US$ an hour for dear" in line for line in paid_at(nodes, TOY)) == [False, True]
+    document = json.loads(to_json(summary))
+    assert {row["price"]["machine"] for row in document["nodes"]} == {"toy", "dear"}
 
 
 def test_a_result_without_a_document_is_passed_over(tmp_path: Path) -> None:

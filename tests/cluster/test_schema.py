@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-from voxfleet.cluster.ledger import Counts, Ledger, Publication, Run
+from voxfleet.cluster.ledger import Counts, Ledger, Lived, Publication, Run
 from voxfleet.cluster.ledgers import postgres_database, schema, sqlite_file
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.records import workitem_to_json
@@ -100,6 +100,7 @@ def test_a_run_begun_by_the_first_version_goes_on(old: Callable[[], Ledger]) -> 
         ("n", "", None, False),
         ("m", "", None, True),
     ]
+    assert ledger.lived() == (Lived(None, 2, 1, 9.0),), "one lived for 9 s, and nothing was seen of the other"
     assert sum(usage.attempts for usage in ledger.usage()) == 2
     assert ledger.publication() == Publication(waiting=1)
     assert [event.kind for event in ledger.events()] == ["notice"]

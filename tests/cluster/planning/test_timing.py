@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+import time
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
 
 import numpy as np
 import pytest
+from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.planning.fleet import draw_seconds
-from voxfleet.cluster.planning.timing import NotMeasured, fit, told
+from voxfleet.cluster.planning.timing import NotMeasured, fit, timing_of, told
+from voxfleet.cluster.prices.price import Price
+from voxfleet.runners.consumption import Consumption
+from voxfleet.runners.workitem import Outcome, State, Workitem
 
 
 def test_a_line_is_found_again() -> None:
@@ -74,3 +83,19 @@ def test_a_faster_gpu_takes_only_the_gpu_seconds_down() -> None:
     faster = told(10.0, slices, 0.6).faster(3.0)
     assert faster.expected_s(slices)[0] == pytest.approx(6)
     assert faster.gpu_share == pytest.approx(1 / 3)
+
+
+def test_seconds_of_a_node_with_a_price_of_its_own_are_seconds(tmp_path: Path) -> None:
+    """Two series of ten slices that took 20 ms each on a dear node take 2 ms a slice, whatever it costs."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.create_run(Run("r", "dir:/s", "dir:/t", ("m 1",), {}, "0", "toy", datetime.now(UTC)))
+    ledger.add(Workitem("1", f"1.{n}", "CT", 10, "dir:/s", "dir:/t", "m", "1", "none") for n in range(2))
+    dear = Price("dear", "", "", "on-demand", Decimal(900), 2, "", 0, "paper", date(2026, 11, 1))
+    ledger.node_up("n", "dear", "o", "", dear)
+    for lease in ledger.lease("o", 2):
+        ledger.start(lease, "n")
+        used = (Consumption("read", datetime.now(UTC).timestamp(), 0.02, 0.02),)
+        time.sleep(0.03)
+        ledger.finish(lease, Outcome(lease.workitem.key, State.COMPLETED, used), "n")
+    ledger.node_down("n", "o")
+    assert timing_of(ledger, "m", "a run").per_slice_s == pytest.approx(0.002)
