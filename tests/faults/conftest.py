@@ -41,6 +41,7 @@ class StubFleet:
         self.where, self.folder, self._account = ledger, folder, account
         for name in ("segmented", "stored"):
             (folder / name).mkdir()
+        (folder / "log").touch()
         shared = ledger.startswith("postgresql:")
         self.ledger: Ledger = PostgresLedger(ledger, folder.name) if shared else SqliteLedger(Path(ledger))
         self.ledger.create_run(Run("stub", "dir:/in", "dir:/out", ("stub 1",), {}, "0", "toy", datetime.now(UTC)))

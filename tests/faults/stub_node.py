@@ -23,7 +23,7 @@ from voxfleet.cluster.commands import until_stopped
 from voxfleet.cluster.drivers.local_cell import LocalCell, run_locally
 from voxfleet.cluster.ledger import Ledger
 from voxfleet.cluster.ledgers.opening import open_shared_ledger
-from voxfleet.cluster.ledgers.patience import patient
+from voxfleet.cluster.ledgers.patience import Patience, patient
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
 from voxfleet.enrich.archives.archive import StoredObject
@@ -71,7 +71,7 @@ def lane(request: object) -> Answer:
 def _fault(name: str, memory_bytes: int) -> Failure | None:
     if name == "segfault":
         ctypes.string_at(0)
-    while name == "leak":
+    for _ in range(100 if name == "leak" else 0):
         _hoard.append(os.urandom(2**20) * 16)
         time.sleep(0.01)
     if name.startswith("needs-") and memory_bytes < int(name.removeprefix("needs-")):
@@ -80,7 +80,7 @@ def _fault(name: str, memory_bytes: int) -> Failure | None:
         return None
     if name == "hang":
         time.sleep(600)
-    return Failure("segment", "MODEL_ERROR", "as asked") if name else None
+    return Failure("segment", "MODEL_ERROR", "as asked") if name == "raise" else None
 
 
 def main() -> None:
@@ -99,7 +99,8 @@ def main() -> None:
     options = parser.parse_args()
     shared = options.ledger.startswith("postgresql:")
     opened: Ledger = open_shared_ledger(options.ledger, options.run) if shared else SqliteLedger(Path(options.ledger))
-    ledger = patient(opened)
+    patience = Patience()
+    ledger = patient(opened, patience)
     stages = StageSettings(options.folder / "nodes" / options.node / "scratch", options.folder, options.node)
     deadlines = tuple((lane, options.deadline_s) for lane in ("prepare", "segment", "deliver"))
     pipeline = PipelineSettings(
@@ -112,6 +113,7 @@ def main() -> None:
     cell = LocalCell(pipeline, "toy", options.node, options.drain, options.lease_s)
     with until_stopped(Console(stderr=True)) as stop:
         governor = Governor(ledger, TOY, options.budget, stop, Limits(settle_s=Decimal(2)))
+        patience.minds = governor.check_unseen
         try:
             run_locally(ledger, cell, may_lease=governor.may_lease, observe=governor.check, stop=stop)
         except BudgetSpent as exc:

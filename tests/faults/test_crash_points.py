@@ -21,6 +21,7 @@ KEY = 64
 
 DRIVERS = """
 import itertools, os, random, signal, sys
+from pathlib import Path
 from voxfleet.cluster.ledgers import postgres_database
 from voxfleet.cluster.ledgers.opening import open_shared_ledger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
