@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -47,11 +46,11 @@ class UnknownExecutor(Error):
 
     code = "UNKNOWN_EXECUTOR"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, known: str = "local, ray, ray://HOST:10001, kuberay, workers or nothing") -> None:
+        super().__init__(name, known)
 
     def __str__(self) -> str:
-        return f"--on {self.args[0]}: use local, ray, ray://HOST:10001, kuberay, workers or nothing"
+        return f"--on {self.args[0]}: use {self.args[1]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +216,6 @@ def register(plan: Plan, ledger: Ledger, found: Callable[[int], None]) -> None:
 
 def perform(plan: Plan, ledger: Ledger, governor: Governor, observe: Callable[[], None]) -> None:
     """Work until nothing is left or the governor says no; or leave it all, where told to."""
-    shutil.rmtree(plan.folder.scratch, ignore_errors=True)
     if plan.on == "local":
         cell = LocalCell(plan.pipeline(), plan.price.machine, plan.owner, label=cell_label())
         run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=governor.stop)

@@ -112,9 +112,15 @@ class RunFolder:
         ------
         RunBusy
             If another process holds it.
+        RunFolderError
+            If the folder cannot be made or written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / "lock").open("w") as lock:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("w")
+        except OSError as exc:
+            raise RunFolderError(str(self.path), f"cannot be written: {exc.strerror}") from exc
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:

@@ -82,7 +82,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     Exit code 0: nothing is left; 4: stopped by the budget, by a limit or by a signal, and more is left.
     """
     if on not in ("local", "ray") and not on.startswith("ray://"):
-        raise UnknownExecutor(on)
+        raise UnknownExecutor(on, "local, ray or ray://HOST:10001")
     if cpu_workers and on == "local":
         raise BadCell("--cpu-workers", "are agents on Ray: give --on ray")
     devices = (devices_of if on == "local" else checked)(device or ["cpu"])

@@ -29,6 +29,14 @@ def test_a_run_that_was_never_begun(tmp_path):
         RunFolder(str(tmp_path / "none")).must_exist()
 
 
+def test_a_place_that_cannot_be_written(tmp_path):
+    """A file in the way, or a place where nobody may write: one line that names the folder."""
+    (tmp_path / "file").touch()
+    for place, reason in ((f"{tmp_path}/file/run", "Not a directory"), ("/proc/run", "No such file")):
+        with pytest.raises(RunFolderError, match=f"{place}: cannot be written: {reason}"), RunFolder(place).locked():
+            pytest.fail("there is no such folder")
+
+
 def test_a_folder_of_the_same_path_elsewhere_has_another_driver(tmp_path):
     """A driver that begins again has its name; machines that know their folders by one path have each their own."""
     folder = RunFolder(str(tmp_path / "worker"))
