@@ -18,9 +18,6 @@ LEAST_BYTES = 2 * 2**30
 MORE = 1.05
 """What is more by less than this is the same: machines of one type differ by what their firmware and kernels keep."""
 
-UNKNOWN_GPU_BYTES = 2**20
-"""Of a GPU that does not tell its size: less than any that does, and more than a node without one has."""
-
 _QUICK_S = 10.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
@@ -49,8 +46,7 @@ class NodeMemory:
 
     def __str__(self) -> str:
         host = f"{self.host_bytes / 2**30:.1f} GiB for a stage"
-        size = "a GPU" if self.gpu_bytes == UNKNOWN_GPU_BYTES else f"{self.gpu_bytes / 2**30:.1f} GiB of GPU"
-        return f"{host} and {size}" if self.gpu_bytes else host
+        return f"{host} and {self.gpu_bytes / 2**30:.1f} GiB of GPU" if self.gpu_bytes else host
 
 
 UNKNOWN_MEMORY = NodeMemory()
@@ -80,19 +76,16 @@ def stage_bytes() -> int:
 
 
 def gpu_bytes(devices: Sequence[str]) -> int:
-    """Memory of the smallest GPU here, in bytes; `UNKNOWN_GPU_BYTES` if not told, 0 if none of the devices is a GPU."""
-    if not any(device.startswith("cuda") for device in devices):
-        return 0
+    """Memory of the smallest GPU here, in bytes, where one of the devices is a GPU; 0 where that cannot be told."""
     program = shutil.which("nvidia-smi")
-    if program is None:
-        return UNKNOWN_GPU_BYTES
+    if program is None or not any(device.startswith("cuda") for device in devices):
+        return 0
     query = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=_QUICK_S, check=True)
     except (OSError, subprocess.SubprocessError):
-        return UNKNOWN_GPU_BYTES
-    told = (int(line) * 2**20 for line in done.stdout.split() if line.isdigit())
-    return min(told, default=UNKNOWN_GPU_BYTES)
+        return 0
+    return min((int(line) * 2**20 for line in done.stdout.split() if line.isdigit()), default=0)
 
 
 def _classes(sizes: Iterable[int]) -> dict[int, int]:

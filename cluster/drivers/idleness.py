@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from time import monotonic
 
 from ...runners.node_memory import NodeMemory
@@ -30,13 +30,13 @@ class Idleness:
         """There is something to do."""
         self._since = monotonic()
 
-    def is_over(self, memories: Iterable[NodeMemory | None]) -> bool:
+    def is_over(self, nodes: Iterable[tuple[NodeMemory | None, Sequence[str]]]) -> bool:
         """Whether a driver that holds nothing is to leave.
 
         Parameters
         ----------
-        memories : iterable of NodeMemory or None
-            Of its nodes, which it waits for what they may take with; None: of one that is yet to come.
+        nodes : iterable of (NodeMemory or None, sequence of str)
+            Memory of its nodes, and the models (empty: all) of which they take what fits; None: it is yet to come.
         """
         if monotonic() - self._since <= self.stays_s:
             return False
@@ -45,5 +45,6 @@ class Idleness:
         if self._comes_back:
             return self._ledger.leasable() == 0
         return not any(
-            self._ledger.counts().scheduled if memory is None else self._ledger.waiting(memory) for memory in memories
+            self._ledger.counts().scheduled if memory is None else self._ledger.waiting(memory, models)
+            for memory, models in nodes
         )

@@ -143,7 +143,7 @@ class _Loop:
                 idleness.ends()
                 self._finish()
             else:
-                if self._refused or idleness.is_over([self._pipeline.memory]) or not self._may_come():
+                if self._refused or idleness.is_over([(self._pipeline.memory, ())]) or not self._may_come():
                     return
                 sleep(WAIT_S)
             if now - beat > self._cell.lease_s / BEATS:

@@ -93,9 +93,13 @@ class Agents:
         return [lease for _, lease in self._calls.values() if lease is not None]
 
     @property
-    def memories(self) -> set[NodeMemory | None]:
-        """What a stage may take on the nodes of its agents; None stands for those that have not come up."""
-        return {handle.memory for handle in self._handles.values()}
+    def nodes(self) -> set[tuple[NodeMemory | None, tuple[str, ...]]]:
+        """What a stage may take on the nodes of its agents, by models; None stands for those that have not come up."""
+        return {
+            (choice.counted(handle.memory) if handle.memory else None, choice.models)
+            for handle in self._handles.values()
+            for choice in handle.kind.choices
+        }
 
     def node_of(self, agent: str) -> str:
         """Host name of an agent's node; empty until it came up."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...runners.node_memory import MORE, NodeMemory
 from ...runners.workitem import State
 from ..ledger import LEASE_S
 from .database import Dialect, Transaction
-from .records import failure_from_json, failure_to_json
+from .records import failure_from_json, failure_to_json, strings_from_json
 
 if TYPE_CHECKING:
     from .steps import Steps
@@ -31,12 +33,24 @@ def fitting(memory: NodeMemory) -> tuple[int, int, int, int]:
     return memory.host_bytes, memory.gpu_bytes, int(memory.host_bytes / MORE), int(memory.gpu_bytes / MORE)
 
 
-def note_idle(steps: Steps, owner: str, memory: NodeMemory, ttl_s: float) -> None:
-    """Note that a node with this memory asked for work and got none: the run has it for `ttl_s` seconds from now."""
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A class of the run's nodes, and of which models it takes workitems; empty: of all."""
+
+    memory: NodeMemory
+    models: tuple[str, ...] = ()
+
+    def may_try(self, model: str, had: NodeMemory) -> bool:
+        """Whether it takes an item of the model that ran out of what it had."""
+        return (not self.models or model in self.models) and self.memory.more_than(had)
+
+
+def note_idle(steps: Steps, owner: str, memory: NodeMemory, models: Sequence[str], ttl_s: float) -> None:
+    """Note that a node asked for work of these models and got none: the run has it for `ttl_s` seconds from now."""
     steps.sql.execute(
-        f"""INSERT INTO idle VALUES (?, ?, ?, {steps.words.now} + ?)
-        ON CONFLICT (owner, host_bytes, gpu_bytes) DO UPDATE SET until = excluded.until""",  # noqa: S608
-        (owner, memory.host_bytes, memory.gpu_bytes, ttl_s),
+        f"""INSERT INTO idle VALUES (?, ?, ?, ?, {steps.words.now} + ?)
+        ON CONFLICT (owner, host_bytes, gpu_bytes, models) DO UPDATE SET until = excluded.until""",  # noqa: S608
+        (owner, memory.host_bytes, memory.gpu_bytes, json.dumps(models), ttl_s),
     )
 
 
@@ -52,34 +66,40 @@ def give_up(steps: Steps) -> None:
     if waiting is None or any(_is_there(steps, where) for where in MORE_TO_DO):
         return
     waits = steps.sql.execute(
-        f"SELECT key, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
+        f"SELECT key, model, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
     ).fetchall()
     nodes = _nodes(steps.sql, steps.words.now)
     for row in waits:
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
-        if not any(node.more_than(had) for node in nodes):
+        if not any(node.may_try(row["model"], had) for node in nodes):
             _cancel(steps, row["key"], row["failure"], had)
 
 
 def count(sql: Transaction, words: Dialect) -> int:
     """How many items wait for a node with more memory than any that the run has."""
     found = sql.execute(
-        f"""SELECT outgrown_host, outgrown_gpu, count(*) AS n FROM item {words.outgrown} WHERE {OUTGROWN}
-        GROUP BY outgrown_host, outgrown_gpu"""  # noqa: S608
+        f"""SELECT outgrown_host, outgrown_gpu, model, count(*) AS n FROM item {words.outgrown} WHERE {OUTGROWN}
+        GROUP BY outgrown_host, outgrown_gpu, model"""  # noqa: S608
     ).fetchall()
     nodes = _nodes(sql, words.now) if found else set()
-    classes = [(NodeMemory(row["outgrown_host"], row["outgrown_gpu"]), int(row["n"])) for row in found]
-    return sum(number for had, number in classes if not any(node.more_than(had) for node in nodes))
+    return sum(
+        int(row["n"])
+        for row in found
+        if not any(node.may_try(row["model"], NodeMemory(row["outgrown_host"], row["outgrown_gpu"])) for node in nodes)
+    )
 
 
-def _nodes(sql: Transaction, now: str) -> set[NodeMemory]:
-    """Classes of the run's nodes: of those at work, and of those that ended work, or asked for it, not long ago."""
+def _nodes(sql: Transaction, now: str) -> set[_Node]:
+    """Classes of the run's nodes: of those at work, and of those that ended work, or asked for it, not long ago.
+
+    What one that ended work will ask for next is not known: until it has, it may be anything.
+    """
     found = sql.execute(
-        f"""SELECT host_bytes, gpu_bytes FROM idle WHERE until > {now}
-        UNION SELECT host_bytes, gpu_bytes FROM attempt WHERE ended > {now} - {LEASE_S}
-        UNION SELECT host_bytes, gpu_bytes FROM attempt WHERE ended IS NULL"""  # noqa: S608
+        f"""SELECT host_bytes, gpu_bytes, models FROM idle WHERE until > {now}
+        UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE ended > {now} - {LEASE_S}
+        UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE ended IS NULL"""  # noqa: S608
     ).fetchall()
-    return {NodeMemory(row["host_bytes"], row["gpu_bytes"]) for row in found}
+    return {_Node(NodeMemory(row["host_bytes"], row["gpu_bytes"]), strings_from_json(row["models"])) for row in found}
 
 
 def _is_there(steps: Steps, where: str) -> bool:

@@ -184,6 +184,22 @@ _VERSION_8: Final = (
     "CREATE INDEX event_notice ON event (detail, at) WHERE kind = 'notice'",
 )
 
+# Nodes that ask for some models alone are none that others may wait for. Who asked is told anew within seconds.
+_VERSION_9: Final = (
+    "DROP TABLE idle",
+    """CREATE TABLE idle (
+        owner TEXT NOT NULL,
+        host_bytes {integer} NOT NULL,
+        gpu_bytes {integer} NOT NULL,
+        models TEXT NOT NULL,
+        until {real} NOT NULL,
+        PRIMARY KEY (owner, host_bytes, gpu_bytes, models)
+    ) {keyed}""",
+    "DROP INDEX item_outgrown",
+    """CREATE INDEX item_outgrown ON item (outgrown_host, outgrown_gpu, model)
+    WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL""",
+)
+
 _MIGRATIONS: Final = (
     _VERSION_1,
     _VERSION_2,
@@ -193,6 +209,7 @@ _MIGRATIONS: Final = (
     _VERSION_6,
     _VERSION_7,
     _VERSION_8,
+    _VERSION_9,
 )
 """Statements that lead from version i to version i + 1."""
 

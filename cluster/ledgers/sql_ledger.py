@@ -109,7 +109,7 @@ class SqlLedger(SqlReading):
         if not leases:
             # With no locks of the above: it waits for others' items.
             with self._write(durable=False) as steps:
-                outgrown.note_idle(steps, owner, memory, ttl_s)
+                outgrown.note_idle(steps, owner, memory, models, ttl_s)
                 outgrown.give_up(steps)
         return leases
 

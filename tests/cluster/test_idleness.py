@@ -13,6 +13,7 @@ from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
 MEMORY = NodeMemory(2**33)
+NODE, TO_COME = (MEMORY, ()), (None, ())
 
 
 class Clock:
@@ -57,9 +58,9 @@ def test_a_driver_leaves_what_others_hold(
     clock.now += 50
     idleness.ends()
     clock.now += stays_s
-    assert not idleness.is_over([MEMORY])
+    assert not idleness.is_over([NODE])
     clock.now += 1
-    assert idleness.is_over([MEMORY])
+    assert idleness.is_over([NODE])
 
 
 @pytest.mark.parametrize("comes_back", [False, True])
@@ -71,19 +72,19 @@ def test_a_pause_after_an_outage_is_waited_for_by_whom_nobody_begins_again(
     ended_by(ledger, lease, Failure("store", "ARCHIVE_UNAVAILABLE", "503", retryable=True, lost=True, outage=True))
     idleness = Idleness(ledger, 60.0, 120.0 if comes_back else None)
     clock.now += 121
-    assert idleness.is_over([MEMORY]) is comes_back
+    assert idleness.is_over([NODE]) is comes_back
     clock.now += 119
-    assert not idleness.is_over([MEMORY]), "asked again when as much time has passed"
+    assert not idleness.is_over([NODE]), "asked again when as much time has passed"
 
 
 def test_machines_that_are_yet_to_come_are_waited_for(ledger: SqliteLedger, clock: Clock) -> None:
     """Something waits for them; where others have taken it, they are not needed."""
     drivers = [Idleness(ledger, 60.0, idle_s) for idle_s in (None, 120.0)]
     clock.now += 121
-    assert [each.is_over([None]) for each in drivers] == [False, False]
+    assert [each.is_over([TO_COME]) for each in drivers] == [False, False]
     ledger.lease("other", 1)
     clock.now += 121
-    assert [each.is_over([None]) for each in drivers] == [True, True]
+    assert [each.is_over([TO_COME]) for each in drivers] == [True, True]
 
 
 def test_what_its_nodes_are_too_small_for_is_not_waited_for(ledger: SqliteLedger, clock: Clock) -> None:
@@ -93,6 +94,6 @@ def test_what_its_nodes_are_too_small_for_is_not_waited_for(ledger: SqliteLedger
     drivers = [Idleness(ledger, 60.0, None) for _ in range(3)]
     clock.now += 121
     found = [
-        each.is_over(memory) for each, memory in zip(drivers, ([MEMORY], [NodeMemory(2**35)], [None]), strict=True)
+        each.is_over(nodes) for each, nodes in zip(drivers, ([NODE], [(NodeMemory(2**35), ())], [TO_COME]), strict=True)
     ]
     assert found == [True, False, False]

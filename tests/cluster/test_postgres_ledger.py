@@ -21,7 +21,9 @@ from voxfleet.cluster.ledgers.opening import NoDriver, keep_in, open_ledger
 from voxfleet.cluster.ledgers.patience import Patience, patient
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.ledgers.steps import Steps
 from voxfleet.cluster.run_folder import RunFolder
+from voxfleet.runners.node_memory import NodeMemory
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
 if TYPE_CHECKING:
@@ -42,6 +44,22 @@ def test_runs_share_a_database(postgres: Postgres) -> None:
     first.add([workitem(1), workitem(2)])
     assert second.counts() == Counts()
     assert PostgresLedger(postgres.url, "NLST 1; drop").counts() == Counts(scheduled=2)
+
+
+def test_what_is_next_comes_from_an_index(postgres: Postgres) -> None:
+    """Of all models and of some: PostgreSQL sorts none of those that wait, and passes over none of other models."""
+    ledger = PostgresLedger(postgres.url, "planned")
+    ledger.create_run(replace(RUN, models=("m 1", "n 1")))
+    ledger.add(replace(workitem(number), model=model) for number in range(1000) for model in ("m", "n"))
+    for models, index in (((), "item_ready"), (("n",), "item_ready_of_model"), (("m", "n"), "item_ready_of_model")):
+        with ledger._database.write(durable=False) as sql:
+            sql.execute("ANALYZE item")
+            query, parameters = Steps(sql, ledger._database.dialect)._next(4, NodeMemory(2**34), models)
+            plan = [row["QUERY PLAN"] for row in sql.execute(f"EXPLAIN {query}", parameters).fetchall()]
+        scans = [line for line in plan if "Scan" in line and " on item" in line]
+        assert len(scans) == max(1, len(models))
+        assert all(f"Index Scan using {index} on item" in line for line in scans), plan
+    ledger.close()
 
 
 @pytest.mark.parametrize(

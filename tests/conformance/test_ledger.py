@@ -415,6 +415,23 @@ class TestMemory:
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(failed=1)
 
+    def test_a_node_that_takes_other_models_is_not_waited_for(self, kind: str, tmp_path: Path) -> None:
+        """Larger, but it asks for other models alone: the item waits for one that asks for its own, and is given up."""
+        ledger = LEDGERS[kind](tmp_path)
+        ledger.create_run(replace(RUN, models=("ct-threshold 1.0", "other 1.0")))
+        ledger.add([workitem(1)])
+        (lease,) = ledger.lease(OWNER, 1, 60, SMALL)
+        assert ledger.lease(OTHER, 1, 0.2, LARGE, ("ct-threshold",)) == ()
+        failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
+        ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(scheduled=1)
+        time.sleep(0.25)
+        assert ledger.counts() == Counts(scheduled=1, outgrown=1)
+        assert ledger.lease(OTHER, 1, 60, LARGE, ("other",)) == ()
+        assert ledger.counts() == Counts(failed=1)
+        ledger.close()
+
     def test_where_no_node_has_more_it_is_quarantined_with_the_next_step(self, ledger: Ledger) -> None:
         """The failure keeps its code, says what it had, and what to do; retry_failed lets any node try it again."""
         ledger.add([workitem(1)])
