@@ -13,6 +13,7 @@ import pytest
 import typer
 from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.prices.price import price_of
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def test_workers_of_one_array_have_names_of_their_own(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:
-    """The script, with this machine in place of Slurm and the image, does a registered run, and ends with 0."""
+    """The script, with this machine in place of Slurm and the image, does a registered run, paid by its group."""
     phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=1)
     write_ct_series(phantom.volume, tmp_path / "in", identity=CtIdentity.named("slurm"))
     words = (
@@ -74,6 +75,7 @@ def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:
         tmp_path / "slurm",
     )
     registered = [sys.executable, "-m", "voxfleet", *map(str, words), "--ledger", postgres.url, "--on", "workers"]
+    registered += ["--price-of", "high-memory=g5.xlarge"]
     assert subprocess.run(registered, capture_output=True, check=False).returncode == 4
     environment = {
         **os.environ,
@@ -82,6 +84,7 @@ def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:
         "VOXFLEET_LEDGER": postgres.url,
         "VOXFLEET_LAUNCH": "env",
         "VOXFLEET_DEVICE": "cpu",
+        "VOXFLEET_GROUP": "high-memory",
         "SLURM_ARRAY_JOB_ID": "77",
         "SLURM_ARRAY_TASK_ID": "3",
         "TMPDIR": str(tmp_path),
@@ -91,6 +94,7 @@ def test_slurm_script_does_the_work(postgres: Postgres, tmp_path: Path) -> None:
     ledger = PostgresLedger(postgres.url, "slurm")
     assert ledger.counts().completed == 1
     assert [node.node.endswith("-77-3") for node in ledger.nodes()] == [True]
+    assert [(node.machine, node.price) for node in ledger.nodes()] == [("g5.xlarge", price_of("g5.xlarge"))]
 
 
 def test_slurm_script_names_what_is_missing() -> None:

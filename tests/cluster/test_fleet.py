@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 import pydicom
 import pytest
 import typer
+from typer.testing import CliRunner
 
 pytest.importorskip("kubernetes")
 
 from voxfleet.cluster.budgets.limits import Limits
+from voxfleet.cluster.commands import enrich
 from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.enrichment import Plan
 from voxfleet.cluster.kubernetes.cell import BadCell
 from voxfleet.cluster.kubernetes.fleet import NoFleet, fleet_of
 from voxfleet.cluster.kubernetes.options import CellOptions, read_options
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
-from voxfleet.cluster.prices.price import Price
+from voxfleet.cluster.prices.price import NoPrice, Price, price_of
 from voxfleet.cluster.run_folder import RunFolder
 from voxfleet.enrich.archives.archive import SeriesEntry
 from voxfleet.enrich.archives.opening import open_archive
@@ -157,6 +159,22 @@ def test_a_wrong_file_is_refused_with_its_key(toml: Path, text: str, reason: str
         read_options(toml)
 
 
+def test_workers_to_fall_back_on_need_a_price(postgres: Postgres, tmp_path: Path, toml: Path) -> None:
+    """A machine that has a price on spot only is refused before anything begins."""
+    (tmp_path / "p.toml").write_text(
+        '[[price]]\nmachine = "toy"\nmarket = "spot"\nusd_per_hour = 1\nsource = "paper"\ndated = 2026-11-01\n'
+    )
+    words = [ARCHIVE, "-m", "ct-threshold", "--to", ARCHIVE, "--run", str(tmp_path / "nlst"), "--ledger", postgres.url]
+    words += ["--on", "kuberay", "--cells", str(toml), "--machine", "toy", "--prices", str(tmp_path / "p.toml")]
+    app = typer.Typer()
+    app.command()(enrich)
+    toml.write_text(TOML + 'platform = "gke"\n')
+    refused = CliRunner().invoke(app, words).exception
+    assert isinstance(refused, NoPrice)
+    assert "--price-of fallback=MACHINE:REGION:MARKET, or take --fallback 0" in str(refused)
+    assert not (tmp_path / "nlst").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.orthanc
@@ -166,7 +184,7 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
 ) -> None:
     """The run is registered, a cell created; it fails, another comes; its own entrypoint does the work, on real Ray.
 
-    The command ends with 0, and Orthanc holds a SEG and an SR of each series.
+    The command ends with 0, and Orthanc holds a SEG and an SR of each series. Workers to fall back on have a price.
     """
     phantom = chest_phantom(shape=(24, 64, 64), spacing_mm=(12.0, 5.6, 5.6), seed=1)
     archive = open_archive(orthanc.uri)
@@ -207,6 +225,8 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
     threading.Thread(target=operate, daemon=True).start()
     words = ["enrich", uri, "-m", "ct-threshold", "--to", uri, "--run", str(run), "--ledger", postgres.url]
     words += ["--on", "kuberay", "--cells", str(toml), "--json"]
+    words += ["--machine", "g2-standard-4", "--region", "us-central1", "--market", "spot"]
+    toml.write_text(TOML + 'platform = "gke"\n')
     patched = (
         "from voxfleet.cluster.kubernetes import keeping as k, replacing as r; r.FIRST_PAUSE_S = k.LOOK_S = 0.2; "
         "from voxfleet.runners.cli import main; main()"
@@ -224,6 +244,7 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
     held = Counter(each.modality for each in archive.search() if isinstance(each, SeriesEntry))
     assert held == {"CT": 2, "SEG": 2, "SR": 2}
     ledger = PostgresLedger(postgres.url, run.name)
+    assert ledger.run().prices == {"fallback": price_of("g2-standard-4", "us-central1", "on-demand")}
     assert [each.detail.partition(":")[2].strip() for each in ledger.events() if each.kind == "cell"] == [
         "created",
         "removed: Failed, and work is left",
