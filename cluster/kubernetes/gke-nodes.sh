@@ -1,6 +1,7 @@
 #!/bin/bash
 # Node pools of a GKE cluster for cells: GKE_CLUSTER=... GKE_LOCATION=... [GKE_MOST=100] gke-nodes.sh
-# Heads go to "heads"; workers to "spot", and to "fallback" where spot is out. All grow from nothing, and shrink to it.
+# Heads go to "heads"; workers to "spot", and to "fallback" where spot is out; those without GPUs (--cpu-workers) to "cpu".
+# All grow from nothing, and shrink to it.
 set -euo pipefail
 
 : "${GKE_CLUSTER:?name of the cluster}" "${GKE_LOCATION:?its region or zone}"
@@ -13,3 +14,4 @@ pool() {
 pool heads 10 --machine-type e2-standard-4
 pool spot "${GKE_MOST:-100}" "${gpu[@]}" --spot --location-policy ANY
 pool fallback 20 "${gpu[@]}"
+pool cpu "${GKE_MOST:-100}" --machine-type n1-standard-4 --spot --location-policy ANY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,31 @@ def test_cells_of_a_template_are_kuberays(rayjob_schema: Any, tmp_path: Path, na
         assert int(container["resources"]["limits"]["memory"].removesuffix("Gi")) <= MACHINE_GIB
 
 
+@pytest.mark.parametrize("name", ["gke.toml", "eks.toml"])
+def test_workers_without_gpus_fit_into_the_templates_machines(rayjob_schema: Any, tmp_path: Path, name: str) -> None:
+    """Of the four CPUs of n1-standard-4 and m6i.xlarge three are left; they ask for no GPU, and bear no taint of one."""
+    cells_of(name, tmp_path)
+    cards = [catalogue.card(model) for model in ("meshnet-gwm", "ct-threshold")]
+    options = replace(read_options(tmp_path / name), cpu_workers=5)
+    job = manifests(options, "nlst", ("voxfleet", "worker", "nlst"), cards, 10, 3600)[0]
+    rayjob_schema.validate(job)
+    pod = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][2]["template"]["spec"]
+    asked = pod["containers"][0]["resources"]["requests"]
+    assert asked["cpu"] == "3"
+    assert int(asked["memory"].removesuffix("Gi")) <= 15 * 0.9
+    assert "nvidia.com/gpu" not in {*asked, *(each["key"] for each in pod["tolerations"])}
+
+
 def test_gke_pools_are_those_that_cells_ask_for(tmp_path: Path) -> None:
-    """The script makes three pools that grow from nothing: heads without a GPU, spot, and on demand, with an L4."""
+    """The script makes four pools that grow from nothing: heads without a GPU, spot and on demand with an L4, CPUs."""
     said = tmp_path / "said"
     program = tmp_path / "gcloud"
     program.write_text(f'#!/bin/sh\necho "$@" >> {said}\n')
     program.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "GKE_CLUSTER": "c", "GKE_LOCATION": "us-central1"}
     subprocess.run(["bash", FOLDER / "gke-nodes.sh"], env=environment, check=True)
-    heads, spot, fallback = said.read_text().splitlines()
-    for line in (heads, spot, fallback):
+    heads, spot, fallback, cpu = said.read_text().splitlines()
+    for line in (heads, spot, fallback, cpu):
         assert "container node-pools create" in line
         assert "--enable-autoscaling --num-nodes 0 --total-min-nodes 0" in line
     assert "--spot" in spot.split()
@@ -69,7 +85,8 @@ def test_gke_pools_are_those_that_cells_ask_for(tmp_path: Path) -> None:
     ]
     assert f"type={term['values'][0]},count=1" in spot
     assert f"type={term['values'][0]},count=1" in fallback
-    assert "accelerator" not in heads
+    assert "accelerator" not in heads + cpu
+    assert "--spot" in cpu.split()
 
 
 def test_eks_groups_are_those_that_cells_ask_for(tmp_path: Path) -> None:
@@ -81,6 +98,7 @@ def test_eks_groups_are_those_that_cells_ask_for(tmp_path: Path) -> None:
         "heads": False,
         "spot": True,
         "fallback": False,
+        "cpu": True,
     }
     assert all(each["minSize"] == each["desiredCapacity"] == 0 for each in groups.values())
     job = cells_of("eks.toml", tmp_path)[0]
