@@ -463,7 +463,7 @@ class Account:
     def settle(self, ledger: Ledger, begun: Path | None = None, held: int | None = None) -> None:
         """Tell what it cost; `begun` has a file for each series with a line for each time its GPU stage was begun."""
         if begun is not None:
-            lines = {path.name: len(path.read_text().splitlines()) for path in begun.iterdir()}
+            lines = {path.name: len(path.read_text().splitlines()) for path in begun.glob("*")}
         toll = toll_of(ledger, self._harms, None if begun is None else lines, held)
         self._tell("toll", json.dumps(asdict(toll)))
 

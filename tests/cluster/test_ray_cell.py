@@ -94,7 +94,7 @@ def harm(account: Account, tmp_path: Path) -> Iterator[Account]:
     """Marks when a cell is harmed; what it cost is told in the end."""
     yield account
     ledger, work = SqliteLedger(tmp_path / "ledger.sqlite"), tmp_path / "work"
-    account.settle(ledger, work / "begun", len(list((work / "stored").iterdir())))
+    account.settle(ledger, work / "begun", len(list(work.glob("stored/*"))))
     ledger.close()
 
 
