@@ -114,7 +114,9 @@ def test_models_that_need_no_gpu_get_workers_of_their_own(invoke) -> None:
         ((), ("4", f"{told}Gi")),
         (("--cpu-worker-cpus", "2", "--cpu-worker-memory-gib", "9"), ("2", "9Gi")),
     ):
-        (job,) = cells_of(invoke(*words, *more).stdout)
+        printed = invoke(*words, *more).stdout
+        assert invoke("submit", "-", "--dry-run", text=printed).stdout == "nlst-c0: would be created\n"
+        (job,) = cells_of(printed)
         assert "--workers 4 --device cuda:0 --cpu-workers 2 " in job["spec"]["entrypoint"]
         group = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][-1]
         asked = group["template"]["spec"]["containers"][0]["resources"]["requests"]

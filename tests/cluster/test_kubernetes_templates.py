@@ -49,7 +49,7 @@ def test_cells_of_a_template_are_kuberays(rayjob_schema: Any, tmp_path: Path, na
 
 @pytest.mark.parametrize("name", ["gke.toml", "eks.toml"])
 def test_workers_without_gpus_fit_into_the_templates_machines(rayjob_schema: Any, tmp_path: Path, name: str) -> None:
-    """Of the four CPUs of n1-standard-4 and m6i.xlarge three are left; they ask for no GPU, and bear no taint of one."""
+    """Of four CPUs of n1-standard-4 and m6i.xlarge three are left; they ask for no GPU, and bear no taint of one."""
     cells_of(name, tmp_path)
     cards = [catalogue.card(model) for model in ("meshnet-gwm", "ct-threshold")]
     options = replace(read_options(tmp_path / name), cpu_workers=5)
