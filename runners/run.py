@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from dataclasses import replace
+from pathlib import Path
 
 from .. import Error
 from ..enrich.archives.outage import is_outage
@@ -39,6 +41,7 @@ def perform(request: object) -> Answer:
         if ran_out_of_memory(exc):
             failure = replace(failure, code=OutOfMemory.code)
         full = _disk_is_full(exc)
+        failure = replace(failure, lost=_is_within(exc, request.settings.scratch))
     else:
         return Answer(_new(meter, request), delivery=delivery)
     if full:
@@ -52,6 +55,12 @@ def _disk_is_full(error: BaseException) -> bool:
     while cause is not None and not (isinstance(cause, OSError) and cause.errno in _FULL):
         cause = cause.__cause__ or cause.__context__
     return cause is not None
+
+
+def _is_within(error: BaseException, cache: Path) -> bool:
+    """Whether an error is about a file of the local cache: gone, or unreadable; not the series' fault."""
+    name = error.filename if isinstance(error, OSError) else None
+    return isinstance(name, str | os.PathLike) and Path(name).is_relative_to(cache)
 
 
 def _new(meter: Meter, request: Request) -> tuple[Consumption, ...]:
