@@ -49,11 +49,11 @@ class Spending:
     budget : Decimal or None
         Cap of the run; None for none.
     price : str
-        In words: what an hour of which machine costs.
+        In words: what an hour of which machine costs; of several, each.
     price_source : str
         Where the price was read.
     price_dated : date
-        When that source was made.
+        When that source was made; the oldest of several.
     """
 
     total: Decimal
