@@ -14,10 +14,11 @@ set -euo pipefail
 
 : "${VOXFLEET_RUN:?name of the run}" "${VOXFLEET_LEDGER:?postgresql://USER@HOST/DATABASE}"
 task="${SLURM_ARRAY_JOB_ID:-0}-${SLURM_ARRAY_TASK_ID:-0}"
-launch=(${VOXFLEET_LAUNCH:-apptainer exec --nv "${VOXFLEET_IMAGE:?path of the image}"})
+launch=(${VOXFLEET_LAUNCH:-apptainer exec --nv --bind ${TMPDIR:-/tmp} "${VOXFLEET_IMAGE:?path of the image}"})
 
+# The node's name stands in results' provenance: not the host's, which may be a hospital's.
 exec "${launch[@]}" voxfleet worker "$VOXFLEET_RUN" \
     --device "${VOXFLEET_DEVICE:-cuda:0}" \
-    --node "$(hostname)-$task" \
+    --node "slurm-$task" \
     --folder "${TMPDIR:-/tmp}/voxfleet" \
     --drain 40
