@@ -31,10 +31,12 @@ _CONSUMPTION = ("stage", "started", "wall_s", "cpu_s", "gpu_s", "peak_bytes", "b
 
 def last_seen(now: str) -> str:
     """SQL for when a row of `node` last gave a sign of life, with the database's SQL for the time."""
+    # An attempt that was taken back from a driver that fell silent ended when somebody looked: maybe the day after.
     return f"""coalesce(down,
-        CASE WHEN EXISTS (SELECT 1 FROM owner WHERE owner.owner = node.owner AND lease_until > {now}) THEN {now}
-        ELSE coalesce((SELECT max(coalesce(ended, started)) FROM attempt
-            WHERE attempt.node = node.node AND node.owner IN ('', attempt.owner) AND started >= node.up), up) END)"""  # noqa: S608
+        (SELECT CASE WHEN lease_until > {now} THEN {now} ELSE lease_until END FROM owner
+            WHERE owner.owner = node.owner AND lease_until >= node.up),
+        (SELECT max(coalesce(ended, started)) FROM attempt
+            WHERE attempt.node = node.node AND node.owner IN ('', attempt.owner) AND started >= node.up), up)"""  # noqa: S608
 
 
 def run_of(row: Row) -> Run:

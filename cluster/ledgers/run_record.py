@@ -97,8 +97,8 @@ class Node:
     down : datetime or None
         None while it is up, and also after its driver was killed: see `last_seen`.
     last_seen : datetime
-        Its end; or now, while any driver of the run sends heartbeats; or else its last sign
-        of life, an attempt that began or ended on it.
+        Its end; or now, while its driver sends heartbeats; or else the end of the time for which that held its
+        leases.
     cell : str
         Label of its machine on the provider's bill; empty: none.
     price : Price or None

@@ -71,10 +71,12 @@ class Steps:
         self.sql.execute(f"SELECT 1 FROM owner WHERE owner = ? {self.words.lock}", (owner,))  # noqa: S608
 
     def hold(self, owner: str, ttl_s: float) -> None:
-        """Let all leases of `owner` hold for `ttl_s` seconds from now."""
+        """Let all leases of `owner` hold for `ttl_s` seconds from now; 0: they end, if they have not before."""
         self.sql.execute(
             f"""INSERT INTO owner (owner, lease_until, lease_s) VALUES (?, {self.words.now} + ?, ?)
-            ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until, lease_s = excluded.lease_s""",  # noqa: S608
+            ON CONFLICT (owner) DO UPDATE SET lease_s = excluded.lease_s, lease_until =
+                CASE WHEN excluded.lease_s = 0 AND owner.lease_until < excluded.lease_until THEN owner.lease_until
+                ELSE excluded.lease_until END""",  # noqa: S608
             (owner, ttl_s, ttl_s),
         )
 

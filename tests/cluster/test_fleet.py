@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -27,6 +28,7 @@ from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.enrichment import Plan
 from voxfleet.cluster.kubernetes.cell import BadCell
 from voxfleet.cluster.kubernetes.fleet import NoFleet, fleet_of
+from voxfleet.cluster.kubernetes.manifest import within
 from voxfleet.cluster.kubernetes.options import CellOptions, read_options
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.prices.price import NoPrice, Price, price_of
@@ -61,21 +63,35 @@ def toml(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_cell_drives_the_run_that_is_in_the_ledger(tmp_path: Path, toml: Path) -> None:
-    """The command is one of `voxfleet worker`'s, with run, Ray, number of agents, model and limits."""
+def given_to(job: Mapping[str, Any]) -> dict[str, Any]:
+    """What `voxfleet worker` takes from the entrypoint of a cell."""
+    script = shlex.split(job["spec"]["entrypoint"])[2]
+    words = shlex.split(script.partition(";")[0])
+    assert words[:2] == ["voxfleet", "worker"]
+    app = typer.Typer()
+    app.command()(worker)
+    return typer.main.get_command(app).make_context("worker", [*words[2:], "--ledger", "postgresql://x/y"]).params
+
+
+def test_each_cell_drives_the_run_that_is_in_the_ledger(
+    tmp_path: Path, toml: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is one of `voxfleet worker`'s, with run, Ray, number of agents, model and limits.
+
+    Whom it sends alarms to stands in no manifest: an entry of a Secret that its head has in the environment.
+    """
     toml.write_text(TOML + 'cells = 3\nplatform = "gke"\nsecrets = ["archive"]\n')
     limits = Limits(usd_per_series=Decimal("0.5"), wall_s=7200.0, failure_share=0.2, nodes=4)
     fleet = fleet_of(plan(tmp_path, "meshnet-gwm"), toml, limits, shared_ledger=True)
     assert (fleet.run, fleet.namespace, fleet.most_nodes) == ("nlst", "ct", 4)
     assert fleet.workers == {"nlst-c0": 2, "nlst-c1": 2, "nlst-c2": 2}
+    monkeypatch.setenv("VOXFLEET_ALARM_WEBHOOK", "https://hooks.example.org/s3cret")
     for job in fleet.jobs:
-        script = shlex.split(job["spec"]["entrypoint"])[2]
-        words = shlex.split(script.partition(";")[0])
-        assert words[:2] == ["voxfleet", "worker"]
-        app = typer.Typer()
-        app.command()(worker)
-        given = typer.main.get_command(app).make_context("worker", [*words[2:], "--ledger", "postgresql://x/y"]).params
+        given = given_to(job)
         assert (given["run"], given["on"], given["workers"], given["deadline"]) == ("nlst", "ray", 2, "7200s")
+        assert (given["idle"], given["alarm_webhook"]) == ("5m", "https://hooks.example.org/s3cret")
+        (head,) = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"]
+        assert head["envFrom"] == [{"secretRef": {"name": "archive"}}]
         assert (given["model"], given["device"]) == (["meshnet-gwm"], ["cuda:0"])
         assert (given["max_failures"], given["max_cost_per_series"]) == (0.2, "0.5")
 
@@ -102,6 +118,18 @@ def test_workers_without_gpus_are_on_ray(tmp_path: Path, on: str) -> None:
         plan(tmp_path, on=on, cpu_workers=1)
     with pytest.raises(BadCell, match="no model of the run needs a GPU"):
         plan(tmp_path, on="ray", cpu_workers=1, devices=("cuda:0",))
+
+
+def test_a_cell_that_is_created_late_has_the_deadline_of_the_run(tmp_path: Path, toml: Path) -> None:
+    """Of two hours ten minutes are left: so many has its command, and an hour more its job; it is the same cell."""
+    (job,) = fleet_of(plan(tmp_path), toml, Limits(wall_s=7200.0), shared_ledger=True).jobs
+    late = within(job, 600.4)
+    assert given_to(late)["deadline"] == "600s"
+    assert late["spec"]["activeDeadlineSeconds"] == 600 + 3600
+    assert {**given_to(job), "deadline": "600s"} == given_to(late)
+    assert late["metadata"] == job["metadata"]
+    assert within(job, 7300.0) == within(job, None) == job
+    assert given_to(within(job, -5.0))["deadline"] == "1s"
 
 
 @pytest.mark.parametrize(

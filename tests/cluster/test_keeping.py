@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ pytest.importorskip("kubernetes")
 
 from kubernetes.config import kube_config
 from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
+from voxfleet.cluster.budgets.limits import Limits
 from voxfleet.cluster.kubernetes.cell import PLATFORMS, Access, Cell, Workers
 from voxfleet.cluster.kubernetes.keeping import CellsDie, Fleet, keep_up
 from voxfleet.cluster.kubernetes.kuberay import CellExists, Cells, KubernetesError
@@ -35,7 +37,10 @@ ITEMS = 6
 def job(number: int, workers: int = 3) -> dict[str, Any]:
     """The RayJob of cell NUMBER."""
     machines = Workers(workers, 0, spot=False, cpus=4, memory_bytes=2**33, gpu=False)
-    words, image = ("voxfleet", "worker", "nlst", "--on", "ray"), "registry.example/voxfleet@sha256:" + "ab" * 32
+    words, image = (
+        ("voxfleet", "worker", "nlst", "--on", "ray", "--deadline", "3600s"),
+        "registry.example/voxfleet@sha256:" + "ab" * 32,
+    )
     access, name = Access(ledger_secret="ledger"), f"c{number}"
     return manifest(Cell("nlst", name, "ct", image, words, 3600, machines, access, PLATFORMS["any"], "2.60.0"))
 
@@ -222,8 +227,13 @@ def test_a_server_that_is_busy_for_long_does_not_end_the_fleet(
 ) -> None:
     """Cells go on by themselves; who looks after them looks again. One that may not be looked at ends it."""
     monkeypatch.setattr("voxfleet.cluster.kubernetes.kuberay.TRIES", 1)
-    Operator(api_server, [completes(api_server, ledger, 9)])
-    threading.Timer(0.01, lambda: api_server.faults.extend([(503, {})] * 3)).start()
+    complete = completes(api_server, ledger, 9)
+
+    def is_busy(name: str) -> None:
+        api_server.faults.extend([(503, {})] * 3)
+        complete(name)
+
+    Operator(api_server, [is_busy])
     keep(cells, ledger, job(0))
     assert ledger.counts().open == 0
     api_server.faults = [(403, {})]
@@ -318,8 +328,9 @@ def test_cells_that_are_at_work_are_taken_on(api_server: Any, cells: Cells, ledg
 
 
 def test_a_stop_leaves_the_cells(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
-    """Ctrl-C ends the watching, and no work."""
-    governor = Governor(ledger, TOY, None, threading.Event())
+    """Ctrl-C ends the watching, and no work; what was created has the time that the run has left."""
+    governor = Governor(ledger, TOY, None, threading.Event(), Limits(wall_s=600.0))
     threading.Timer(0.3, governor.stop.set).start()
     keep_up(cells, Fleet([job(0)]), ledger, governor, lambda: None)
     assert list(api_server.jobs) == ["nlst-c0"]
+    assert re.search(r"--deadline (600|599)s", api_server.jobs["nlst-c0"]["spec"]["entrypoint"])

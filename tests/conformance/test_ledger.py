@@ -745,7 +745,7 @@ class TestNodes:
         assert lived.seconds == pytest.approx(sum(node.lifetime_s for node in ledger.nodes()), abs=1e-4)
 
     def test_of_a_driver_that_lives_is_seen_now(self, ledger: Ledger) -> None:
-        """While a driver sends heartbeats its nodes cost money; afterwards up to their last attempt."""
+        """While a driver sends heartbeats its nodes cost money; afterwards up to the time for which it had leased."""
         ledger.node_up("n1", "local", OWNER)
         ledger.add([workitem(1)])
         lease = one(ledger)
@@ -755,9 +755,28 @@ class TestNodes:
         time.sleep(0.01)
         assert attempt.ended is not None
         assert ledger.nodes()[0].last_seen > attempt.ended
+        before = ledger.now()
         ledger.heartbeat(OWNER, 0.0)
+        after = ledger.now()
         time.sleep(0.002)
-        assert ledger.nodes()[0].last_seen == attempt.ended
+        assert before <= ledger.nodes()[0].last_seen <= after
+
+    def test_of_a_driver_that_was_killed_cost_no_more_than_its_lease(self, ledger: Ledger) -> None:
+        """However late somebody takes back what it held: another driver, or itself when it is begun again."""
+        ledger.add([workitem(1)])
+        for number, begun_again in enumerate((False, True)):
+            ledger.node_up("n1", "local", OWNER)
+            lease = one(ledger, OWNER, ttl_s=0.1)
+            leased = ledger.now()
+            ledger.start(lease, "n1")
+            time.sleep(0.3)
+            if begun_again:
+                ledger.heartbeat(OWNER, 0.0)
+                time.sleep(0.002)
+            assert ledger.expire() == 1
+            life = ledger.nodes()[number]
+            assert life.down is not None
+            assert life.down <= leased + timedelta(seconds=0.1)
 
     def test_two_drivers_on_one_host_are_seen_apart(self, ledger: Ledger) -> None:
         """The life of a dead driver's node ends with its own last attempt, whatever another one does on that host."""
@@ -770,11 +789,9 @@ class TestNodes:
         other = one(ledger, OTHER)
         ledger.start(other, "n1")
         ledger.finish(other, completed(other, "2.25.2"), "n1")
-        ledger.heartbeat(OWNER, 0.0)
-        time.sleep(0.002)
-        ledger.expire()
-        assert ledger.nodes()[0].down == ledger.attempts()[0].ended
-        assert ledger.nodes()[1].down is None
+        ledger.release(OWNER, "its row is gone")
+        assert ledger.nodes()[0].last_seen == ledger.attempts()[0].ended
+        assert ledger.nodes()[1].last_seen > ledger.nodes()[0].last_seen
 
     def test_rate_of_the_last_minutes(self, ledger: Ledger) -> None:
         """Settled workitems are counted over the window, or since the first attempt if that is shorter."""

@@ -38,6 +38,31 @@ def test_database_is_away_for_longer_than_leases(stub_fleet: Callable[..., StubF
     assert fleet.segmented().total() == 24
 
 
+@pytest.mark.slow
+def test_a_budget_ends_also_while_its_ledger_is_away(stub_fleet: Callable[..., StubFleet], postgres: Postgres) -> None:
+    """PostgreSQL is stopped: a driver with two dollars at ten cents a second is gone after 16 s, and not after 600.
+
+    When the database is back another driver does the rest, and what the first one cost is within its budget.
+    """
+    fleet = stub_fleet([{"seconds": "0.3"}] * 60, postgres.url)
+    began = time.monotonic()
+    driver = fleet.start("a", "--budget", 2, "--lease-s", LEASE_S)
+    fleet.until(lambda: fleet.ledger.counts().completed > 0)
+    fleet.ledger.close()
+    postgres.stop("fast")
+    assert driver.wait(60) == 0
+    assert time.monotonic() - began < 40
+    assert "of 2 US$ are spent, reckoned for" in (fleet.folder / "log").read_text()
+    assert fleet.children("a") == []
+    postgres.start()
+    fleet.ledger = PostgresLedger(postgres.url, fleet.folder.name)
+    assert fleet.start("b", "--lease-s", LEASE_S).wait(60) == 0
+    assert fleet.check()[AttemptClass.LOST] <= 3
+    first = next(node for node in fleet.ledger.nodes() if node.node == "a")
+    assert first.down is not None
+    assert 0.1 * (first.down - first.up).total_seconds() < 2
+
+
 def _cut(ledger: Ledger, postgres: Postgres) -> None:
     with psycopg.connect(postgres.url, autocommit=True) as sql:
         sql.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'voxfleet'")
