@@ -248,6 +248,8 @@ def test_reports_are_valid_and_refer_to_both_sides(finished, collection: tuple[P
     assert done.returncode == 0, done.stderr
     files = sorted((tmp_path / "out" / "sr").rglob("*.dcm"))
     assert len(files) == 2
+    made = (pydicom.dcmread(path, stop_before_pixels=True) for path in tmp_path.glob("[ab]/*.dcm"))
+    segs = {each.SOPInstanceUID: each for each in made}
     for path in files:
         report = pydicom.dcmread(path)
         checked = subprocess.run(["dciodvfy", "-new", path], capture_output=True, text=True, check=False)
@@ -259,8 +261,20 @@ def test_reports_are_valid_and_refer_to_both_sides(finished, collection: tuple[P
         groups = next(item for item in report.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010")
         for group in groups.ContentSequence:
             names = [each.ConceptNameCodeSequence[0].CodeMeaning for each in group.ContentSequence]
-            assert names.count("Referenced Segment") == names.count("Reference Segment") == 1
             assert "Dice similarity coefficient" in names
+            assert names.count("Referenced Segment") == names.count("Reference Segment") == 1
+            side = _item(group, "Finding Site").ContentSequence[0].ConceptCodeSequence[0].CodeMeaning
+            for name, model in (("Referenced Segment", "covid-opacity-hu"), ("Reference Segment", "ct-threshold")):
+                reference = _item(group, name).ReferencedSOPSequence[0]
+                seg = segs[reference.ReferencedSOPInstanceUID]
+                assert seg.ManufacturerModelName == model
+                segment = seg.SegmentSequence[reference.ReferencedSegmentNumber - 1]
+                assert segment.SegmentLabel == f"{side} Lung"
+
+
+def _item(group: pydicom.Dataset, meaning: str) -> pydicom.Dataset:
+    """Item of a measurement group, by the meaning of its concept."""
+    return next(each for each in group.ContentSequence if each.ConceptNameCodeSequence[0].CodeMeaning == meaning)
 
 
 def _segs_of(out: Path, model: str, folder: Path) -> Path:

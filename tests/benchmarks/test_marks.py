@@ -59,18 +59,20 @@ def test_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "hit", "iou"),
+    ("low", "high", "hit", "distance", "iou"),
     [
-        ((1.5, 3.5, 3.5), (2.5, 7.5, 7.5), True, 1.0),
-        ((1.5, 3.5, 5.5), (2.5, 7.5, 9.5), True, 8 / 24),  # 4 x 2 shared of 16 + 16 - 8
-        ((1.5, 9.5, 9.5), (2.5, 11.5, 11.5), False, 0.0),
-        ((4.5, 3.5, 3.5), (5.5, 7.5, 7.5), False, 0.0),
+        ((1.5, 3.5, 3.5), (2.5, 7.5, 7.5), True, 0, 1.0),
+        # 4 x 2 shared of 16 + 16 - 8; the middle, j = 5.5 and i = 7.5, lies between four pixels.
+        ((1.5, 3.5, 5.5), (2.5, 7.5, 9.5), True, math.hypot(0.5, 0.5), 8 / 24),
+        ((1.5, 9.5, 9.5), (2.5, 11.5, 11.5), False, math.hypot(3.5, 3.5), 0.0),  # middle j = i = 10.5
+        ((4.5, 3.5, 3.5), (5.5, 7.5, 7.5), False, math.hypot(4, 0.5, 0.5), 0.0),  # two slices of 2 mm, between pixels
     ],
 )
-def test_box(low: tuple[float, ...], high: tuple[float, ...], hit: bool, iou: float) -> None:
-    """A rectangle on a slice against the lesion's rectangle on it."""
+def test_box(low: tuple[float, ...], high: tuple[float, ...], hit: bool, distance: float, iou: float) -> None:
+    """A rectangle on a slice against the lesion's rectangle on it, and how far its middle is from the lesion."""
     found = score(FOUND, boxes=(MarkedBox(1, low, high),))
     assert (found.kind, found.hit) == ("box", hit)
+    assert found.distance_mm == pytest.approx(distance)
     assert found.iou == pytest.approx(iou)
 
 
