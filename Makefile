@@ -13,7 +13,7 @@ help:
 	@echo "make test    install, then run every test"
 	@echo "make venv    install everything into $(VENV)"
 	@echo "make image   build the image of GPU nodes (docker, podman or buildah), with WEIGHTS='MODEL ...' baked in"
-	@echo "make lint types bench kernel lock clean"
+	@echo "make lint types bench faults kernel lock clean"
 
 venv: $(VENV)/.installed
 
@@ -63,6 +63,11 @@ bench: venv
 		$(BIN)/python -m voxfleet.benchmarks.performance.$$script || left="$$left $$script"; \
 	done; \
 	if [ -n "$$left" ]; then echo "not measured:$$left"; exit 1; fi
+
+# make faults runs the tests that cluster/FAULTS.md names so many times, and writes what each fault cost into its table.
+ROUNDS ?= 3
+faults: venv
+	$(BIN)/python -m voxfleet.benchmarks.performance.faults $(ROUNDS)
 
 # After a change of the loops in C: the same bytes from the same version, on any machine.
 FEATURES := enrich/features

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from voxfleet.cluster.ledgers.run_record import NOTICE
 from voxfleet.runners.workitem import State
 
 if TYPE_CHECKING:
-    from conftest import Postgres, StubFleet, Wire
+    from conftest import Account, Postgres, StubFleet, Wire
 
 MakeFleet = Callable[..., "StubFleet"]
 TTL_S = 2.0
@@ -33,7 +32,7 @@ def test_driver_stopped_and_resumed_past_its_lease(stub_fleet: MakeFleet) -> Non
     fleet = stub_fleet([{"seconds": "0.3"}] * 12)
     zombie = fleet.start("zombie", "--lease-s", TTL_S)
     fleet.until(lambda: fleet.ledger.counts().completed >= 2)
-    zombie.send_signal(signal.SIGSTOP)
+    fleet.harm("zombie", signal.SIGSTOP)
     other = fleet.start("other", "--lease-s", TTL_S)
     assert other.wait(60) == 0
     assert fleet.ledger.counts().completed == 12
@@ -49,10 +48,10 @@ def test_driver_stopped_and_resumed_past_its_lease(stub_fleet: MakeFleet) -> Non
 def test_what_a_dead_driver_held_is_leased_again_in_time(stub_fleet: MakeFleet, how: signal.Signals) -> None:
     """Its workitems are with another driver within the time of a lease and five seconds."""
     fleet = stub_fleet([{"seconds": "0.2"}] * 8 + [{"seconds": "1"}] * 40)
-    first = fleet.start("first", "--lease-s", TTL_S)
+    fleet.start("first", "--lease-s", TTL_S)
     fleet.start("second", "--lease-s", TTL_S)
     fleet.until(lambda: {each.node for each in fleet.ledger.attempts()} == {"first", "second"})
-    first.send_signal(how)
+    fleet.harm("first", how)
     held = {each.key for each in fleet.ledger.attempts() if each.node == "first" and each.ended is None}
     lost = fleet.until(lambda: not any(a.ended is None and a.owner == "first" for a in fleet.ledger.attempts()))
     assert held
@@ -67,7 +66,7 @@ def test_preemption_notice(stub_fleet: MakeFleet) -> None:
     fleet.until(lambda: len(fleet.segmented()) == 4)
     children = fleet.children("spot")
     begun = time.monotonic()
-    driver.send_signal(signal.SIGTERM)
+    fleet.harm("spot", signal.SIGTERM)
     assert driver.wait(20) == 0
     assert time.monotonic() - begun < 2 + SLACK_S
     assert not [each for each in children if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
@@ -86,7 +85,7 @@ def test_a_notice_with_time_enough_redoes_nothing(stub_fleet: MakeFleet) -> None
     fleet = stub_fleet([{"seconds": "0.3"}] * 12)
     driver = fleet.start("spot")
     fleet.until(lambda: fleet.ledger.counts().completed >= 2)
-    driver.send_signal(signal.SIGTERM)
+    fleet.harm("spot", signal.SIGTERM)
     assert driver.wait(20) == 0
     counts = fleet.ledger.counts()
     assert (counts.in_progress, counts.completed < 12) == (0, True)
@@ -106,7 +105,7 @@ def test_what_a_driver_leaves_at_once_is_lost_by_its_cause(
     fleet = stub_fleet([{"seconds": "20"}] * 2)
     driver = fleet.start("a", "--lease-s", 3)
     fleet.until(lambda: bool(fleet.segmented()))
-    driver.send_signal(signals[0])
+    fleet.harm("a", signals[0])
     fleet.until(lambda: not preempted or any(event.kind == NOTICE for event in fleet.ledger.events()))
     time.sleep(0.1)
     driver.send_signal(signals[1])
@@ -115,6 +114,31 @@ def test_what_a_driver_leaves_at_once_is_lost_by_its_cause(
     lost = fleet.ledger.attempts()
     assert {attempt.outcome for attempt in lost} == {AttemptClass.LOST}
     assert {attempt.preempted for attempt in lost} == {preempted}
+
+
+def test_stages_that_raise_crash_hang_and_leak(stub_fleet: MakeFleet) -> None:
+    """Each costs its own item, with stage and cause of every attempt; the others are done at the first."""
+    faults = {"raise": ("MODEL_ERROR", 1), "segfault": ("CRASHED", 2), "hang": ("DEADLINE_EXCEEDED", 2)}
+    faults["leak"] = ("OUT_OF_MEMORY", 1)
+    fleet = stub_fleet([{"fault": fault} for fault in faults] + [{}] * 12)
+    driver = fleet.start("a", "--deadline-s", 8, "--memory", 400 * 2**20)
+    assert driver.communicate(timeout=90) == ("ended", None)
+    fleet.check(quarantined=len(faults))
+    told = Counter((each.failure.stage, each.failure.code) for each in fleet.ledger.attempts() if each.failure)
+    assert told == {("segment", code): times for code, times in faults.values()}
+
+
+def test_killed_children_cost_only_their_own_items(stub_fleet: MakeFleet) -> None:
+    """SIGKILL of a node's children, of all three lanes: what they were at is lost, free at once and done."""
+    fleet = stub_fleet([{"seconds": "0.5", "deliver": "0.5"}] * 12)
+    driver = fleet.start("a")
+    fleet.until(lambda: fleet.ledger.counts().completed >= 2)
+    for child in fleet.children("a"):
+        fleet.harm("a", signal.SIGKILL, child)
+    assert driver.wait(60) == 0
+    ended = fleet.check()
+    assert 0 < ended[AttemptClass.LOST] <= 3
+    assert ended == {AttemptClass.COMPLETED: 12, AttemptClass.LOST: ended[AttemptClass.LOST]}
 
 
 def test_poison_storm(stub_fleet: MakeFleet) -> None:
@@ -213,7 +237,9 @@ asyncio.run(main())
 """
 
 
-def test_network_cut_between_worker_and_ledger(stub_fleet: MakeFleet, postgres: Postgres, wire: Wire) -> None:
+def test_network_cut_between_worker_and_ledger(
+    stub_fleet: MakeFleet, postgres: Postgres, wire: Wire, account: Account
+) -> None:
     """The wire to PostgreSQL is taken away past the lease: another does its items; mended, it doubles nothing."""
     socket = f"{postgres.folder}/.s.PGSQL.5432"
     relay = subprocess.Popen(
@@ -227,6 +253,7 @@ def test_network_cut_between_worker_and_ledger(stub_fleet: MakeFleet, postgres: 
         url = f"postgresql://postgres@{wire.SERVER}/postgres?tcp_user_timeout=3000"
         far = fleet.start("far", "--lease-s", TTL_S, before=wire.on_node, ledger=url)
         fleet.until(lambda: fleet.ledger.counts().completed >= 3)
+        account.harmed("far")
         wire.cut()
         near = fleet.start("near", "--lease-s", TTL_S)
         fleet.until(lambda: any(event.kind == "owner_silent" for event in fleet.ledger.events()), TTL_S + 20)
@@ -249,7 +276,7 @@ def test_children_die_with_a_killed_driver(stub_fleet: MakeFleet) -> None:
     fleet.until(lambda: bool(fleet.segmented()))
     children = fleet.children("a")
     assert children
-    os.kill(driver.pid, signal.SIGKILL)
+    fleet.harm("a", signal.SIGKILL)
     driver.wait()
     _, alive = psutil.wait_procs(children, timeout=2)
     assert not alive
