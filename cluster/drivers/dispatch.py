@@ -13,6 +13,23 @@ from dataclasses import dataclass, field
 
 from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
 from ..ledger import Lease
+from .instructions import (
+    AgentDown,
+    AgentUp,
+    Done,
+    Drain,
+    Event,
+    Finished,
+    Instruction,
+    Leased,
+    LeaseMore,
+    Lose,
+    Return,
+    Start,
+    StartAgent,
+    StopAgent,
+    Tick,
+)
 from .kinds import Kind, Wanted, wants_of
 
 MOST_IDLE_DEATHS = 3
@@ -21,120 +38,6 @@ MOST_IDLE_DEATHS = 3
 MOST_BUSY_DEATHS = 20
 """Agents that may die at work in a row, with nothing finished between: four workitems that kill
 their agent five times each, and then it is the cell."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentUp:
-    """An agent is ready for `depth` workitems at a time, on a node with this memory."""
-
-    agent: str
-    depth: int
-    memory: NodeMemory = UNKNOWN_MEMORY
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDown:
-    """An agent died, or never came up, with all it held; `preempted`: its machine had given notice."""
-
-    agent: str
-    reason: str
-    preempted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """The answer to LeaseMore: fewer than asked for, or none, where there is nothing more now."""
-
-    leases: tuple[Lease, ...]
-    memory: NodeMemory = UNKNOWN_MEMORY
-    models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """An agent has an outcome for a lease."""
-
-    agent: str
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed; `open_items` workitems of the run are not settled, in this cell or elsewhere."""
-
-    open_items: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """Begin nothing more; what is in flight is finished."""
-
-    reason: str
-
-
-Event = AgentUp | AgentDown | Leased | Finished | Tick | Drain
-
-
-@dataclass(frozen=True, slots=True)
-class StartAgent:
-    """Start an agent of a kind under this name, not used before; answer with AgentUp or AgentDown."""
-
-    agent: str
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseMore:
-    """Lease up to `number` workitems of these models (empty: of all) for nodes with this memory.
-
-    Answer with Leased, and with nothing leased also.
-    """
-
-    number: int
-    memory: NodeMemory = UNKNOWN_MEMORY
-    models: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Give a leased workitem to an agent; answer with Finished, or AgentDown."""
-
-    agent: str
-    lease: Lease
-
-
-@dataclass(frozen=True, slots=True)
-class Lose:
-    """Tell the ledger that these leases died with their agent; `preempted`: its machine had given notice."""
-
-    agent: str
-    leases: tuple[Lease, ...]
-    reason: str
-    preempted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """Tell the ledger that these leases were never begun."""
-
-    leases: tuple[Lease, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class StopAgent:
-    """End an agent that has nothing to do any more."""
-
-    agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The cell is finished: `failure` says why it gave up, and is empty where it did not."""
-
-    failure: str = ""
-
-
-Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | Done
 
 
 @dataclass(slots=True)
@@ -243,16 +146,21 @@ class Dispatch:
                 deaths = self._idle_deaths + self._busy_deaths
                 yield from self._end(f"{deaths} agents died in a row, with nothing finished")
             return
+        if len(self._fleet) < sum(kind.number for kind in self.kinds):
+            yield from self._start()
+        for wanted, room in self._room().items():
+            if wanted not in self._asked:
+                self._asked[wanted] = room
+                yield LeaseMore(room, *wanted)
+
+    def _start(self) -> Iterator[Instruction]:
+        """Begin as many agents of each kind as are missing."""
         for kind in self.kinds:
             for _ in range(kind.number - sum(agent.kind is kind for agent in self._fleet.values())):
                 self._started += 1
                 name = f"agent-{self._started}"
                 self._fleet[name] = _Agent(kind)
                 yield StartAgent(name, kind)
-        for wanted, room in self._room().items():
-            if wanted not in self._asked:
-                self._asked[wanted] = room
-                yield LeaseMore(room, *wanted)
 
     def _classify(self) -> None:
         """Say of each agent that is up what it wants."""
@@ -264,8 +172,8 @@ class Dispatch:
         """How much agents have room for, of what each wants most and there may be some of."""
         room: Counter[Wanted] = Counter()
         for agent in self._fleet.values():
-            wanted = agent.most_wanted(self._dry)
-            if agent.free and wanted is not None:
+            wanted = agent.most_wanted(self._dry) if agent.free else None
+            if wanted is not None:
                 room[wanted] += agent.free
         return room
 
@@ -273,7 +181,7 @@ class Dispatch:
         """Give each lease to the agent that it fits best of those that want it; return what none has room for."""
         returned: list[Lease] = []
         fleet = () if self._draining else self._fleet.items()
-        wanting = [(name, agent) for name, agent in fleet if agent.takes(wanted, self._dry)]
+        wanting = [(name, agent) for name, agent in fleet if agent.free and agent.takes(wanted, self._dry)]
         for lease in leases:
             best = max(wanting, key=lambda item: item[1].fits(lease), default=None)
             if best is None or best[1].free == 0:

@@ -26,10 +26,11 @@ from ..ledger import Lease, Ledger, owner_name
 from ..ledgers.attempt import LOST, PREEMPTED
 from ..ledgers.run_record import LEFT
 from .agent import CellEvent, CellFailed, CellSettings
-from .dispatch import (
+from .dispatch import Dispatch
+from .idleness import Idleness
+from .instructions import (
     AgentDown,
     AgentUp,
-    Dispatch,
     Done,
     Drain,
     Event,
@@ -44,7 +45,6 @@ from .dispatch import (
     StopAgent,
     Tick,
 )
-from .idleness import Idleness
 from .leasing import lease_some
 from .ray_agents import WAIT_S, Agents, Came, Died, Ended
 from .ray_cluster import connect, nodes_alive

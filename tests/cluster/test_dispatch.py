@@ -9,12 +9,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from voxfleet.cluster.drivers.dispatch import (
-    MOST_BUSY_DEATHS,
-    MOST_IDLE_DEATHS,
+from voxfleet.cluster.drivers.dispatch import MOST_BUSY_DEATHS, MOST_IDLE_DEATHS, Dispatch
+from voxfleet.cluster.drivers.instructions import (
     AgentDown,
     AgentUp,
-    Dispatch,
     Done,
     Drain,
     Event,
