@@ -17,13 +17,15 @@ from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.runners.workitem import Workitem
 
 if TYPE_CHECKING:
-    from conftest import Postgres, StubFleet
+    from conftest import Account, Postgres, StubFleet
 
 LEASE_S = 6.0
 
 
 @pytest.mark.slow
-def test_database_is_away_for_longer_than_leases(stub_fleet: Callable[..., StubFleet], postgres: Postgres) -> None:
+def test_database_is_away_for_longer_than_leases(
+    stub_fleet: Callable[..., StubFleet], postgres: Postgres, account: Account
+) -> None:
     """PostgreSQL stopped for longer than leases hold, with two drivers at work: nothing is lost or begun again."""
     fleet = stub_fleet([{"seconds": "0.3"}] * 24, postgres.url)
     drivers = [fleet.start(node, "--lease-s", LEASE_S) for node in ("a", "b")]
@@ -32,6 +34,7 @@ def test_database_is_away_for_longer_than_leases(stub_fleet: Callable[..., StubF
     postgres.stop("fast")
     time.sleep(LEASE_S + 1)
     postgres.start()
+    account.harmed()
     assert [driver.wait(60) for driver in drivers] == [0, 0]
     fleet.ledger = PostgresLedger(postgres.url, fleet.folder.name)
     assert fleet.check() == {AttemptClass.COMPLETED: 24}
