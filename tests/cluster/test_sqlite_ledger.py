@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -121,7 +122,7 @@ def test_disk_full(path: Path) -> None:
     assert ledger.finish(lease, Outcome(lease.workitem.key, State.COMPLETED))
 
 
-def test_crash_at_any_step_of_finish(tmp_path: Path) -> None:
+def test_crash_at_any_step_of_finish(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Where finish breaks off after any number of SQLite's own steps, all of it is there or nothing."""
     crashes = 0
     while True:
@@ -145,6 +146,7 @@ def test_crash_at_any_step_of_finish(tmp_path: Path) -> None:
         if finished:
             break
         crashes += 1
+    record_property("times", crashes)
     assert crashes > 20
 
 

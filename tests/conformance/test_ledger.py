@@ -876,11 +876,14 @@ def _done(ledger: Ledger) -> tuple[list[str], list[str], list[str]]:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment(kind: str, ledger: Ledger, tmp_path: Path) -> None:
+def test_killed_at_any_moment(
+    kind: str, ledger: Ledger, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Kill -9 of a process in the midst of leasing and finishing, ten times: nothing is lost or half written.
 
     What it was told is finished is finished, and in the end every item is done once.
     """
+    record_property("times", 10)
     ledger.add(workitem(n) for n in range(3000))
     code = VICTIM.format(here=str(Path(__file__).parent), kind=kind, folder=str(tmp_path))
     told: list[str] = []
