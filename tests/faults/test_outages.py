@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
@@ -23,6 +23,9 @@ from voxfleet.models import catalogue
 from voxfleet.runners.pipeline import PipelineSettings
 from voxfleet.runners.request import StageSettings
 from voxfleet.runners.worklist import wish, worklist
+
+if TYPE_CHECKING:
+    from conftest import Account
 
 
 @pytest.fixture
@@ -40,7 +43,7 @@ def proxy(
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("fault", [503, "drop"])
 def test_the_store_is_away_while_a_series_is_written(
-    proxy: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int | str
+    proxy: tuple[Any, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, account: Account, fault: int | str
 ) -> None:
     """It answers 503, or nothing, until the first series has met it: lost, not failed; tried again after a pause, done.
 
@@ -65,13 +68,14 @@ def test_the_store_is_away_while_a_series_is_written(
     pipeline = PipelineSettings(StageSettings(tmp_path / "scratch", tmp_path / "results", "n"))
     cell = LocalCell(pipeline, "local", "o")
     run_locally(ledger, cell, may_lease=lambda _: True, observe=observe, stop=threading.Event())
+    held = {entry.series_instance_uid for entry in open_archive(target).search()}  # type: ignore[union-attr]
+    account.settle(ledger, held=len(held))
     (item,) = ledger.items()
     assert (item.fails, item.losses) == (0, 1)
     lost, done = ledger.attempts()
     assert (lost.outcome, done.outcome) == (AttemptClass.LOST, AttemptClass.COMPLETED)
     assert lost.failure is not None
     assert (lost.failure.code, lost.failure.stage, lost.failure.outage) == ("STORE_FAILED", "store", True)
-    held = {entry.series_instance_uid for entry in open_archive(target).search()}  # type: ignore[union-attr]
     assert held == {each.object.series_instance_uid for each in ledger.stored()}
     assert len(held) == 2
     ledger.close()
