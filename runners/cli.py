@@ -100,10 +100,15 @@ def _options(
 
 
 def main() -> None:
-    """Entry point of the console script; an error of ours is one line and exit code 1."""
+    """Run the command that is called; an error of ours is one line and exit code 1."""
     try:
         application()()
     except Error as exc:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error[/red] {exc.code}: ", end="")
-        sys.stderr.write(f"{exc}\n")
-        sys.exit(EXIT_ERROR)
+        sys.exit(told(exc))
+
+
+def told(error: Error) -> int:
+    """Write an error of ours to standard error, in one line; the exit code."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[red]error[/red] {error.code}: ", end="")
+    sys.stderr.write(f"{error}\n")
+    return EXIT_ERROR

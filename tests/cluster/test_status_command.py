@@ -22,7 +22,7 @@ from voxfleet.runners.consumption import Consumption
 from voxfleet.runners.workitem import Failure, Outcome, State, Workitem
 
 PRICE = Price("m", "", "", "on-demand", Decimal("0.36"), 2, "", 0, "paper", date(2025, 1, 1))
-HEAVY = {"pydicom", "highdicom", "numpy", "scipy", "pandas", "pyarrow", "jinja2", "torch", "ray"}
+HEAVY = {"pydicom", "highdicom", "numpy", "scipy", "pandas", "pyarrow", "jinja2", "torch", "ray", "typer", "pydantic"}
 FAILURES = (
     None,
     None,
@@ -85,7 +85,7 @@ def test_eta(place: RunFolder) -> None:
 
 
 def test_what_is_printed(place: RunFolder) -> None:
-    """Counts, reasons, dollars and what the stages' seconds gave; and nothing of DICOM, Ray or tables is imported."""
+    """Counts, reasons, dollars, what the stages' seconds gave; no DICOM, Ray, tables or parser of options is imported."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "voxfleet", "status", str(place.path)],
         capture_output=True,
@@ -99,3 +99,12 @@ def test_what_is_printed(place: RunFolder) -> None:
     assert "1 failed MODEL_ERROR (segment), for example: no lung found" in done.stdout
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & HEAVY
+
+
+def test_a_run_that_is_not_there(tmp_path: Path) -> None:
+    """An error in one line, and its exit code."""
+    command = [sys.executable, "-m", "voxfleet", "status", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error RUN_FOLDER: ")
+    assert len(done.stderr.splitlines()) == 1
