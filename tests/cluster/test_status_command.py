@@ -85,7 +85,7 @@ def test_eta(place: RunFolder) -> None:
 
 
 def test_what_is_printed(place: RunFolder) -> None:
-    """Counts, reasons, dollars, what the stages' seconds gave; no DICOM, Ray, tables or parser of options is imported."""
+    """Counts, reasons, dollars, what the stages' seconds gave; no DICOM, Ray, tables or parser is imported."""
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "voxfleet", "status", str(place.path)],
         capture_output=True,
