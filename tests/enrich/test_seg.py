@@ -362,12 +362,18 @@ def test_enhanced_source(tmp_path: Path, series_of, case_of: CaseOf, dciodvfy: C
     assert dciodvfy(dataset) == []
 
 
-def test_repaired_source(write_ct, series_of, case_of: CaseOf, through_bytes: Turn, dciodvfy: Check) -> None:
+@pytest.mark.parametrize(
+    "places",
+    [([0, 2, 4, 6, 9, 11, 13, 15], (1, 0, 0, 0, 1, 0)), (range(0, 16, 2), (1, 0, 0, 0, 0.96, 0.28))],
+    ids=["gap", "tilt"],
+)
+def test_repaired_source(write_ct, series_of, case_of: CaseOf, through_bytes: Turn, dciodvfy: Check, places) -> None:
     """Frames of a resampled volume lie on the volume's grid, refer to the series only, and say what was done."""
     random = np.random.default_rng(5)
     stored = random.integers(-1000, 400, (8, 16, 16)).astype(np.int16)
-    heights = [0.0, 2.0, 4.0, 6.0, 9.0, 11.0, 13.0, 15.0]
-    source = read_volume(series_of(write_ct(stored, [(0.0, 0.0, z) for z in heights])), repair=True)
+    heights, cosines = places
+    files = write_ct(stored, [(0.0, 0.0, float(z)) for z in heights], orientation=cosines)
+    source = read_volume(series_of(files), repair=True)
     assert source.repairs
     case = case_of(source)
     dataset = through_bytes(encoded(case))
