@@ -40,7 +40,7 @@ from voxfleet.models import catalogue
 from voxfleet.runners.worklist import wish
 
 if TYPE_CHECKING:
-    from conftest import Postgres
+    from conftest import Account, Postgres
 
 IMAGE = "registry.example/voxfleet@sha256:" + "ab" * 32
 TOML = f'image = "{IMAGE}"\nnamespace = "ct"\nledger-secret = "ledger"\n'
@@ -208,7 +208,7 @@ def test_workers_to_fall_back_on_need_a_price(postgres: Postgres, tmp_path: Path
 @pytest.mark.orthanc
 @pytest.mark.timeout(400)
 def test_a_collection_is_enriched_though_its_first_cell_dies(
-    api_server: Any, orthanc: Any, postgres: Postgres, tmp_path: Path, toml: Path
+    api_server: Any, orthanc: Any, postgres: Postgres, tmp_path: Path, toml: Path, account: Account
 ) -> None:
     """The run is registered, a cell created; it fails, another comes; its own entrypoint does the work, on real Ray.
 
@@ -240,6 +240,7 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
             for event in (each for each in new if each["type"] == "ADDED"):
                 name = event["object"]["metadata"]["name"]
                 if not any(each["type"] == "DELETED" for each in api_server.events):
+                    account.harmed()
                     api_server.set_status(name, jobDeploymentStatus="Failed", jobStatus="FAILED")
                     continue
                 api_server.set_status(name, jobDeploymentStatus="Running")
@@ -272,6 +273,7 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
     held = Counter(each.modality for each in archive.search() if isinstance(each, SeriesEntry))
     assert held == {"CT": 2, "SEG": 2, "SR": 2}
     ledger = PostgresLedger(postgres.url, run.name)
+    account.settle(ledger, held=held["SEG"] + held["SR"])
     assert ledger.run().prices == {"fallback": price_of("g2-standard-4", "us-central1", "on-demand")}
     assert [each.detail.partition(":")[2].strip() for each in ledger.events() if each.kind == "cell"] == [
         "created",
