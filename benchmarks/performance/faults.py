@@ -42,7 +42,7 @@ def run_tests(tests: Sequence[str], marks: str, before: Sequence[str] = ()) -> l
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         told = (f"--junitxml={report}", "-o", "junit_family=xunit1")  # xunit2 has no properties of a test
-        command = [*before, sys.executable, "-m", "pytest", "-q", *tests, "-m", marks, *told]
+        command = [*before, sys.executable, "-m", "pytest", "-q", "--tb=native", *tests, "-m", marks, *told]
         done = subprocess.run(command, cwd=ROOT, check=False)
         if done.returncode not in (0, 1, NOTHING_CHOSEN):
             raise subprocess.CalledProcessError(done.returncode, command)
