@@ -122,6 +122,7 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
     for name in model:
         check_licence(catalogue.card(name), accepted=accept_licence)
     begun = begun_run(RunFolder(run), ledger_url)
+    price = price_to_go_on(begun, machine, region, market, prices)
     plan = Plan(
         source=archive_uri(source),
         target=archive_uri(to),
@@ -130,8 +131,8 @@ def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
             for each in wishes_of(model, param or [], segmentation_type_of(seg), repair=repair)
         ),
         folder=RunFolder(run),
-        price=price_to_go_on(begun, machine, region, market, prices),
-        prices=group_prices(begun, price_of or [], prices),
+        price=price,
+        prices=group_prices(begun, price, price_of or [], prices),
         region=region,
         market=market,
         budget_usd=dollars_of("--budget", budget),

@@ -183,7 +183,7 @@ def _group_prices(given: Mapping[str, Any], groups: frozenset[str]) -> list[str]
     """What `voxfleet enrich` is to be told of the prices of groups of workers, and was not."""
     if not groups & {FALLBACK, CPU}:
         return []
-    told = group_prices(None, given["price_of"] or (), given["prices"])
+    told = group_prices(None, None, given["price_of"] or (), given["prices"])
     price = price_for(None, given["machine"], given["region"], given["market"], given["prices"])
     found = with_groups(told, groups, price, given["prices"])
     return [word for group in found.keys() - told.keys() for word in ("--price-of", told_price(group, found[group]))]

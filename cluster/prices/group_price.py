@@ -13,17 +13,21 @@ FORM = "GROUP=MACHINE[:REGION[:MARKET]]"
 """Of what a group's machines are."""
 
 
-def group_prices(run: Run | None, told: Sequence[str], override: Path | None = None) -> dict[str, Price]:
+def group_prices(
+    run: Run | None, price: Price | None, told: Sequence[str], override: Path | None = None
+) -> dict[str, Price]:
     """Prices by group: those kept with `run`, and before them those told.
 
     Parameters
     ----------
     run : Run or None
         None: one that is yet to begin.
+    price : Price or None
+        At which the run goes on: where that is of another machine than before, its groups are others, too.
     told : sequence of str
         Each as `FORM`; without region or market those of the machine's first price.
     override : Path or None
-        A file whose prices come before others.
+        A file whose prices come before others, also before those kept.
 
     Raises
     ------
@@ -32,7 +36,7 @@ def group_prices(run: Run | None, told: Sequence[str], override: Path | None = N
     NoPrice
         If a machine's price is not known.
     """
-    prices = dict(run.prices) if run else {}
+    prices = _kept(run, price, override)
     for text in told:
         group, _, words = text.partition("=")
         machine, region, market, *more = [*words.split(":"), "", ""]
@@ -40,6 +44,18 @@ def group_prices(run: Run | None, told: Sequence[str], override: Path | None = N
             raise BadPrice(f"--price-of {text}", f"is not {FORM}, e.g. fallback=g2-standard-8:us-central1:on-demand")
         prices[group] = price_of(machine, region, market, override)
     return prices
+
+
+def _kept(run: Run | None, price: Price | None, override: Path | None) -> dict[str, Price]:
+    if run is None or (run.price and price and _machine(run.price) != _machine(price)):
+        return {}
+    if override is None:
+        return dict(run.prices)
+    return {group: price_of(*_machine(each), each.market, override) for group, each in run.prices.items()}
+
+
+def _machine(price: Price) -> tuple[str, str]:
+    return price.machine, price.region
 
 
 def told_price(group: str, price: Price) -> str:

@@ -23,25 +23,28 @@ TOY = Price("toy", "", "", "spot", Decimal(36), 1, "", 0, "paper", date(2026, 11
 def test_told_by_machine_region_and_market() -> None:
     """Whole, or without market or region: those of the machine's first row; what is told comes before what is kept."""
     on_demand = price_of("g2-standard-4", "us-central1", "on-demand")
-    assert group_prices(None, ["fallback=g2-standard-4:us-central1:on-demand"]) == {"fallback": on_demand}
-    assert group_prices(None, [told_price("fallback", on_demand)]) == {"fallback": on_demand}
-    assert group_prices(None, ["mine=g5.xlarge"]) == {"mine": price_of("g5.xlarge")}
+    assert group_prices(None, None, ["fallback=g2-standard-4:us-central1:on-demand"]) == {"fallback": on_demand}
+    assert group_prices(None, None, [told_price("fallback", on_demand)]) == {"fallback": on_demand}
+    assert group_prices(None, None, ["mine=g5.xlarge"]) == {"mine": price_of("g5.xlarge")}
     kept = replace(RUN, prices={"fallback": TOY, "cpu": TOY})
-    assert group_prices(kept, ["cpu=g5.xlarge::spot"]) == {"fallback": TOY, "cpu": price_of("g5.xlarge", "", "spot")}
+    assert group_prices(kept, SPOT, ["cpu=g5.xlarge::spot"]) == {
+        "fallback": TOY,
+        "cpu": price_of("g5.xlarge", "", "spot"),
+    }
 
 
 @pytest.mark.parametrize("text", ["fallback", "=g5.xlarge", "fallback=", "fallback=g5.xlarge:eu-west-1:spot:much"])
 def test_another_form_is_refused(text: str) -> None:
     """The error shows the form."""
     with pytest.raises(BadPrice, match=r"GROUP=MACHINE\[:REGION\[:MARKET\]\]"):
-        group_prices(None, [text])
+        group_prices(None, None, [text])
 
 
 def test_what_has_no_price_is_refused_with_the_file_to_add_it_to(tmp_path: Path) -> None:
     """As for the run's own machine."""
     (tmp_path / "p.toml").write_text("")
     with pytest.raises(NoPrice, match=r"abacus mars: no price known; add a .*p.toml"):
-        group_prices(None, ["cpu=abacus:mars"], tmp_path / "p.toml")
+        group_prices(None, None, ["cpu=abacus:mars"], tmp_path / "p.toml")
 
 
 def test_workers_to_fall_back_on_are_the_same_machine_on_demand() -> None:
@@ -61,6 +64,19 @@ def test_a_group_without_a_price_is_refused_with_what_to_do() -> None:
     with pytest.raises(NoPrice, match=r"are not toy spot: .*--price-of cpu=MACHINE:REGION:MARKET"):
         with_groups({}, {"cpu"}, TOY)
     assert with_groups({"cpu": SPOT}, {"cpu"}, TOY) == {"cpu": SPOT}
+
+
+def test_kept_prices_are_of_the_machine_that_the_run_began_on(tmp_path: Path) -> None:
+    """On another one its groups are others; a file that is named comes before what is kept, as for the run's price."""
+    on_demand = price_of("g2-standard-4", "us-central1", "on-demand")
+    kept = replace(RUN, prices={"fallback": on_demand})
+    assert group_prices(kept, SPOT, []) == {"fallback": on_demand}
+    assert group_prices(kept, TOY, []) == {}
+    (tmp_path / "p.toml").write_text(
+        '[[price]]\nmachine = "g2-standard-4"\nregion = "us-central1"\nmarket = "on-demand"\n'
+        'usd_per_hour = 2\nsource = "paper"\ndated = 2026-11-01\n'
+    )
+    assert group_prices(kept, SPOT, [], tmp_path / "p.toml")["fallback"].usd_per_hour == 2
 
 
 def test_kept_with_the_run_and_a_change_is_an_event(tmp_path: Path) -> None:
