@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ... import Error
 from ..budgets.governor import BudgetSpent, Governor
-from ..ledger import Ledger
+from ..ledger import Counts, Ledger
 from ..ledgers.run_record import LEFT
 from .cell import ENDED, FALLBACK, CellState
 from .manifest import groups_of, within
@@ -141,8 +142,7 @@ class _Keeper:
             if self._governor.stop.is_set():
                 # Asked now, it has money for nothing; and cells go on by themselves.
                 return True
-            leasable, left = self._ledger.leasable(), self._left(states)
-            work = Work(counts.open, counts.total - counts.open, may_begin, leasable, left)
+            work = self._work(counts, states, may_begin=may_begin)
             return any(self._does(action) for action in self._replacing.handle(states, work, monotonic()))
         except Error as exc:
             if not exc.retryable:
@@ -170,10 +170,16 @@ class _Keeper:
     def _states(self) -> tuple[CellState, ...]:
         return tuple(state for state in self._cells.states(self._fleet.run) if state.name in self._jobs)
 
-    def _left(self, states: Mapping[str, str]) -> frozenset[str]:
-        """Cells that ended since there was nothing to lease, and were not created again."""
+    def _work(self, counts: Counts, states: Mapping[str, str], *, may_begin: bool) -> Work:
+        """Where the run stands; who left, and whose nodes are up, is asked only where cells may have to be created."""
+        work = Work(counts.open, counts.total - counts.open, may_begin, self._ledger.leasable())
         if all(states.get(name, ENDED[0]) not in ENDED for name in self._jobs):
-            return frozenset()
+            return work
+        up = Counter(f"{self._fleet.run}-{node.cell}" for node in self._ledger.nodes() if node.down is None)
+        return replace(work, left=self._left(), nodes=up)
+
+    def _left(self) -> frozenset[str]:
+        """Cells that ended since there was nothing to lease, and were not created again."""
         left = set[str]()
         for event in self._ledger.events():
             name, _, told = event.detail.partition(": ")

@@ -44,6 +44,8 @@ class Work:
         Workitems that wait for a machine.
     left : frozenset of str
         Cells whose last life ended since there was nothing to lease, by name.
+    nodes : mapping of str to int
+        Machines of each cell that are up, by its name.
     """
 
     open_items: int
@@ -51,6 +53,7 @@ class Work:
     may_begin: bool
     leasable: int
     left: frozenset[str] = frozenset()
+    nodes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +134,8 @@ class Replacing:
         waiting, self._leasable = min(work.leasable, self._leasable), work.leasable
         # Also those of a cell that has ended, until it is gone: its machines go after it.
         up = sum(number for name, number in self.workers.items() if name in states)
-        coming = sum(self.workers[name] for name, state in states.items() if state not in (*ENDED, *UNDER_WAY))
+        alive = [name for name, state in states.items() if state not in (*ENDED, DELETING)]
+        coming = sum(max(0, self.workers[name] - work.nodes.get(name, 0)) for name in alive)
         for name, number in self.workers.items():
             if now < self._dead.get(name, now):
                 continue

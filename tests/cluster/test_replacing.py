@@ -120,10 +120,10 @@ def test_nothing_is_begun_without_money_or_work() -> None:
 
 def test_a_cell_that_left_has_not_died() -> None:
     """It is removed at once, however often, and costs the others no pause; it is back when there is work for it."""
-    fleet = Replacing(TWO)
+    fleet, nodes = Replacing(TWO), {"r-c0": 20}
     fleet.handle({"r-c0": "Running", "r-c1": "Running"}, BUSY, 0)
     for life in range(2 * MOST_DEATHS):
-        now, none = 1000.0 * life, replace(BUSY, leasable=0, left=frozenset({"r-c1"}))
+        now, none = 1000.0 * life, replace(BUSY, leasable=0, left=frozenset({"r-c1"}), nodes=nodes)
         removed = Remove("r-c1", "Complete, there was nothing to lease")
         assert fleet.handle({"r-c0": "Running", "r-c1": "Complete"}, none, now) == (removed,)
         assert fleet.handle({"r-c0": "Running"}, none, now + 1) == ()
@@ -136,12 +136,18 @@ def test_a_cell_that_left_has_not_died() -> None:
 
 
 def test_no_more_cells_come_than_there_is_something_to_lease_for() -> None:
-    """Cells of 20 workers: none for nothing, one for up to 20 workitems, two for 21, and those on their way count."""
+    """Cells of 20 workers: none for nothing, one for up to 20 workitems, two for 21.
+
+    What is on its way counts, in cells that wait for machines as in those that have some; what is up takes what it can.
+    """
     names = {f"r-c{number}": 20 for number in range(4)}
-    for leasable, there, created in ((0, 0, 0), (1, 0, 1), (20, 0, 1), (21, 0, 2), (20, 1, 0), (41, 1, 2)):
-        coming = {f"r-c{number}": "Initializing" for number in range(there)}
-        actions = Replacing(names).handle(coming, replace(BUSY, leasable=leasable), 0)
-        assert len(actions) == created, (leasable, there)
+    for leasable, there, up, created in (
+        *((0, 0, 0, 0), (1, 0, 0, 1), (20, 0, 0, 1), (21, 0, 0, 2)),
+        *((20, 1, 0, 0), (41, 1, 0, 2), (5, 1, 15, 0), (6, 1, 15, 1), (1, 1, 20, 1)),
+    ):
+        states = {f"r-c{number}": "Running" if up else "Initializing" for number in range(there)}
+        actions = Replacing(names).handle(states, replace(BUSY, leasable=leasable, nodes={"r-c0": up}), 0)
+        assert len(actions) == created, (leasable, there, up)
 
 
 @settings(max_examples=100, deadline=None)

@@ -120,8 +120,12 @@ def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
 def test_limits_are_a_workers_own(fleet: Fleet) -> None:
     """A worker whose deadline leaves no time for a series begins none, and says why; another one does them all.
 
-    Where the run is registered nobody works: limits given there would be dropped, and are refused.
+    Nor does one with --idle stay for what others hold. Where the run is registered nobody works: limits given there
+    would be dropped, and are refused.
     """
+    held = fleet.ledger.lease("elsewhere", SERIES, 300.0)
+    assert fleet.start("idle", "--idle", "1s").wait(60) == 4
+    assert fleet.ledger.give_back(held) == SERIES
     assert fleet.start("late", "--deadline", "1s").wait(60) == 4
     assert "the deadline of 1 s leaves no time" in (fleet.folder / "log").read_text()
     assert fleet.ledger.attempts() == ()
