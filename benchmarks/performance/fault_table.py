@@ -68,9 +68,9 @@ class Case:
 
     @property
     def times(self) -> int:
-        """How often the fault was done."""
-        done = self.toll.times if self.toll else int(self.told.get("times", 1))
-        return max(done, 1)
+        """How often the fault was done: as the test says, or else once for each harm; once where there was none."""
+        marked = self.toll.times if self.toll else 0
+        return int(self.told.get("times", max(marked, 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,5 +142,6 @@ def test_a_toll_says_how_often_a_run_was_harmed() -> None:
     """A test that harms nothing itself, as where an item kills its machine, did its fault once."""
     assert Case("t", True, toll(0, 0, "")).times == 2
     assert Case("t", True, {"toll": toll(0, 0, "")["toll"].replace('"times": 2', '"times": 0')}).times == 1
+    assert Case("t", True, toll(0, 0, "") | {"times": "500"}).times == 500
     assert Case("t", True).toll is None
     assert Case("t", True, toll(5, 0, "1.5")).toll == Toll(2, 5, 0, 0, 0, [1.5])
