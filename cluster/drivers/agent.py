@@ -101,7 +101,7 @@ class CellEvent:
     Attributes
     ----------
     kind : str
-        ``agent_up``, ``agent_down``, ``begun``, ``finished``, ``fenced``, ``draining``, or ``tick``
+        ``agent_up``, ``agent_down``, ``begun``, ``finished``, ``fenced``, ``draining``, ``left``, or ``tick``
         every two seconds.
     """
 
