@@ -242,7 +242,9 @@ class TestLease:
         """
         ledger = LEDGERS[kind](tmp_path)
         run = ledger.create_run(replace(RUN, models=("net 1.0", "other 1.0", "ct-threshold 1.0")))
-        assert ledger.create_run(run) == run
+        with ledger._database.write(durable=True) as sql:  # type: ignore[attr-defined]
+            sql.execute("DROP INDEX item_ready_of_model")
+        assert ledger.create_run(run) == run, "one that an older version began may be leased by model, too"
         items = [workitem(number, size) for number, size in ((1, 10), (2, 99), (3, 50))]
         ledger.add(replace(each, model=model) for each in items for model in ("net", "other", "ct-threshold"))
         taken = ledger.lease(OWNER, 4, 60, SMALL, ("other", "net"))
