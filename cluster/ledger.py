@@ -151,11 +151,12 @@ class Ledger(Protocol):
         memory: NodeMemory = UNKNOWN_MEMORY,
         models: Sequence[str] = (),
     ) -> tuple[Lease, ...]:
-        """Up to `limit` SCHEDULED workitems of `models` (empty: of all) for a node of `owner` with `memory`.
+        """Up to `limit` SCHEDULED workitems for a node of `owner` with `memory`.
+
+        Of `models`, which are some of a run's several; of all, where none is named.
 
         Those tried least often come first (what kills its machine waits until all else was
         tried), of these the largest (so that the last to end are short), then in order of `add`.
-        Only in a run of several models may some be named.
         Also a heartbeat: the leases hold for `ttl_s` seconds from now. Items whose owner was
         silent for longer than its time are taken back first.
 
