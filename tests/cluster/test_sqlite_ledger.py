@@ -164,7 +164,7 @@ def test_threads_share_it(path: Path) -> None:
 
 
 def test_small_questions_do_not_read_every_item(path: Path) -> None:
-    """What is asked again and again (counts, next item, an owner's items) is answered from an index."""
+    """What is asked again and again (counts, next item, an owner's items and notices) is answered from an index."""
     ledger = SqliteLedger(path)
     ledger.add(workitem(n) for n in range(10))
     seen: list[str] = []
@@ -174,9 +174,10 @@ def test_small_questions_do_not_read_every_item(path: Path) -> None:
     ledger.heartbeat("o", 0)
     ledger.expire()
     ledger._database._sql.set_trace_callback(None)
-    queries = [text for text in seen if " item " in text and not text.startswith("--")]
+    queries = [text for text in seen if (" item " in text or "FROM event" in text) and not text.startswith("--")]
     plans = [row[3] for text in queries for row in ledger._database._sql.execute(f"EXPLAIN QUERY PLAN {text}")]
     assert plans
-    scans = [plan for plan in plans if plan.startswith("SCAN item") and "INDEX" not in plan]
+    scans = [plan for plan in plans if plan.startswith(("SCAN item", "SCAN event")) and "INDEX" not in plan]
+    assert any("event_notice" in plan for plan in plans)
     assert scans == []
     assert not any("TEMP B-TREE" in plan for plan in plans)
