@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -19,6 +20,8 @@ from .request import Answer, Request, StageSettings
 from .scratch import Scratch
 from .supervisor import PERFORM, Limits, StageError, StageKilled, StageOutOfMemory, StageProcess, StageStuck
 from .workitem import Failure, Outcome, State, Workitem
+
+_LOG = logging.getLogger(__name__)
 
 LANES = ("prepare", "segment", "deliver")
 """In the order in which a workitem passes them; what each does stands in `stages.LANES`."""
@@ -173,6 +176,10 @@ class NodePipeline:
             return Answer((used,), replace(Failure.from_error(lane, exc), lost=lost))
         except OSError as exc:  # no child could be started: this machine has no process, pipe or memory left for one
             return Answer((), replace(Failure.from_error(lane, exc), lost=True))
+        except Exception as exc:  # noqa: BLE001 - such as an answer that cannot be read: nobody may wait for ever
+            _LOG.exception("series %s, %s", attempt.workitem.series_instance_uid, lane)
+            self._local.child.close()
+            return Answer((), Failure.from_error(lane, exc))
         if not isinstance(answer, Answer):
             return Answer((), Failure(lane, "BAD_ANSWER", f"worker answered with {type(answer).__name__}"))
         return answer

@@ -48,7 +48,14 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
     return request
 
 
-def lane(request: object) -> Answer:
+class Unreadable:
+    """Cannot be made again from its pickle."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("not a number",)
+
+
+def lane(request: object) -> object:
     """Pass every lane; the series UID says what goes wrong, and where."""
     assert isinstance(request, Request)
     uid, _, where = request.workitem.series_instance_uid.partition("@")
@@ -62,4 +69,6 @@ def lane(request: object) -> Answer:
                 misbehave("hang")
             case "1.4":
                 misbehave("die")
+            case "1.5":
+                return Unreadable()
     return Answer((), delivery=Delivery(()) if request.lane == "deliver" else None)

@@ -42,8 +42,14 @@ def test_all_pass(pipeline):
 
 @pytest.mark.parametrize("lane", ["prepare", "segment", "deliver"])
 def test_a_fault_costs_its_own_item_only(pipeline, lane):
-    """A failure, a segfault, a hang and a kill in each lane are recorded with stage and cause; the rest complete."""
-    faults = {"1.1": "BROKEN", "1.2": "CRASHED", "1.3": "DEADLINE_EXCEEDED", "1.4": "WORKER_KILLED"}
+    """A failure, a segfault, a hang, a kill, an unreadable answer: recorded with stage and cause; the rest complete."""
+    faults = {
+        "1.1": "BROKEN",
+        "1.2": "CRASHED",
+        "1.3": "DEADLINE_EXCEEDED",
+        "1.4": "WORKER_KILLED",
+        "1.5": "ValueError",
+    }
     futures = {uid: pipeline.submit(item(f"{uid}@{lane}")) for uid in faults}
     good = [pipeline.submit(item(f"2.{number}")) for number in range(4)]
     wait([*futures.values(), *good], timeout=90)
