@@ -162,10 +162,8 @@ def _own_grid(
     The distance of its slices is that of the image where all frames lie on slices of the image; else
     what the SEG says, or the smallest gap.
     """
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    groups = dataset.PerFrameFunctionalGroupsSequence[0]
-    orientation = (shared if "PlaneOrientationSequence" in shared else groups).PlaneOrientationSequence[0]
-    measures = (shared if "PixelMeasuresSequence" in shared else groups).PixelMeasuresSequence[0]
+    orientation = _group_of(dataset, "PlaneOrientationSequence")
+    measures = _group_of(dataset, "PixelMeasuresSequence")
     cosines = np.array(orientation.ImageOrientationPatient, float)
     normal = np.cross(cosines[:3], cosines[3:])
     positions = np.array([place.position for place in places])
@@ -183,6 +181,14 @@ def _own_grid(
             affine[:3, 3] = origin
             return affine, [int(k) for k in slices]
     raise GeometryUnknown(source, "its frames are not evenly spaced, and do not lie on the slices of the image")
+
+
+def _group_of(dataset: Dataset, keyword: str) -> Dataset:
+    """A functional group macro that all frames share, else that of the first: asking for it decodes those of all."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    groups = shared if keyword in shared else dataset.PerFrameFunctionalGroupsSequence[0]
+    found: Dataset = groups[keyword][0]
+    return found
 
 
 def _spacings(

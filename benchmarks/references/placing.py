@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ...enrich.series import SourceImage
 from .errors import OtherFrameOfReference, OtherPatient, OtherSeries, OutsideImage
-from .packed_mask import PackedMask, nothing, pack
+from .packed_mask import NOWHERE, Box, PackedMask, box_of, nothing, pack
 from .reference import Subject
 
 GRID_TOLERANCE = 0.01
@@ -170,10 +170,9 @@ def place_labels(
         box = boxes[number - 1]
         if box is None:
             masks[number] = nothing(geometry.spatial_shape)
-            continue
-        to_image = np.linalg.inv(geometry.affine) @ affine
-        to_image[:3, 3] += to_image[:3, :3] @ [part.start for part in box]
-        masks[number] = _placed(source, name, labels[box] == number, to_image, geometry.spatial_shape)
+        else:
+            k, j, i = box
+            masks[number] = _cut_placed(source, name, labels[box] == number, (k, j, i), affine, geometry)
     return masks
 
 
@@ -181,7 +180,19 @@ def place_mask(
     source: str, name: str, mask: NDArray[np.bool_], affine: NDArray[np.float64], geometry: hd.VolumeGeometry
 ) -> PackedMask:
     """One mask (three axes, in any order) on the image's grid, as `place_labels` does it."""
-    return place_labels(source, {1: name}, mask.view(np.uint8), affine, geometry)[1]
+    box = box_of(mask)
+    if box == NOWHERE:
+        return nothing(geometry.spatial_shape)
+    return _cut_placed(source, name, mask[box], box, affine, geometry)
+
+
+def _cut_placed(
+    source: str, name: str, cut: NDArray[np.bool_], box: Box, affine: NDArray[np.float64], geometry: hd.VolumeGeometry
+) -> PackedMask:
+    """A mask cut to its box, by the affine of the whole array to LPS mm."""
+    to_image = np.linalg.inv(geometry.affine) @ affine
+    to_image[:3, 3] += to_image[:3, :3] @ [part.start for part in box]
+    return _placed(source, name, cut, to_image, geometry.spatial_shape)
 
 
 def _placed(
