@@ -95,8 +95,8 @@ def pack(array: NDArray[np.bool_], shape: tuple[int, int, int], start: tuple[int
 
 def box_of(array: NDArray[np.bool_]) -> Box:
     """Smallest box that holds all true voxels of an array of three axes; `NOWHERE` without any."""
-    lines = array.any(axis=2)
-    sides = (lines.any(axis=1), lines.any(axis=0), array.any(axis=0).any(axis=0))
+    lines: NDArray[np.bool_] = np.any(array, axis=2)
+    sides: list[NDArray[np.bool_]] = [np.any(lines, axis=1), np.any(lines, axis=0), np.any(array, axis=(0, 1))]
     if not sides[0].any():
         return NOWHERE
     k, j, i = (slice(int(side.argmax()), len(side) - int(side[::-1].argmax())) for side in sides)
