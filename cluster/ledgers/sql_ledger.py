@@ -106,6 +106,7 @@ class SqlLedger(SqlReading):
             expire(steps)
             steps.hold(owner, ttl_s)
             leases = steps.take(owner, limit, memory, models)
+        self._database.contact.begin()
         if not leases:
             # With no locks of the above: it waits for others' items.
             with self._write(durable=False) as steps:
@@ -117,6 +118,7 @@ class SqlLedger(SqlReading):
         """See Ledger."""
         with self._write(durable=False) as steps:
             steps.hold(owner, ttl_s)
+        self._database.contact.begin()
 
     def start(self, lease: Lease, node: str) -> bool:
         """See Ledger."""
