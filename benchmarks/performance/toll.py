@@ -83,15 +83,16 @@ def toll_of(
 def freed_s(attempts: Sequence[Attempt], harms: Sequence[Harm]) -> tuple[float, ...]:
     """For each harm that lost something, seconds until the last of that could be leased again.
 
-    What was lost was lost by the last harm before it to its owner or node.
+    What was lost was lost by the last harm to its owner or node while it was under way.
     """
     taken: dict[Harm, float] = {}
     for each in attempts:
         if each.outcome is AttemptClass.LOST and each.ended is not None:
-            ended = each.ended.timestamp()
-            before = [harm for harm in harms if harm.at <= ended and harm.victim in ("", each.owner, each.node)]
-            if before:
-                last = max(before, key=lambda harm: harm.at)
+            begun, ended = each.started.timestamp(), each.ended.timestamp()
+            those = [harm for harm in harms if begun <= harm.at <= ended]
+            own = [harm for harm in those if harm.victim in ("", each.owner, each.node)]
+            if own:
+                last = max(own, key=lambda harm: harm.at)
                 taken[last] = max(taken.get(last, 0.0), ended - last.at)
     return tuple(taken[harm] for harm in harms if harm in taken)
 
