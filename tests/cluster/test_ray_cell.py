@@ -43,7 +43,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def workitem(number: int, model: str = "stand-in") -> Workitem:
-    """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process."""
+    """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process, 28 finds the disk full once."""
     return Workitem("1.2.3", f"1.2.3.{number}", "CT", 10, "dir:/in", "dir:/out", model, "1", "none")
 
 
@@ -233,6 +233,17 @@ def test_item_that_kills_its_agent_is_given_up(tmp_path: Path, harm: Account) ->
     assert (poison.losses, poison.fails) == (5, 0)
     assert poison.failure is not None
     assert poison.failure.code == "LOST_TOO_OFTEN"
+
+
+def test_an_agent_whose_machine_cannot_go_on_is_replaced(tmp_path: Path) -> None:
+    """Its disk is full: what it held is lost and done by others, nothing fails, and the reason is told."""
+    ledger = ledger_of(tmp_path, [28, *range(5)])
+    seen = run(ledger, settings_of(tmp_path))
+    counts = ledger.counts()
+    assert (counts.completed, counts.failed, counts.open) == (6, 0, 0)
+    assert outcomes(ledger)["lost"] <= 2
+    (down,) = [event.detail for event in seen if event.kind == "agent_down"]
+    assert down.endswith("unfit: No space left on device")
 
 
 def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
