@@ -1,8 +1,8 @@
 """Which cells of a run to create, replace and remove: what is seen in, what to do out; no server, no clock.
 
 A cell that ends while something is left to do has died, whatever ended it: it is removed after a pause,
-and created anew once it is gone. Pauses grow while nothing is settled between deaths, and after some deaths
-in a row no cell is replaced any more.
+and created anew once it is gone. Pauses grow while nothing is settled between deaths nor in the lives of
+those that died, and after some such deaths in a row no cell is replaced any more.
 
 One that left since there was nothing to lease for it has not died. No cell is created before there is.
 """
@@ -22,7 +22,7 @@ MOST_DOUBLINGS = 16
 """Of a pause: more, and it is the longest for certain, and no float when thousands of cells die at once."""
 
 MOST_DEATHS = 5
-"""Cells that may die in a row, with nothing settled between, before none is replaced."""
+"""Cells that may die in a row, with nothing settled between nor in their lives, before none is replaced."""
 
 UNDER_WAY = ("Running", DELETING)
 """A cell in another state has no machines at work, and is not needed once nothing is left to do."""
@@ -101,6 +101,7 @@ class Replacing:
     _dead: dict[str, float] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
     _removed: set[str] = field(default_factory=set)
+    _begun: dict[str, int] = field(default_factory=dict)
 
     def handle(self, states: Mapping[str, str], work: Work, now: float) -> tuple[Action, ...]:
         """What to do, in this order.
@@ -124,10 +125,13 @@ class Replacing:
             ended = states.get(name) in ENDED
             vanished = name in self._seen and name not in states and name not in self._removed
             if (ended or vanished) and name not in self._dead and work.open_items and work.may_begin:
-                self._deaths += 1
-                doubled = min(self._deaths - 1, MOST_DOUBLINGS)
+                # A cell in whose life something was settled did its part, as do all of them until their deadline.
+                self._deaths += work.settled <= self._begun.get(name, -1)
+                doubled = min(max(0, self._deaths - 1), MOST_DOUBLINGS)
                 self._dead[name] = now + min(FIRST_PAUSE_S * 2**doubled, LONGEST_PAUSE_S)
-        self._seen |= {name for name, state in states.items() if state not in ENDED}
+        for name in (each for each, state in states.items() if state not in ENDED):
+            self._seen.add(name)
+            self._begun.setdefault(name, work.settled)
 
     def _replace(self, states: Mapping[str, str], work: Work, now: float) -> Iterator[Action]:
         # What waits no longer than from one look to the next, a cell at work takes.
@@ -149,6 +153,7 @@ class Replacing:
                 self._dead.pop(name, None)
                 self._removed.discard(name)
                 self._seen.discard(name)
+                self._begun[name] = work.settled
                 yield Create(name)
 
     def _wind_up(self, states: Mapping[str, str], work: Work) -> Iterator[Action]:

@@ -96,6 +96,21 @@ def test_progress_makes_pauses_short_again() -> None:
         now += 10_000
 
 
+def test_cells_that_did_their_part_may_all_end_at_once() -> None:
+    """Eight at the end of their time, or found ended by a command that begins: all come again after the first pause."""
+    cells = {f"r-c{number}": 1 for number in range(8)}
+    running, ended = dict.fromkeys(cells, "Running"), dict.fromkeys(cells, "Failed")
+    worked, began = Replacing(cells), Replacing(cells)
+    worked.handle(running, BUSY, 0)
+    for fleet in (worked, began):
+        assert fleet.handle(ended, replace(BUSY, settled=1), 10) == ()
+        assert len(fleet.handle(ended, replace(BUSY, settled=1), 10 + FIRST_PAUSE_S)) == len(cells)
+    idle = Replacing(cells)
+    idle.handle(running, BUSY, 0)
+    (end,) = idle.handle(ended, BUSY, 10)
+    assert isinstance(end, End)
+
+
 def test_nodes_are_kept_to_their_number() -> None:
     """With room for 50 workers there are two cells of 20; another comes when one has gone with its machines."""
     fleet = Replacing({"r-c0": 20, "r-c1": 20, "r-c2": 20}, most_nodes=50)
