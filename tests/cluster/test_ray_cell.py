@@ -403,7 +403,6 @@ def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path, harm: Account) -> 
             idle = {int(path.name) for path in (tmp_path / "work" / "pids").iterdir()} - busy
             if busy and idle:
                 killed.append(idle.pop())
-                harm.harmed()
                 os.kill(killed[0], signal.SIGKILL)
 
     seen = run(ledger, settings_of(tmp_path, seconds=12.0, lease_s=4.0, depth=1), kill_idle)
