@@ -9,7 +9,7 @@ from pkgutil import resolve_name
 from ..enrich.lifetime import die_with_parent, leave_stopping_to_parent
 from .discretion import be_discreet
 from .heartbeat import end_when_silent
-from .supervisor import read_message, write_message
+from .messages import read_message, write_message
 
 
 def main() -> None:

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import math
 import os
-import pickle
 import select
 import signal
-import struct
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -27,6 +26,7 @@ import psutil
 
 from .. import Error
 from .heartbeat import SILENCE_S, Beats
+from .messages import is_whole, read_message, some_of, write_message
 from .workitem import WORKER_STUCK
 
 POLL_S = 0.2
@@ -37,8 +37,6 @@ DIE_S = 10.0
 
 PERFORM = "voxfleet.runners.run:perform"
 """What a child does unless told otherwise."""
-
-_HEADER = struct.Struct("<Q")
 
 
 class StageError(Error):
@@ -146,8 +144,7 @@ class StageProcess:
             raise StageCrashed(self._lane, "the worker has no pipe")
         try:
             write_message(stdin, request)
-            self._wait(process, stdout, limits)
-            return read_message(stdout)
+            return self._answer(process, stdout, limits)
         except (BrokenPipeError, EOFError) as exc:
             raise self._ended(process) from exc
 
@@ -201,10 +198,14 @@ class StageProcess:
         self._beats = Beats(beats, self._silence_s)
         return process
 
-    def _wait(self, process: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> None:
-        """Return when an answer (or the end of the pipe) can be read."""
+    def _answer(self, process: subprocess.Popen[bytes], stdout: IO[bytes], limits: Limits) -> object:
+        """The child's answer: never waited for beyond the deadline, not even in the midst of it."""
         deadline = time.monotonic() + limits.deadline_s
-        while not select.select([stdout], [], [], POLL_S)[0]:
+        received = bytearray()
+        while not is_whole(received):
+            if select.select([stdout], [], [], POLL_S)[0]:
+                received += some_of(stdout)
+                continue
             if time.monotonic() > min(deadline, self._give_up):
                 self._kill(process)
                 raise StageTimedOut(self._lane, f"no answer within {limits.deadline_s:.0f} s; worker killed")
@@ -215,6 +216,7 @@ class StageProcess:
                     f"resident memory of {used / 2**30:.2f} GiB passed the cap of "
                     f"{limits.memory_bytes / 2**30:.2f} GiB; worker killed",
                 )
+        return read_message(BytesIO(received))
 
     def _ended(self, process: subprocess.Popen[bytes]) -> StageError:
         with suppress(subprocess.TimeoutExpired):
@@ -263,30 +265,3 @@ def resident_bytes(pid: int) -> int:
         return sum(member.memory_info().rss for member in family)
     except psutil.NoSuchProcess:
         return 0
-
-
-def write_message(stream: IO[bytes], message: object) -> None:
-    """Send one object: eight bytes of length, little endian, then its pickle."""
-    body = pickle.dumps(message)
-    stream.write(_HEADER.pack(len(body)))
-    stream.write(body)
-    stream.flush()
-
-
-def read_message(stream: IO[bytes]) -> object:
-    """Receive one object from a process of our own.
-
-    Raises
-    ------
-    EOFError
-        If the other side closed the pipe, in the middle of a message or before.
-    """
-    (length,) = _HEADER.unpack(_read_exactly(stream, _HEADER.size))
-    return pickle.loads(_read_exactly(stream, length))  # noqa: S301 - the pipe of our own child
-
-
-def _read_exactly(stream: IO[bytes], count: int) -> bytes:
-    body = stream.read(count)
-    if len(body) != count:
-        raise EOFError(f"{len(body)} of {count} bytes")
-    return body

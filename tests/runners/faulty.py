@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 from voxfleet.runners.request import Answer, Delivery, Request
 from voxfleet.runners.workitem import Failure
@@ -37,6 +39,12 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
             os.kill(os.getpid(), signal.SIGTERM)
         case "helper":
             return subprocess.Popen(["sleep", "600"]).pid
+        case "half an answer":
+            for number in range(3, 20):
+                with suppress(OSError):
+                    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+                        os.write(number, (100).to_bytes(8, "little"))
+            time.sleep(600)
         case "leak":
             for _ in range(400):
                 _hoard.append(bytearray(os.urandom(2**20) * 8))

@@ -112,12 +112,13 @@ def test_killed_for_good_there_is_no_new_child(child):
     assert child.pid is None
 
 
-def test_hang_is_killed_at_the_deadline(child):
-    """A child that does not answer is dead when the error is raised."""
+@pytest.mark.parametrize("request_", ["hang", "half an answer"])
+def test_hang_is_killed_at_the_deadline(child, request_):
+    """A child that does not answer, or stops in the midst of it, is dead when the error is raised."""
     pid = child.call("pid", LIMITS)
     begun = time.monotonic()
     with pytest.raises(StageTimedOut, match="1 s"):
-        child.call("hang", Limits(1, 2**30))
+        child.call(request_, Limits(1, 2**30))
     assert time.monotonic() - begun < 3
     assert not psutil.pid_exists(pid)
 
