@@ -109,7 +109,7 @@ class FaultFigures:
             _spread(self.lost),
             _spread(self.begun_again),
             _NONE if self.doubled is None else str(self.doubled),
-            ", ".join(f"{each:.1f}" for each in self.recovery_s) or _NONE,
+            ", ".join(f"{each:.{1 if each >= 1 else 2}f}" for each in self.recovery_s) or _NONE,
         )
 
 

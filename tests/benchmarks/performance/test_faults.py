@@ -108,6 +108,7 @@ def test_figures_by_hand() -> None:
     figures = figures_of("fault", ["t::a", "t::b"], cases)
     assert figures == FaultFigures("fault", 7, 3, 4, (1, 2, 3), (0, 0, 0), 0, (4.0, 9.0))
     assert figures.cells == ("7", "3 of 4", "1–2–3", "0", "0", "4.0, 9.0")
+    assert figures_of("fault", ["t::d"], [Case("t::d", True, toll(1, 0, "0.018, 0.96"))]).cells[-1] == "0.49, 0.96"
     assert figures_of("fault", ["t::c"], cases).cells == ("500", "1 of 1", "-", "-", "-", "-")
 
 
