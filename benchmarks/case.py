@@ -215,10 +215,19 @@ class CaseDetections:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedFile:
-    """A reference that was read for a series; `by_grid`: not because it names the series."""
+    """A reference that was read for a series.
+
+    Attributes
+    ----------
+    by_grid : bool
+        Because of its grid alone: it does not name the series.
+    elsewhere : bool
+        Because of its frame of reference alone, and its voxels are not those of the series.
+    """
 
     path: str
     by_grid: bool
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

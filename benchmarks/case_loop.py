@@ -126,7 +126,7 @@ def score_all(study: Study, pool: CasePool, sides: Sides, stopped: Callable[[], 
     cases = [found[each.series_instance_uid] for each in mine if each.series_instance_uid in found]
     cases += [CaseResult(each.series_instance_uid, modality=each.modality) for each in others]
     last = {each.entry.series_instance_uid: each for each in (*requests, *again)}
-    return Loop(unshared(cases), last, unread, len(requests) - len(found))
+    return Loop(at_home(unshared(cases)), last, unread, len(requests) - len(found))
 
 
 def _entries(source: str) -> tuple[list[SeriesEntry], tuple[Unread, ...]]:
@@ -200,13 +200,29 @@ def _without_scores(case: CaseResult, shared: set[str]) -> CaseResult:
     if not mine:
         return case
     reason = f"{mine[0]} names no series, and its grid is that of several patients: put it into a folder of its UID"
-    return CaseResult(
-        case.series_instance_uid,
-        case.patient,
-        case.modality,
-        case.attributes,
-        problems=(*case.problems, Problem("SHARED_REFERENCE", reason)),
-    )
+    return _bare(case, Problem("SHARED_REFERENCE", reason))
+
+
+def at_home(cases: Sequence[CaseResult]) -> tuple[CaseResult, ...]:
+    """Cases, but nothing of those whose references name no series and lie on the voxels of another: they have none."""
+    homes = {each.path for case in cases for each in case.claimed if not each.elsewhere}
+    return tuple(_unless_elsewhere(case, homes) for case in cases)
+
+
+def _unless_elsewhere(case: CaseResult, homes: set[str]) -> CaseResult:
+    away = sorted(each.path for each in case.claimed if each.elsewhere and each.path in homes)
+    if not away:
+        return case
+    if len(away) == len(case.claimed):
+        return _bare(case)
+    reason = f"{away[0]} names no series, and lies on the voxels of another one of its frame of reference"
+    return replace(case, problems=(*case.problems, Problem("OTHER_SERIES", reason)))
+
+
+def _bare(case: CaseResult, *problems: Problem) -> CaseResult:
+    """A case without scores."""
+    known = case.series_instance_uid, case.patient, case.modality, case.attributes
+    return CaseResult(*known, problems=(*case.problems, *problems))
 
 
 def _counts(cases: Iterable[CaseResult]) -> str:

@@ -96,9 +96,7 @@ def read_experts(
             found += references.of(image)
         except Error as exc:
             errors.append(exc)
-        claimed += [
-            ClaimedFile(str(path), _by_grid(references, path, image)) for path, of in references.claims.items() if of
-        ]
+        claimed += [_claim(references, path, image) for path, of in references.claims.items() if of]
     return _named(found, consensus=request.rules.consensus), tuple(claimed), tuple(errors)
 
 
@@ -136,19 +134,21 @@ def _references(place: str, reading: Reading, scratch: str) -> References:
     key = (place, repr(sorted(reading.codes)), repr(sorted(reading.values)), reading.threshold, scratch)
     if key not in _OPENED:
         _OPENED[key] = open_references(place, reading, Path(scratch) / "references")
-    return replace(_OPENED[key], claims={})
+    return replace(_OPENED[key], claims={}, resampled=set())
 
 
 _OPENED: dict[tuple[object, ...], References] = {}
 """References that this process has found: finding them reads every file's header."""
 
 
-def _by_grid(references: References, path: Path, image: SourceImage) -> bool:
-    """Whether a file was taken for the image's because of its grid alone."""
+def _claim(references: References, path: Path, image: SourceImage) -> ClaimedFile:
+    """Why a file was taken for the image's."""
     subject = next(each.subject for each in references.files if each.path == path)
     series = image.series
     told = {str(image.headers[0].get("PatientID") or ""), series.study_instance_uid, series.series_instance_uid}
-    return subject.grid is not None and not (told & subject.names)
+    by_grid = subject.grid is not None and not (told & subject.names)
+    by_frame = subject.grid is None and not (subject.series_instance_uids or subject.sop_instance_uids)
+    return ClaimedFile(str(path), by_grid, elsewhere=by_frame and path in references.resampled)
 
 
 def _named(found: Sequence[Annotation], *, consensus: bool) -> tuple[Expert, ...]:

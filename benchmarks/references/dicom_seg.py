@@ -19,7 +19,7 @@ from ...enrich.series import SourceImage
 from .coding import current, laterality_of
 from .dicom_file import is_of_class, opened, readable, reader_of, references_of
 from .errors import GeometryUnknown, UnreadableReference
-from .placing import GRID_TOLERANCE, check_subject, place_mask
+from .placing import GRID_TOLERANCE, check_subject, on_voxels, place_mask
 from .reference import Annotation, Origin, Reading, Structure, Subject
 
 NAME = "DICOM SEG"
@@ -66,7 +66,9 @@ def read(path: Path, image: SourceImage, reading: Reading) -> tuple[Annotation, 
         array, affine = stacks.taken(segment)
         masks[number] = place_mask(source, structures[number - 1].name, array, affine, geometry)
     reader = reader_of(dataset)
-    return (Annotation(image.series.series_instance_uid, reader, origin, geometry, structures, masks),)
+    resampled = not on_voxels(stacks.affine, (stacks.slices, int(dataset.Rows), stacks.columns), geometry)
+    series = image.series.series_instance_uid
+    return (Annotation(series, reader, origin, geometry, structures, masks, resampled=resampled),)
 
 
 def _is_background(item: Dataset) -> bool:
@@ -98,6 +100,7 @@ class _Stacks:
     """Frames of each segment, eight voxels a byte and less empty rows, and the grid that they lie on."""
 
     affine: NDArray[np.float64]
+    slices: int
     columns: int
     frames: dict[int, list[tuple[int, int, NDArray[np.uint8]]]]
     """By Segment Number: slice, first row, packed rows."""
@@ -131,7 +134,7 @@ def _stacks(
     """All frames, by segment."""
     places = frame_places(dataset)
     affine, slices = _own_grid(source, dataset, places, geometry)
-    stacks = _Stacks(affine, int(dataset.Columns), {number: [] for number in segments})
+    stacks = _Stacks(affine, max(slices, default=0) + 1, int(dataset.Columns), {number: [] for number in segments})
     for k, place, frame in zip(slices, places, decoded_frames(dataset), strict=True):
         for segment, mask in _segments(dataset, place, frame, reading):
             if segment in segments:

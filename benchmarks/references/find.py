@@ -6,8 +6,9 @@
     for annotation in references.of(image): ...
 
 A file belongs to a series if it names it: by Series Instance UID, by SOP Instance UID, or in its path. A file
-that names none belongs to the series of its patient and frame of reference (DICOM), or of exactly its grid
-(NIfTI, NRRD). The same goes for SEGs that a model made: `open_references` opens predictions too.
+that names none belongs to the series of its patient and frame of reference (DICOM; a SEG to those of them on
+whose voxels it lies, if there are any), or of exactly its grid (NIfTI, NRRD). The same goes for SEGs that a
+model made: `open_references` opens predictions too.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class References:
     passed_over: tuple[Remark, ...] = ()
     claims: dict[Path, set[str]] = field(default_factory=dict)
     """Patients for whose series each file was read."""
+    resampled: set[Path] = field(default_factory=set)
+    """Of these, files whose voxels were not those of the series."""
 
     def of(self, image: SourceImage) -> tuple[Annotation, ...]:
         """What each reader marked on an image; empty if no file is of it.
@@ -103,12 +106,15 @@ class References:
                 reason = "names no series, and its grid is that of several patients: put it into a folder of its UID"
                 raise SharedReference(str(each.path), reason)
             try:
-                found += each.format.read(each.path, image, self.reading)
+                read = each.format.read(each.path, image, self.reading)
             except NoLabelMap:
                 if alone or _named(each.subject, image):
                     raise
                 continue  # the image itself, as NIfTI beside its mask
+            found += read
             claimed.add(patient)
+            if any(annotation.resampled for annotation in read):
+                self.resampled.add(each.path)
         return one_a_reader(found)
 
 

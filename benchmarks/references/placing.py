@@ -186,6 +186,18 @@ def place_mask(
     return _cut_placed(source, name, mask[box], box, affine, geometry)
 
 
+def on_voxels(affine: NDArray[np.float64], shape: tuple[int, int, int], geometry: hd.VolumeGeometry) -> bool:
+    """Whether an array of this shape, by its affine to LPS mm, has its voxels where the image has its own."""
+    return _is_turned(_snapped(np.linalg.inv(geometry.affine) @ affine, shape))
+
+
+def _is_turned(to_image: NDArray[np.float64]) -> bool:
+    """Whether a matrix of indices to those of the image swaps, mirrors and shifts axes by whole voxels, no more."""
+    turn = np.abs(to_image[:3, :3])
+    ones = ((turn == 0) | (turn == 1)).all() and (turn.sum(axis=0) == 1).all()
+    return bool(ones and (to_image == np.rint(to_image)).all())
+
+
 def _cut_placed(
     source: str, name: str, cut: NDArray[np.bool_], box: Box, affine: NDArray[np.float64], geometry: hd.VolumeGeometry
 ) -> PackedMask:
@@ -202,9 +214,8 @@ def _placed(
     to_image = _snapped(to_image, cut.shape)
     _check_inside(source, name, cut, to_image, shape)
     low, high = _reach(to_image, cut.shape)
-    turn = np.abs(to_image[:3, :3])
-    if ((turn == 0) | (turn == 1)).all() and (turn.sum(axis=0) == 1).all() and (to_image == np.rint(to_image)).all():
-        axes = turn.argmax(axis=1)
+    if _is_turned(to_image):
+        axes = np.abs(to_image[:3, :3]).argmax(axis=1)
         turned = cut.transpose(axes)
         mirrored = tuple(n for n in range(3) if to_image[n, axes[n]] < 0)
         k, j, i = (int(at) for at in np.rint(low + 0.5))

@@ -106,6 +106,8 @@ class Annotation:
         is only pointed at, boxed or measured has none.
     remarks : tuple of Remark
         What the file holds and this does not.
+    resampled : bool
+        Whether the file's voxels are not the image's: it may be of another series of the same frame of reference.
     """
 
     series_instance_uid: str
@@ -120,6 +122,7 @@ class Annotation:
     values: tuple[MarkedValue, ...] = ()
     labels: tuple[GlobalLabel, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    resampled: bool = False
 
     def __post_init__(self) -> None:
         numbers = [structure.number for structure in self.structures]

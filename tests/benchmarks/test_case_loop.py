@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voxfleet.benchmarks.case import CaseResult, ClaimedFile
-from voxfleet.benchmarks.case_loop import unshared
+from voxfleet.benchmarks.case_loop import at_home, unshared
 from voxfleet.benchmarks.score import Case, Score
 
 
@@ -26,3 +28,15 @@ def test_one_file_of_two_series_of_a_patient() -> None:
     cases = [case_of("1", "p", "a.nii.gz", by_grid=True), case_of("2", "p", "a.nii.gz", by_grid=True)]
     cases += [case_of("3", "q", "b.dcm", by_grid=False), case_of("4", "r", "b.dcm", by_grid=False)]
     assert unshared(cases) == tuple(cases)
+
+
+def test_a_file_of_a_frame_of_reference_is_of_the_series_on_whose_voxels_it_lies() -> None:
+    """CT and PET of one frame, a SEG on the CT's voxels: the PET has none. Where it lies on neither, it is of both."""
+    ct = case_of("1", "p", "lesion.dcm", by_grid=False)
+    pet = replace(case_of("2", "p", "lesion.dcm", by_grid=False), claimed=(ClaimedFile("lesion.dcm", False, True),))
+    assert at_home([ct, pet]) == (ct, CaseResult("2", "p"))
+    assert at_home([pet, replace(pet, series_instance_uid="3")]) == (pet, replace(pet, series_instance_uid="3"))
+    own = ClaimedFile("own.dcm", by_grid=False)
+    _, both = at_home([ct, replace(pet, claimed=(own, *pet.claimed))])
+    assert both.scores == pet.scores
+    assert [problem.code for problem in both.problems] == ["OTHER_SERIES"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom as hd
 import nibabel
 import numpy as np
 import pytest
@@ -64,6 +65,19 @@ def test_seg_by_frame_of_reference(breast_folder: Path, breast_mr: SourceImage, 
     header = copy.deepcopy(breast_mr.headers[0])
     header.PatientID = "someone else"
     assert references.of(replace(breast_mr, headers=(header, *breast_mr.headers[1:]))) == ()
+
+
+def test_seg_on_the_voxels_of_another_series(breast_folder: Path, breast_mr: SourceImage, tmp_path: Path) -> None:
+    """On a coarser series of the same frame of reference it is resampled, and said to be."""
+    coarse = breast_mr.volume.affine.copy()
+    coarse[:3, :3] *= 2
+    shape = tuple((np.array(breast_mr.volume.spatial_shape) + 1) // 2)
+    volume = hd.Volume(np.zeros(shape, np.int16), coarse, "PATIENT", breast_mr.volume.frame_of_reference_uid)
+    for image, resampled in ((breast_mr, False), (replace(breast_mr, volume=volume), True)):
+        references = open_references(str(breast_folder), Reading(), tmp_path)
+        (annotation,) = references.of(image)
+        assert annotation.resampled == resampled
+        assert references.resampled == ({Path(annotation.origin.source)} if resampled else set())
 
 
 def test_xnat_folder_of_two_observers(image: SourceImage, tmp_path: Path) -> None:
