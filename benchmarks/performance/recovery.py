@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from threading import Event
+from threading import Event, Timer
 
 from ...cluster.drivers.agent import CellEvent, CellSettings
 from ...cluster.drivers.kinds import Kind
@@ -49,19 +49,23 @@ def agent_death() -> float:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "pids").mkdir()
-        ledger, killed = _ledger(folder), 0.0
+        ledger, deaths = _ledger(folder), list[float]()
+
+        def kill() -> None:
+            deaths.append(time.time())
+            os.kill(int(next((folder / "pids").iterdir()).name), signal.SIGKILL)
+
+        # In the midst of a workitem: as one ends, its agent may hold nothing.
+        soon = Timer(ITEM_S / 2, kill)
 
         def on_event(event: CellEvent) -> None:
-            nonlocal killed
-            pids = list((folder / "pids").iterdir())
-            if event.kind == "finished" and not killed and len(pids) == DEPTH:
-                killed = time.time()
-                os.kill(int(pids[0].name), signal.SIGKILL)
+            if event.kind == "finished" and not soon.ident and len(list((folder / "pids").iterdir())) == DEPTH:
+                soon.start()
 
         agents = Kind(2, DEPTH, str(folder / "pids"), cpus=0.5)
         settings = CellSettings((agents,), f"{__package__}.stubs:Waiting", lease_s=LEASE_S)
         run_on_ray(ledger, settings, may_lease=lambda _: True, on_event=on_event, stop=Event())
-        (seconds,) = freed_s(ledger.attempts(), [Harm(killed)])
+        (seconds,) = freed_s(ledger.attempts(), [Harm(deaths[0])])
         ledger.close()
         return seconds
 
