@@ -166,8 +166,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> None:
-        """Hold all leases of `owner` for another `ttl_s` seconds."""
+    def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> bool:
+        """Hold all leases of `owner` for another `ttl_s` seconds; whether a node of it is known to be up.
+
+        The nodes of an owner that was taken for dead are not: one that is still there notes them up again.
+        """
         ...
 
     def start(self, lease: Lease, node: str) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import tempfile
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 
 
 class Scratch:
     """A folder of a node's own in a place that several nodes of a machine may share; gone once it is closed.
 
-    A node that is killed removes nothing. The next one to begin in that place does: a folder is in use for
-    as long as it is locked, and the kernel takes a lock away with the process that holds it.
+    A node that is killed removes nothing. The next one of its machine to begin in that place does: a folder is
+    in use for as long as it is locked, and the kernel takes a lock away with the process that holds it.
 
     Parameters
     ----------
@@ -29,9 +31,11 @@ class Scratch:
             # Another node that begins now must not see a folder of ours that is not yet locked.
             with suppress(OSError):
                 fcntl.flock(door, fcntl.LOCK_EX)
-            for left in place.glob("node-*"):
+            # Of this machine alone: on a file system that machines share, locks of folders hold on one of them.
+            mine = f"node-{socket.gethostname()}@"
+            for left in place.glob(f"{escape(mine)}*"):
                 _remove_unless_locked(left)
-            self.path = Path(tempfile.mkdtemp(prefix="node-", dir=place))
+            self.path = Path(tempfile.mkdtemp(prefix=mine, dir=place))
             self._lock = _opened(self.path)
             with suppress(OSError):
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -123,7 +123,8 @@ def _lives_of_others(attempts: Sequence[Attempt], nodes: Sequence[Node], now: da
     known = {node.node for node in nodes}
     ends: dict[str, tuple[datetime, datetime]] = {}
     for attempt in attempts:
-        if attempt.node not in known:
+        # What was leased and never begun was on no node.
+        if attempt.node and attempt.node not in known:
             up, down = attempt.started, max(attempt.started, attempt.ended or now)
             first, last = ends.get(attempt.node, (up, down))
             ends[attempt.node] = (min(first, up), max(last, down))

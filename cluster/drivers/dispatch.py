@@ -87,6 +87,7 @@ class Dispatch:
     _draining: bool = False
     _idle_deaths: int = 0
     _busy_deaths: int = 0
+    _not_replaced: list[Kind] = field(default_factory=list)
     _done: bool = False
 
     @property
@@ -100,8 +101,17 @@ class Dispatch:
         return self._done
 
     @property
-    def _hopeless(self) -> bool:
-        return self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS
+    def _despair(self) -> str:
+        """Why the cell begins nothing more; empty where it goes on."""
+        if not any(self._kept(kind) for kind in self.kinds):
+            return "no machine is left that can go on"
+        if self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS:
+            return f"{self._idle_deaths + self._busy_deaths} agents died in a row, with nothing finished"
+        return ""
+
+    def _kept(self, kind: Kind) -> int:
+        """How many agents of a kind are kept up: one fewer for each machine that cannot go on."""
+        return max(0, kind.number - sum(each is kind for each in self._not_replaced))
 
     def handle(self, *events: Event) -> tuple[Instruction, ...]:
         """Instructions that follow from events of one moment, in the order in which to carry them out."""
@@ -141,12 +151,11 @@ class Dispatch:
             if self.in_flight == 0 and not self._asked:
                 yield from self._end("")
             return
-        if self._hopeless:
+        if despair := self._despair:
             if self.in_flight == 0 and not self._asked:
-                deaths = self._idle_deaths + self._busy_deaths
-                yield from self._end(f"{deaths} agents died in a row, with nothing finished")
+                yield from self._end(despair)
             return
-        if len(self._fleet) < sum(kind.number for kind in self.kinds):
+        if len(self._fleet) < sum(self._kept(kind) for kind in self.kinds):
             yield from self._start()
         for wanted, room in self._room().items():
             if wanted not in self._asked:
@@ -156,7 +165,7 @@ class Dispatch:
     def _start(self) -> Iterator[Instruction]:
         """Begin as many agents of each kind as are missing."""
         for kind in self.kinds:
-            for _ in range(kind.number - sum(agent.kind is kind for agent in self._fleet.values())):
+            for _ in range(self._kept(kind) - sum(agent.kind is kind for agent in self._fleet.values())):
                 self._started += 1
                 name = f"agent-{self._started}"
                 self._fleet[name] = _Agent(kind)
@@ -204,6 +213,8 @@ class Dispatch:
         if agent is None:
             return
         self._classify()
+        if not down.replaced:
+            self._not_replaced.append(agent.kind)
         if not down.preempted:
             # A machine that is taken away says nothing of the cell.
             self._idle_deaths += not agent.held

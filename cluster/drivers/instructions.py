@@ -20,11 +20,20 @@ class AgentUp:
 
 @dataclass(frozen=True, slots=True)
 class AgentDown:
-    """An agent died, or never came up, with all it held; `preempted`: its machine had given notice."""
+    """An agent died, or never came up, with all it held.
+
+    Attributes
+    ----------
+    preempted : bool
+        Its machine had given notice.
+    replaced : bool
+        False: its machine cannot go on, and one that took its place would come to the same.
+    """
 
     agent: str
     reason: str
     preempted: bool = False
+    replaced: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def run_locally(
     node = cell.settings.stages.node
     ledger.heartbeat(cell.owner, 0.0)
     ledger.expire()
-    ledger.node_up(node, cell.machine, cell.owner, cell.label, cell.price)
+    _note_up(ledger, cell)
     pipeline = NodePipeline(cell.settings)
     loop = _Loop(ledger, cell, pipeline, stop)
     try:
@@ -118,6 +118,11 @@ def run_locally(
     finally:
         pipeline.close()
         ledger.node_down(node, cell.owner)
+
+
+def _note_up(ledger: Ledger, cell: LocalCell) -> None:
+    """Let the node cost money from now on."""
+    ledger.node_up(cell.settings.stages.node, cell.machine, cell.owner, cell.label, cell.price)
 
 
 class _Loop:
@@ -147,7 +152,8 @@ class _Loop:
                     return
                 sleep(WAIT_S)
             if now - beat > self._cell.lease_s / BEATS:
-                self._ledger.heartbeat(self._cell.owner, self._cell.lease_s)
+                if not self._ledger.heartbeat(self._cell.owner, self._cell.lease_s):
+                    _note_up(self._ledger, self._cell)
                 beat = now
             if now - looked > LOOK_S:
                 self._ledger.expire()
@@ -197,11 +203,14 @@ class _Loop:
 
     def _finish(self) -> None:
         """Record what has ended, waiting a little for the first."""
+        unfit: Failure | None = None
         for future in wait(self._flying, timeout=WAIT_S, return_when=FIRST_COMPLETED).done:
             outcome = future.result()
             self._ledger.finish(self._flying.pop(future), outcome, self._node)
             if outcome.failure is not None and outcome.failure.of_the_machine:
-                raise NodeUnfit(self._node, outcome.failure)
+                unfit = outcome.failure
+        if unfit is not None:
+            raise NodeUnfit(self._node, unfit)
 
     def _may_come(self) -> bool:
         """Whether there is, or may be, something to lease for a driver that holds nothing.

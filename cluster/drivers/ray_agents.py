@@ -51,11 +51,12 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """An agent died, never came up, or is silent; `preempted`: its machine had given notice."""
+    """An agent died, never came up, or is silent; see `AgentDown`."""
 
     agent: str
     reason: str
     preempted: bool = False
+    replaced: bool = True
 
 
 @dataclass(slots=True)

@@ -116,17 +116,22 @@ class _Cell:
         self._owner = owner_name()
         self._dispatch = Dispatch(settings.kinds)
         self._agents = Agents(settings)
-        self._nodes: set[str] = set()
+        self._nodes: dict[str, str] = {}
+        self._unfit: set[str] = set()
+        self._on_hand = 0
         self._idleness = Idleness(ledger, settings.lease_s, settings.idle_s)
         self._failure = ""
 
     def node_up(self, node: str, group: str = "") -> None:
         """Note that a node costs money, by the price of its group if that has one, unless that is known."""
         if node not in self._nodes:
-            self._nodes.add(node)
-            price = self._settings.prices.get(group)
-            machine = price.machine if price else self._settings.machine
-            self._ledger.node_up(node, machine, self._owner, self._settings.label, price)
+            self._nodes[node] = group
+            self._note_up(node)
+
+    def _note_up(self, node: str) -> None:
+        price = self._settings.prices.get(self._nodes[node])
+        machine = price.machine if price else self._settings.machine
+        self._ledger.node_up(node, machine, self._owner, self._settings.label, price)
 
     def work(self) -> None:
         """Loop until the dispatch is done."""
@@ -145,9 +150,7 @@ class _Cell:
             if now > deadline:
                 return
             if now - beat > beat_s:
-                self._ledger.heartbeat(self._owner, self._settings.lease_s)
-                for died in self._agents.listen(now):
-                    self._bury(died)
+                self._beat(now)
                 beat = now
             if now - tick > TICK_S:
                 self._look()
@@ -155,6 +158,14 @@ class _Cell:
             self._collect()
         if self._failure:
             raise CellFailed(self._failure)
+
+    def _beat(self, now: float) -> None:
+        """Show the ledger and the agents a sign of life, and hear of theirs."""
+        if not self._ledger.heartbeat(self._owner, self._settings.lease_s):
+            for node in self._nodes:
+                self._note_up(node)
+        for died in self._agents.listen(now):
+            self._bury(died)
 
     def close(self) -> None:
         """End the agents, also while the ledger is away; what they were at work on is lost, the rest given back."""
@@ -222,7 +233,9 @@ class _Cell:
         if events:
             self._feed(*events)
         for agent, reason in unfit.items():
-            self._bury(Died(agent, reason))
+            host = self._agents.node_of(agent)
+            self._bury(Died(agent, reason, replaced=host not in self._unfit))
+            self._unfit.add(host)
 
     def _bury(self, died: Died) -> None:
         """An agent is dead: forget its calls, tell the ledger and the dispatch."""
@@ -232,16 +245,16 @@ class _Cell:
         where = self._agents.node_of(died.agent) or "no node yet"
         self._ledger.event("warning", "agent_down", f"{died.agent} on {where}: {died.reason}")
         self._tell("agent_down", f"{died.agent}: {died.reason}")
-        self._feed(AgentDown(died.agent, died.reason, died.preempted))
+        self._feed(AgentDown(died.agent, died.reason, died.preempted, died.replaced))
         self._agents.bury(died.agent)
         self._nodes_gone()
 
     def _nodes_gone(self) -> None:
         """End the lives of nodes that Ray has taken for dead."""
         alive = nodes_alive()
-        for node in self._nodes - alive:
+        for node in self._nodes.keys() - alive:
             self._ledger.node_down(node, self._owner)
-        self._nodes &= alive
+            del self._nodes[node]
 
     def _drain(self, reason: str, kind: str = "draining") -> None:
         self._ledger.event("info", kind, reason)
@@ -256,6 +269,8 @@ class _Cell:
             if late := self._begin([each for each in instructions if isinstance(each, Start)]):
                 moments.append(late)
             for instruction in instructions:
+                # What was leased in this moment counts as in flight, though no agent holds it yet.
+                self._on_hand = sum(len(e.leases) for moment in moments for e in moment if isinstance(e, Leased))
                 moments.extend((event,) for event in self._carry_out(instruction))
 
     def _carry_out(self, instruction: Instruction) -> tuple[Event, ...]:
@@ -278,7 +293,7 @@ class _Cell:
         """Lease what is asked for, as long as it may be."""
         leases: list[Lease] = []
         while len(leases) < more.number:
-            flying = self._dispatch.in_flight + len(leases)
+            flying = self._dispatch.in_flight + self._on_hand + len(leases)
             new = lease_some(
                 self._ledger,
                 self._owner,

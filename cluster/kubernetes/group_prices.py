@@ -14,7 +14,8 @@ def with_groups(
 ) -> dict[str, Price]:
     """`prices` by group, and that of each of a cell's `groups` which is not what the run's price is of.
 
-    Workers to fall back on are the run's machine, on demand. What a worker without GPU is, is told or not known.
+    Workers to fall back on, and those that are no spot machines, are the run's machine, on demand. What a worker
+    without GPU is, is told or not known.
 
     Parameters
     ----------
@@ -29,11 +30,13 @@ def with_groups(
         If one of them is not known; the message says how to tell it.
     """
     found = dict(prices)
-    if FALLBACK in groups and FALLBACK not in found and price.market != ON_DEMAND:
-        try:
-            found[FALLBACK] = price_of(price.machine, price.region, ON_DEMAND, override)
-        except NoPrice as exc:
-            raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(FALLBACK)}, or take --fallback 0") from exc
+    for group in (FALLBACK, ON_DEMAND):
+        if group in groups and group not in found and price.market != ON_DEMAND and price.machine != LOCAL:
+            try:
+                found[group] = price_of(price.machine, price.region, ON_DEMAND, override)
+            except NoPrice as exc:
+                other = ", or take --fallback 0" if group == FALLBACK else ""
+                raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(group)}{other}") from exc
     if CPU in groups and CPU not in found and price.machine != LOCAL:
         raise NoPrice("workers without GPUs", f"are not {price.where}: {_step(CPU)}")
     return found

@@ -27,7 +27,7 @@ LOOK_S = 10.0
 LAST_WORDS = 5
 """Lines of a dead cell's command that are told."""
 
-CELL, CREATED = "cell", "created"
+CELL, CREATED, THERE = "cell", "created", "is there already"
 """Kind of the events that tell of cells, by name; and what one says of a cell that was created."""
 
 _LOG = logging.getLogger(__name__)
@@ -185,7 +185,7 @@ class _Keeper:
             name, _, told = event.detail.partition(": ")
             if event.kind == LEFT:
                 left.add(f"{self._fleet.run}-{name}")
-            elif event.kind == CELL and told == CREATED:
+            elif event.kind == CELL and told in (CREATED, THERE):
                 left.discard(name)
         return frozenset(left)
 
@@ -193,7 +193,7 @@ class _Keeper:
         match action:
             case Create(name):
                 made = self._cells.submit(within(self._jobs[name], self._governor.left_s))
-                self._note("info", f"{name}: {CREATED if made else 'is there already'}")
+                self._note("info", f"{name}: {CREATED if made else THERE}")
             case Remove(name, reason):
                 said = self._last_words(name)
                 self._note("warning", f"{name}: removed: {reason}{f'; it said last: {said}' if said else ''}")

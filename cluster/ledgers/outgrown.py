@@ -71,7 +71,9 @@ def give_up(steps: Steps) -> None:
     nodes = _nodes(steps.sql, steps.words.now)
     for row in waits:
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
-        if not any(node.may_try(row["model"], had) for node in nodes):
+        # As long as nobody was there who takes this model, nothing is known of who may yet come.
+        known = any(not node.models or row["model"] in node.models for node in nodes)
+        if known and not any(node.may_try(row["model"], had) for node in nodes):
             _cancel(steps, row["key"], row["failure"], had)
 
 

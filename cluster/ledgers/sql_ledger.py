@@ -114,11 +114,13 @@ class SqlLedger(SqlReading):
                 outgrown.give_up(steps)
         return leases
 
-    def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> None:
+    def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> bool:
         """See Ledger."""
         with self._write(durable=False) as steps:
             steps.hold(owner, ttl_s)
+            up = steps.sql.execute("SELECT 1 FROM node WHERE owner = ? AND down IS NULL LIMIT 1", (owner,)).fetchone()
         self._database.contact.begin()
+        return up is not None
 
     def start(self, lease: Lease, node: str) -> bool:
         """See Ledger."""
@@ -177,7 +179,10 @@ class SqlLedger(SqlReading):
     def expire(self) -> int:
         """See Ledger."""
         words, contact_s = self._database.dialect, self._database.contact.lasts_s
-        if not self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact_s,)):  # noqa: S608
+        silent = self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact_s,))  # noqa: S608
+        # Also of who only looks, as whoever looks after cells does.
+        self._database.contact.begin()
+        if not silent:
             return 0
         with self._write(durable=True) as steps:
             return expire(steps)

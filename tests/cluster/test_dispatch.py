@@ -336,6 +336,19 @@ def test_gives_up_where_agents_only_die(*, holding: bool, deaths: int) -> None:
     assert dispatch.handle(Tick(9)) == ()
 
 
+def test_a_machine_that_cannot_go_on_gets_no_agent() -> None:
+    """One that is not to be replaced is one fewer; what it held goes to the others, and without any the cell ends."""
+    dispatch = Dispatch((Kind(2),))
+    dispatch.handle(Tick(9))
+    dispatch.handle(AgentUp("agent-1", 1), AgentUp("agent-2", 1))
+    dispatch.handle(Leased((lease(1), lease(2))))
+    said = dispatch.handle(AgentDown("agent-1", "disk full", replaced=False))
+    assert [each.leases for each in said if isinstance(each, Lose)] == [(lease(1),)]
+    assert not any(isinstance(each, StartAgent) for each in said)
+    *_, done = dispatch.handle(AgentDown("agent-2", "disk full", replaced=False))
+    assert done == Done("no machine is left that can go on")
+
+
 def test_nothing_to_do_is_done() -> None:
     """With nothing open the cell ends without starting an agent."""
     assert Dispatch((Kind(4),)).handle(Tick(0)) == (Done(),)

@@ -54,6 +54,7 @@ def test_workers_to_fall_back_on_are_the_same_machine_on_demand() -> None:
     assert (found["fallback"].machine, found["fallback"].region) == ("g2-standard-4", "us-central1")
     assert with_groups({"fallback": TOY}, {"spot", "fallback"}, SPOT) == {"fallback": TOY}
     assert with_groups({}, {"spot"}, SPOT) == {}
+    assert with_groups({}, {"on-demand"}, SPOT) == {"on-demand": found["fallback"]}, "cells without spot machines"
     assert with_groups({}, {"spot", "fallback"}, found["fallback"]) == {}, "the run's price is that already"
 
 

@@ -598,10 +598,13 @@ class TestSilence:
         """After its time an owner's items are lost, and an event says so; before it, not."""
         ledger.add([workitem(1), workitem(2)])
         ledger.lease(OWNER, 2, ttl_s=60)
+        ledger.node_up("n", "toy", OWNER)
         assert ledger.expire() == 0
-        ledger.heartbeat(OWNER, ttl_s=0)
+        assert ledger.heartbeat(OWNER, ttl_s=0)
         time.sleep(0.002)
         assert ledger.expire() == 2
+        # Should it come back, it is told that its node is no longer paid.
+        assert not ledger.heartbeat(OWNER)
         assert ledger.counts() == Counts(scheduled=2)
         assert [item.losses for item in ledger.items()] == [1, 1]
         assert any(event.kind == "owner_silent" for event in ledger.events())

@@ -42,6 +42,8 @@ def test_driver_stopped_and_resumed_past_its_lease(stub_fleet: MakeFleet) -> Non
     assert ended[AttemptClass.COMPLETED] == 12
     assert 0 < ended[AttemptClass.LOST] <= 3
     assert fleet.segmented().total() <= 12 + 3
+    # Taken for dead, its machine was no longer paid; back at work, it is again.
+    assert sum(node.node == "zombie" for node in fleet.ledger.nodes()) == 2
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

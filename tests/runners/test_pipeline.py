@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 from concurrent.futures import wait
 from pathlib import Path
 
@@ -119,13 +120,15 @@ def test_what_killed_nodes_left_is_removed_and_nothing_of_living_ones(pipeline, 
     """A node that begins removes folders without an owner, and not those of nodes that share its scratch folder."""
     scratch = tmp_path / "run" / "scratch"
     (living,) = scratch.iterdir()
-    (scratch / "node-killed" / "series-1").mkdir(parents=True)
+    mine, others = scratch / f"node-{socket.gethostname()}@killed", scratch / "node-elsewhere@at-work"
+    for left in (mine, others):
+        (left / "series-1").mkdir(parents=True)
     other = NodePipeline(PipelineSettings(StageSettings(scratch, tmp_path / "run" / "series", "node-2")))
     assert living.is_dir()
-    assert not (scratch / "node-killed").exists()
-    assert len(list(scratch.iterdir())) == 2
+    assert (mine.exists(), others.exists()) == (False, True)
+    assert len(list(scratch.iterdir())) == 3
     other.close()
-    assert list(scratch.iterdir()) == [living]
+    assert set(scratch.iterdir()) == {living, others}
 
 
 def test_nothing_is_left_on_disk(pipeline, tmp_path):

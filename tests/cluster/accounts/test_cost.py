@@ -152,6 +152,13 @@ def test_node_that_nobody_declared() -> None:
     assert (costs.total, costs.useful, costs.overhead) == (Decimal("2.00"), Decimal("1.00"), Decimal("1.00"))
 
 
+def test_what_was_never_begun_was_on_no_node() -> None:
+    """Leased by a driver that was killed, taken back a night later: it cost nothing."""
+    never = replace(attempt("b", AttemptClass.LOST, span=(0, 40_000)), node="")
+    costs = cost_of([never], [node(0, 4)], DOLLAR_A_SECOND, at(40_000))
+    assert (costs.total, len(costs.nodes)) == (Decimal(1), 1)
+
+
 def test_nothing_ran() -> None:
     """A node on which nothing ran is all start-up; no node at all costs nothing."""
     costs = cost_of([], [node(0, 4)], DOLLAR_A_SECOND, at(4))
