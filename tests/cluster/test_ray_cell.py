@@ -253,8 +253,10 @@ def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
 
     def look(event: CellEvent, seen: list[CellEvent]) -> None:
         for process in psutil.Process().children(recursive=True):
-            listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
-            addresses.update(c.laddr.ip.removeprefix("::ffff:") for c in listening)
+            # psutil lets the second pass where a process ends as it looks.
+            with suppress(psutil.NoSuchProcess, FileNotFoundError):
+                listening = [c for c in process.net_connections(kind="inet") if c.status == psutil.CONN_LISTEN]
+                addresses.update(c.laddr.ip.removeprefix("::ffff:") for c in listening)
 
     run(ledger, settings_of(tmp_path, number=1), look)
     assert addresses == {"127.0.0.1"}
