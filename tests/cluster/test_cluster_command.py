@@ -89,6 +89,13 @@ def test_workers_to_fall_back_on_are_paid_on_demand(invoke) -> None:
     assert "--price-of" not in job["spec"]["entrypoint"]
 
 
+def test_cells_without_spot_machines_are_paid_on_demand(invoke) -> None:
+    """Whatever `--market` says of the run."""
+    words = ["--claim", "runs", "--platform", "gke", "--on-demand", "--", "--budget", "7", "--market", "spot"]
+    (job,) = cells_of(invoke(*WORDS, *words, "--machine", "g2-standard-4", "--region", "us-central1").stdout)
+    assert "--price-of on-demand=g2-standard-4:us-central1:on-demand" in job["spec"]["entrypoint"]
+
+
 def test_memory_is_that_of_the_models_card(invoke) -> None:
     """What the card tells and 4 GiB, in whole GiB; or what was asked for."""
     need = catalogue.card("ct-threshold").memory_bytes
