@@ -41,9 +41,6 @@ CONNECT_S = 10
 STATEMENT_S = 30
 """How long one statement may run or wait for a lock before LedgerUnavailable."""
 
-IDLE_S = 120
-"""How long a transaction may wait for its driver's next statement: one that stands still keeps no locks for longer."""
-
 LONGEST_NAME = 63
 """Bytes that PostgreSQL keeps of a name."""
 
@@ -57,8 +54,7 @@ _SETTINGS: Final = {
     "tcp_user_timeout": STATEMENT_S * 1000,
     # Nor does a driver whose machine is gone: until the server gives it up, it keeps what it had locked.
     "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s"
-    f" -c idle_in_transaction_session_timeout={IDLE_S}s"
-    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3",
+    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000",
 }
 
 
