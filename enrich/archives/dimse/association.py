@@ -13,6 +13,7 @@ from typing import Any, Final
 from pydicom.uid import UID
 from pynetdicom import AE, build_role, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import ThreadedAssociationServer
 from tenacity import (
@@ -69,6 +70,7 @@ def associate(
     roles: list[NegotiationItem] = [build_role(uid, scp_role=True) for uid in received]
 
     def request() -> Association:
+        rejections: list[A_ASSOCIATE_RJ] = []
         association = entity.associate(
             address.host,
             address.port,
@@ -76,10 +78,14 @@ def associate(
             address.called_aet,
             MAX_PDU_BYTES,
             ext_neg=roles,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+            evt_handlers=[
+                (evt.EVT_CONN_OPEN, _send_at_once),
+                (evt.EVT_PDU_RECV, _keep_rejection, [rejections]),
+                *handlers,
+            ],
         )
         if not association.is_established:
-            raise _refusal(association, address, patience)
+            raise _refusal(association, rejections, address, patience)
         _keep_responses(association)
         return association
 
@@ -201,15 +207,27 @@ def _send_at_once(event: evt.Event) -> None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _refusal(association: Association, address: DimseAddress, patience: Patience) -> DimseFault:
+def _keep_rejection(event: evt.Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
+    """Keep a rejection, as `Association` loses one that comes quickly.
+
+    It finds the connection closed before it has looked whether there was one, and takes it for not made
+    (pynetdicom 3.0.4, `ACSE._negotiate_as_requestor`): from a node on this machine, up to each second time.
+    """
+    if isinstance(event.pdu, A_ASSOCIATE_RJ):
+        rejections.append(event.pdu)
+
+
+def _refusal(
+    association: Association, rejections: list[A_ASSOCIATE_RJ], address: DimseAddress, patience: Patience
+) -> DimseFault:
     """Why an association does not stand."""
-    answer = association.acceptor.primitive
     who = f"{address.calling_aet} calling {address.called_aet}"
-    if answer is None:
+    if rejections:
+        answer = rejections[0].to_primitive()
+        reason = f"the node rejects the association: {answer.reason_str} ({who})"
+        if (answer.result_source, answer.diagnostic) in _UNKNOWN_TITLES:
+            return DimseFault(FaultKind.DENIED, f"{reason}; {_TITLES}")
+        return DimseFault(FaultKind.PASSING if answer.result == _REJECTED_FOR_A_WHILE else FaultKind.LASTING, reason)
+    if association.acceptor.primitive is None:
         return DimseFault(FaultKind.PASSING, f"no association within {patience.connect_s:g} s ({who})")
-    if not association.is_rejected:
-        return DimseFault(FaultKind.LASTING, f"the node accepts no presentation context that this takes ({who})")
-    reason = f"the node rejects the association: {answer.reason_str} ({who})"
-    if (answer.result_source, answer.diagnostic) in _UNKNOWN_TITLES:
-        return DimseFault(FaultKind.DENIED, f"{reason}; {_TITLES}")
-    return DimseFault(FaultKind.PASSING if answer.result == _REJECTED_FOR_A_WHILE else FaultKind.LASTING, reason)
+    return DimseFault(FaultKind.LASTING, f"the node accepts no presentation context that this takes ({who})")

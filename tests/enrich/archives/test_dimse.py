@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
-from pynetdicom import AE, build_context, evt
+from pynetdicom import AE, build_context, evt, transport
 from pynetdicom.dimse_primitives import C_FIND
 from pynetdicom.sop_class import (
     CTImageStorage,
@@ -133,6 +135,30 @@ def test_a_title_that_is_not_known(rule: dict) -> None:
     """A node that knows our title or its own not under that name denies access, and the message names both."""
     with node(**rule) as uri, pytest.raises(AccessDenied, match=r"AE title not recognised.*VOXFLEET calling NODE"):
         DimseArchive(uri, SHORT).probe()
+
+
+def test_a_rejection_quicker_than_we_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that a rejection closed before we looked whether it was made is told as the rejection."""
+
+    class Late(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            done = super().wait(timeout)
+            time.sleep(0.3)
+            return done
+
+    monkeypatch.setattr(transport, "threading", SimpleNamespace(Event=Late))
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as other:
+
+        def reject() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"\x03\0\0\0\0\4\0\1\1\7")  # permanent, called title (PS3.8 9.3.4)
+
+        other.submit(reject)
+        uri = f"dimse://NODE@127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(AccessDenied, match="Called AE title not recognised"):
+            DimseArchive(uri, SHORT).probe()
 
 
 @pytest.mark.parametrize(
