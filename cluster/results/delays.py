@@ -15,14 +15,15 @@ LONGEST_PAUSE_S = 60.0
 """Before anything is tried after one failure, and after many with nothing taken between."""
 
 TAKES_NOTHING_S = 3600.0
-"""An archive that answers, and took nothing for so long, will not take what is left by being waited for."""
+"""An archive that answers, and took nothing for so long since an object first failed, will not take that one later."""
 
 
 @dataclass(slots=True)
 class _Delayed:
-    """An object that failed; `taken` is how many others were taken before it first did."""
+    """An object that failed; `taken` is how many others were taken before it first did, at the time `since`."""
 
     taken: int
+    since: float
     reason: str = ""
     failures: int = 0
     due: float = 0.0
@@ -38,7 +39,8 @@ class Delays:
     def __init__(self) -> None:
         self._delayed: dict[str, _Delayed] = {}
         self._taken = self._in_a_row = 0
-        self._moved = monotonic()
+        self._away = -math.inf
+        """When the archive was last found not to answer."""
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -58,7 +60,7 @@ class Delays:
         """Note that the archive has an object."""
         self.settled(uid)
         self._taken += 1
-        self._in_a_row, self._moved = 0, monotonic()
+        self._in_a_row = 0
 
     def settled(self, uid: str) -> None:
         """Note that an object is not to be tried again, whatever became of it."""
@@ -74,14 +76,17 @@ class Delays:
         Parameters
         ----------
         answers : callable
-            Whether the archive can be reached now: while it cannot, no failure is an object's own.
+            Whether the archive can be reached now: while it cannot, no failure is an object's own, and no time counts.
         """
-        each = self._delayed.setdefault(uid, _Delayed(self._taken))
+        answering, now = answers(), monotonic()
+        each = self._delayed.setdefault(uid, _Delayed(self._taken, now))
         each.reason = reason
+        if not answering:
+            self._away = now
         others_taken = self._taken > each.taken
-        if (others_taken or monotonic() - self._moved > TAKES_NOTHING_S) and answers():
+        if answering and (others_taken or now - max(each.since, self._away) > TAKES_NOTHING_S):
             each.failures += 1
-            each.due = math.inf if _is_left(each) else monotonic() + PAUSES_S[each.failures - 1]
+            each.due = math.inf if _is_left(each) else now + PAUSES_S[each.failures - 1]
             if others_taken:
                 return SHORTEST_PAUSE_S
         self._in_a_row += 1

@@ -78,6 +78,33 @@ def test_an_archive_that_answers_and_takes_nothing_for_an_hour_is_not_waited_for
     assert waits.left == {"bad": "500"}
 
 
+def test_an_hour_without_work_is_not_held_against_what_fails_after_it(clock: Clock) -> None:
+    """A run leaves nothing to publish for hours; then the archive fails all for half an hour, and takes them again."""
+    waits = Delays()
+    waits.took("early")
+    clock.now += 3 * delays.TAKES_NOTHING_S
+    for number in range(30):
+        waits.failed(f"{number % 3}", "503", lambda: True)
+        clock.now += 60.0
+    assert waits.due_in_s == 0.0, "all are tried again, none waits on its own account"
+    assert waits.left == {}
+
+
+def test_the_time_for_which_an_archive_is_away_is_not_held_against_objects(clock: Clock) -> None:
+    """Away for a night, and then up but busy for half an hour: it is waited for, and for an hour more."""
+    waits = Delays()
+    waits.failed("bad", "503", lambda: True)
+    clock.now += 8 * 3600.0
+    waits.failed("bad", "no connection", lambda: False)
+    for _ in range(30):
+        clock.now += 60.0
+        waits.failed("bad", "503", lambda: True)
+        assert waits.due_in_s == 0.0
+    clock.now += delays.TAKES_NOTHING_S
+    waits.failed("bad", "503", lambda: True)
+    assert waits.due_in_s == PAUSES_S[0]
+
+
 def test_what_somebody_else_published_is_not_waited_for(clock: Clock) -> None:
     """What was due and is in no backlog any more is forgotten; what is due later is not."""
     waits = Delays()
