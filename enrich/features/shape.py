@@ -11,7 +11,7 @@ patient has no influence.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,12 +99,25 @@ def _features(
 
 
 def _principal_moments(moments: NDArray[np.int64], spacing_mm: tuple[float, float, float]) -> list[float]:
-    """Eigenvalues of the covariance of voxel centres in mm2, ascending, from exact integer sums."""
+    """Eigenvalues of the covariance of voxel centres in mm2, ascending, from exact integer sums.
+
+    Those of directions in which the centres do not extend are 0, and no rounding noise.
+    """
     n, *rest = (int(value) for value in moments)
     first, square, mixed = rest[:3], rest[3:6], rest[6:]
-    covariance = np.empty((3, 3))
-    for a in range(3):
-        for b in range(3):
-            second = square[a] if a == b else mixed[a + b - 1]
-            covariance[a, b] = (n * second - first[a] * first[b]) / n**2 * spacing_mm[a] * spacing_mm[b]
-    return [max(0.0, float(value)) for value in np.linalg.eigvalsh(covariance)]
+    exact = [
+        [n * (square[a] if a == b else mixed[a + b - 1]) - first[a] * first[b] for b in range(3)] for a in range(3)
+    ]
+    covariance = np.array([[value / n**2 for value in row] for row in exact]) * np.outer(spacing_mm, spacing_mm)
+    flat = 3 - _rank(exact)
+    return [0.0] * flat + [max(0.0, float(value)) for value in np.linalg.eigvalsh(covariance)[flat:]]
+
+
+def _rank(matrix: Sequence[Sequence[int]]) -> int:
+    """Rank of a positive semidefinite matrix of 3 x 3 integers: its largest principal minors that are not all 0."""
+    (kk, kj, ki), (_, jj, ji), (_, _, ii) = matrix
+    if kk * (jj * ii - ji**2) - kj * (kj * ii - ji * ki) + ki * (kj * ji - jj * ki):
+        return 3
+    if any((kk * jj - kj**2, kk * ii - ki**2, jj * ii - ji**2)):
+        return 2
+    return int(any((kk, jj, ii)))

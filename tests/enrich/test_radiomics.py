@@ -144,9 +144,19 @@ def shifted_slices():
     return labels
 
 
+def diagonals():
+    """Voxels along a diagonal, two that share a corner, and a plane askew to the grid."""
+    labels = np.zeros(SHAPE, np.uint8)
+    steps = np.arange(7)
+    labels[steps, steps + 1, steps + 2] = 1
+    labels[[0, 1], [13, 12], [0, 1]] = 2
+    labels[steps, 12 - steps] = 3
+    return labels
+
+
 CASES = [
     one_voxel, one_line, one_slice, touching_the_border, holes, two_components, corners_that_touch,
-    every_voxel_another, shifted_slices,
+    every_voxel_another, shifted_slices, diagonals,
 ]  # fmt: skip
 
 
@@ -156,6 +166,17 @@ def test_synthetic_regions(case, spacing):
     """Small, thin, hollow, divided and border regions give pyradiomics' values, isotropic or not."""
     volume = make_volume(noise(SHAPE), spacing)
     assert_equal_to_pyradiomics(volume, make_segmentation(volume, case()))
+
+
+def test_axes_without_extent_are_zero():
+    """Where voxel centres lie on a line or in a plane, at any angle to the grid, the axes across it are 0."""
+    volume = make_volume(noise(SHAPE), (3.27, 0.7, 1.3))
+    measured = radiomics.measure(volume, make_segmentation(volume, diagonals()))
+    values = {(m.segment_number, m.name.removeprefix("shape_")): m.value for m in measured.measurements}
+    across = {(1, "MinorAxisLength"), (1, "Elongation"), (2, "MinorAxisLength"), (2, "Elongation")}
+    across |= {(number, name) for number in (1, 2, 3) for name in ("LeastAxisLength", "Flatness")}
+    of_axes = {key for key in values if key[1].endswith("AxisLength") or key[1] in ("Elongation", "Flatness")}
+    assert {key for key in of_axes if values[key] == 0} == across
 
 
 def oblique_turn():
