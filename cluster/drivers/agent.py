@@ -101,8 +101,8 @@ class CellEvent:
     Attributes
     ----------
     kind : str
-        ``agent_up``, ``agent_down``, ``begun``, ``finished``, ``fenced``, ``draining``, ``left``, or ``tick``
-        every two seconds.
+        ``agent_up``, ``agent_down``, ``given_up``, ``begun``, ``finished``, ``fenced``, ``draining``, ``left``, or
+        ``tick`` every two seconds.
     """
 
     kind: str

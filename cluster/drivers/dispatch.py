@@ -8,7 +8,7 @@ them into further events; it holds no more than what is in flight.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ...runners.node_memory import UNKNOWN_MEMORY, NodeMemory
@@ -20,6 +20,7 @@ from .instructions import (
     Drain,
     Event,
     Finished,
+    GiveUp,
     Instruction,
     Leased,
     LeaseMore,
@@ -33,18 +34,45 @@ from .instructions import (
 from .kinds import Kind, Wanted, wants_of
 
 MOST_IDLE_DEATHS = 3
-"""Agents that may die in a row without having held a workitem before the cell gives up."""
+"""Agents of a kind that may die in a row without having held a workitem before the kind is given up."""
 
 MOST_BUSY_DEATHS = 20
-"""Agents that may die at work in a row, with nothing finished between: four workitems that kill
-their agent five times each, and then it is the cell."""
+"""Agents of a kind that may die at work in a row, with nothing finished between: four workitems that kill
+their agent five times each, and then it is not the workitems."""
+
+
+@dataclass(slots=True, eq=False)
+class _Fortune:
+    """How the agents of one kind fare; a kind that was given up has none."""
+
+    kind: Kind
+    idle_deaths: int = 0
+    busy_deaths: int = 0
+    unfit: int = 0
+    given_up: str = ""
+
+    @property
+    def kept(self) -> int:
+        """How many agents are kept up: one fewer for each machine that cannot go on."""
+        return 0 if self.given_up else max(0, self.kind.number - self.unfit)
+
+    @property
+    def despair(self) -> str:
+        """Why none is begun, and given no more, unless one of those at work finishes something; empty: they go on."""
+        if self.given_up:
+            return self.given_up
+        if not self.kept:
+            return "no machine is left that can go on"
+        if self.idle_deaths >= MOST_IDLE_DEATHS or self.busy_deaths >= MOST_BUSY_DEATHS:
+            return f"{self.idle_deaths + self.busy_deaths} agents died in a row, with nothing finished"
+        return ""
 
 
 @dataclass(slots=True)
 class _Agent:
     """What is known of an agent: depth 0 until it is up; what it wants, each only while there is nothing before it."""
 
-    kind: Kind
+    fortune: _Fortune
     depth: int = 0
     memory: NodeMemory = UNKNOWN_MEMORY
     wants: tuple[Wanted, ...] = ()
@@ -76,19 +104,21 @@ class Dispatch:
     Parameters
     ----------
     kinds : tuple of Kind
-        Agents that the cell keeps up.
+        Agents that the cell keeps up. Where those of one kind only die, the others go on.
     """
 
     kinds: tuple[Kind, ...]
+    _fortunes: tuple[_Fortune, ...] = field(init=False)
     _fleet: dict[str, _Agent] = field(default_factory=dict)
     _started: int = 0
     _asked: dict[Wanted, int] = field(default_factory=dict)
     _dry: set[Wanted] = field(default_factory=set)
     _draining: bool = False
-    _idle_deaths: int = 0
-    _busy_deaths: int = 0
-    _not_replaced: list[Kind] = field(default_factory=list)
+    _for_others: bool = False
     _done: bool = False
+
+    def __post_init__(self) -> None:
+        self._fortunes = tuple(_Fortune(kind) for kind in self.kinds)
 
     @property
     def in_flight(self) -> int:
@@ -101,17 +131,21 @@ class Dispatch:
         return self._done
 
     @property
-    def _despair(self) -> str:
-        """Why the cell begins nothing more; empty where it goes on."""
-        if not any(self._kept(kind) for kind in self.kinds):
-            return "no machine is left that can go on"
-        if self._idle_deaths >= MOST_IDLE_DEATHS or self._busy_deaths >= MOST_BUSY_DEATHS:
-            return f"{self._idle_deaths + self._busy_deaths} agents died in a row, with nothing finished"
-        return ""
+    def given_up(self) -> str:
+        """Kinds of which no agent is begun any more while others go on, and why; empty: none."""
+        given_up = [each for each in self._fortunes if each.given_up]
+        return self._told(given_up) if given_up else ""
 
-    def _kept(self, kind: Kind) -> int:
-        """How many agents of a kind are kept up: one fewer for each machine that cannot go on."""
-        return max(0, kind.number - sum(each is kind for each in self._not_replaced))
+    @property
+    def _failure(self) -> str:
+        """Why the cell begins nothing more; empty where it goes on."""
+        if all(each.despair for each in self._fortunes):
+            return self._told(self._fortunes)
+        return f"{self.given_up}; what is left needs them" if self.given_up and self._for_others else ""
+
+    def _told(self, fortunes: Sequence[_Fortune]) -> str:
+        named = [f"{each.kind.name}: {each.despair}" for each in fortunes]
+        return "; ".join(named) if len(self.kinds) > 1 else fortunes[0].despair
 
     def handle(self, *events: Event) -> tuple[Instruction, ...]:
         """Instructions that follow from events of one moment, in the order in which to carry them out."""
@@ -138,10 +172,11 @@ class Dispatch:
                     self._dry.add((memory, models))
             case Finished(agent, lease):
                 self._forget(agent, lease)
-            case Tick(open_items):
+            case Tick(open_items, for_others):
                 self._dry.clear()
                 if open_items == 0 and self.in_flight == 0:
                     self._draining = True
+                self._for_others = for_others
             case Drain():
                 self._draining = True
 
@@ -151,37 +186,52 @@ class Dispatch:
             if self.in_flight == 0 and not self._asked:
                 yield from self._end("")
             return
-        if despair := self._despair:
+        if failure := self._failure:
             if self.in_flight == 0 and not self._asked:
-                yield from self._end(despair)
+                yield from self._end(failure)
             return
-        if len(self._fleet) < sum(self._kept(kind) for kind in self.kinds):
+        for fortune in self._fortunes:
+            if fortune.despair and not fortune.given_up:
+                yield from self._give_up(fortune)
+        if len(self._fleet) < sum(each.kept for each in self._fortunes):
             yield from self._start()
         for wanted, room in self._room().items():
             if wanted not in self._asked:
                 self._asked[wanted] = room
                 yield LeaseMore(room, *wanted)
 
+    def _give_up(self, fortune: _Fortune) -> Iterator[Instruction]:
+        """Begin no more agents of a kind, and end those that there are, once none of them holds anything."""
+        agents = [name for name, agent in self._fleet.items() if agent.fortune is fortune]
+        if any(self._fleet[name].held for name in agents):
+            return
+        fortune.given_up = fortune.despair
+        for name in agents:
+            del self._fleet[name]
+        self._classify()
+        yield GiveUp(fortune.kind, tuple(agents), fortune.given_up)
+
     def _start(self) -> Iterator[Instruction]:
         """Begin as many agents of each kind as are missing."""
-        for kind in self.kinds:
-            for _ in range(self._kept(kind) - sum(agent.kind is kind for agent in self._fleet.values())):
+        for fortune in self._fortunes:
+            there = sum(agent.fortune is fortune for agent in self._fleet.values())
+            for _ in range(0 if fortune.despair else fortune.kept - there):
                 self._started += 1
                 name = f"agent-{self._started}"
-                self._fleet[name] = _Agent(kind)
-                yield StartAgent(name, kind)
+                self._fleet[name] = _Agent(fortune)
+                yield StartAgent(name, fortune.kind)
 
     def _classify(self) -> None:
         """Say of each agent that is up what it wants."""
         up = [agent for agent in self._fleet.values() if agent.depth]
-        for agent, wants in zip(up, wants_of([(agent.kind, agent.memory) for agent in up]), strict=True):
+        for agent, wants in zip(up, wants_of([(agent.fortune.kind, agent.memory) for agent in up]), strict=True):
             agent.wants = wants
 
     def _room(self) -> dict[Wanted, int]:
         """How much agents have room for, of what each wants most and there may be some of."""
         room: Counter[Wanted] = Counter()
         for agent in self._fleet.values():
-            wanted = agent.most_wanted(self._dry) if agent.free else None
+            wanted = agent.most_wanted(self._dry) if agent.free and not agent.fortune.despair else None
             if wanted is not None:
                 room[wanted] += agent.free
         return room
@@ -206,19 +256,18 @@ class Dispatch:
         agent = self._fleet.get(name)
         if agent is not None and agent.held.get(lease.workitem.key) == lease:
             del agent.held[lease.workitem.key]
-            self._idle_deaths = self._busy_deaths = 0
+            agent.fortune.idle_deaths = agent.fortune.busy_deaths = 0
 
     def _bury(self, down: AgentDown) -> Iterator[Instruction]:
         agent = self._fleet.pop(down.agent, None)
         if agent is None:
             return
         self._classify()
-        if not down.replaced:
-            self._not_replaced.append(agent.kind)
+        agent.fortune.unfit += not down.replaced
         if not down.preempted:
             # A machine that is taken away says nothing of the cell.
-            self._idle_deaths += not agent.held
-            self._busy_deaths += bool(agent.held)
+            agent.fortune.idle_deaths += not agent.held
+            agent.fortune.busy_deaths += bool(agent.held)
         if agent.held:
             # What was lost is there to be leased again.
             self._dry.clear()

@@ -55,9 +55,16 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; `open_items` workitems of the run are not settled, in this cell or elsewhere."""
+    """Time has passed; `open_items` workitems of the run are not settled, in this cell or elsewhere.
+
+    Attributes
+    ----------
+    for_others : bool
+        Some wait for an agent, or for the end of a pause, and none of these is for one that the cell has.
+    """
 
     open_items: int
+    for_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +130,19 @@ class StopAgent:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Begin no agents of a kind any more, since they only die, and end those that there are: they hold nothing."""
+
+    kind: Kind
+    agents: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
     """The cell is finished: `failure` says why it gave up, and is empty where it did not."""
 
     failure: str = ""
 
 
-Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | Done
+Instruction = StartAgent | LeaseMore | Start | Lose | Return | StopAgent | GiveUp | Done

@@ -67,6 +67,11 @@ class Kind:
     gpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """What people call them."""
+        return "agents with GPUs" if self.gpus else "agents without GPUs"
+
 
 def wants_of(agents: Sequence[tuple[Kind, NodeMemory]]) -> list[tuple[Wanted, ...]]:
     """What each of a cell's agents wants, on nodes with these memories: by its choices, in their order.

@@ -35,6 +35,7 @@ from .instructions import (
     Drain,
     Event,
     Finished,
+    GiveUp,
     Instruction,
     Leased,
     LeaseMore,
@@ -195,8 +196,15 @@ class _Cell:
             elif self._idleness.is_over(self._agents.nodes):
                 stayed_s = self._idleness.stays_s
                 self._drain(f"{self._settings.label or self._owner}: nothing to lease for {stayed_s:.0f} s", LEFT)
-        self._feed(Tick(left))
+        self._feed(Tick(left, self._for_others()))
         self._tell("tick", "")
+
+    def _for_others(self) -> bool:
+        """Whether all that waits is for agents of a kind that was given up."""
+        if not self._dispatch.given_up or self._dispatch.in_flight or not self._ledger.counts().scheduled:
+            return False
+        nodes = self._agents.nodes
+        return not any(memory is None or self._ledger.waiting(memory, models) for memory, models in nodes)
 
     def _collect(self) -> None:
         """Wait for calls to end, and feed what they gave."""
@@ -249,6 +257,14 @@ class _Cell:
         self._agents.bury(died.agent)
         self._nodes_gone()
 
+    def _give_up(self, agents: Sequence[str], reason: str) -> None:
+        """End agents of a kind that was given up."""
+        self._ledger.event("error", "given_up", reason)
+        self._tell("given_up", reason)
+        for agent in agents:
+            self._agents.abandon(agent)
+            self._agents.bury(agent)
+
     def _nodes_gone(self) -> None:
         """End the lives of nodes that Ray has taken for dead."""
         alive = nodes_alive()
@@ -285,6 +301,8 @@ class _Cell:
                 self._ledger.give_back(leases)
             case StopAgent(agent):
                 self._agents.stop(agent)
+            case GiveUp(kind, agents, reason):
+                self._give_up(agents, f"{kind.name}: {reason}; none of these is begun any more, others go on")
             case Done(failure):
                 self._failure = failure
         return ()

@@ -68,6 +68,8 @@ class StandIn:
         return Outcome(workitem.key, State.COMPLETED, used, (stored,))
 
 
-def cannot_start(settings: object) -> StandIn:
-    """A node on which nothing can be made."""
-    raise RuntimeError("no GPU found")
+def without_gpu(settings: Mapping[str, str]) -> StandIn:
+    """A node whose GPU, where it is to have one, is not there."""
+    if "gpu" in settings:
+        raise RuntimeError("no GPU found")
+    return StandIn(settings)

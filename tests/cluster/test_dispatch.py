@@ -17,6 +17,7 @@ from voxfleet.cluster.drivers.instructions import (
     Drain,
     Event,
     Finished,
+    GiveUp,
     Instruction,
     Leased,
     LeaseMore,
@@ -65,6 +66,7 @@ class World:
         self.up: set[str] = set()
         self.memory: dict[str, NodeMemory] = {}
         self.leased_for: dict[Lease, NodeMemory] = {}
+        self.given_up: list[Kind] = []
         self.over: Done | None = None
 
     def number(self, held: Lease) -> int:
@@ -86,6 +88,7 @@ class World:
             case StartAgent(agent, kind):
                 assert agent not in self.up
                 assert agent not in self.starting
+                assert kind not in self.given_up
                 self.starting.append(agent)
                 self.kinds[agent] = kind
                 alike = [each for each in [*self.starting, *self.up] if self.kinds[each] is kind]
@@ -118,12 +121,24 @@ class World:
                     self.waiting.append(self.number(held))
             case Return(leases):
                 self.waiting.extend(self.number(held) for held in leases)
+            case _:
+                self.end(instruction)
+        return []
+
+    def end(self, instruction: Instruction) -> None:
+        """Carry out what ends agents."""
+        match instruction:
             case StopAgent(agent):
                 assert not any(name == agent for name, _ in self.running.values())
+            case GiveUp(kind, agents):
+                assert not any(name in agents for name, _ in self.running.values())
+                self.starting = [each for each in self.starting if each not in agents]
+                self.up -= set(agents)
+                assert all(self.kinds[each] is not kind for each in (*self.starting, *self.up))
+                self.given_up.append(kind)
             case Done():
                 assert not self.running
                 self.over = instruction
-        return []
 
     def step(self, death: float) -> None:
         """One thing happens: an agent comes up, dies, or finishes an item; or time passes."""
@@ -145,7 +160,12 @@ class World:
             self.done.append(item)
             self.feed(Finished(agent, held))
         else:
-            self.feed(Tick(len(self.waiting) + len(self.running)))
+            kinds = [kind for kind in self.dispatch.kinds if kind not in self.given_up]
+            takers = [choice for kind in kinds for choice in kind.choices]
+            for_others = not any(
+                not choice.models or model_of(item) in choice.models for item in self.waiting for choice in takers
+            )
+            self.feed(Tick(len(self.waiting) + len(self.running), bool(self.waiting) and for_others))
 
 
 @settings(max_examples=150, deadline=None)
@@ -334,6 +354,57 @@ def test_gives_up_where_agents_only_die(*, holding: bool, deaths: int) -> None:
     assert isinstance(last[-1], Done)
     assert "died in a row" in last[-1].failure
     assert dispatch.handle(Tick(9)) == ()
+
+
+def test_where_one_kind_only_dies_the_other_goes_on() -> None:
+    """Three agents with GPUs die at the start: that is told, and those without do all that is theirs.
+
+    The cell then fails for the networks that are left. Rules that wait for the end of a pause are waited for.
+    """
+    dispatch = Dispatch((WITH_GPU, WITHOUT))
+    *_, cpu = (i.agent for i in dispatch.handle(Tick(3)) if isinstance(i, StartAgent))
+    dispatch.handle(AgentUp(cpu, 1, SMALL))
+    dispatch.handle(AgentDown("agent-1", "no CUDA"))
+    dispatch.handle(AgentDown("agent-2", "no CUDA"))
+    why = "3 agents died in a row, with nothing finished"
+    assert dispatch.handle(AgentDown("agent-4", "no CUDA")) == (GiveUp(WITH_GPU, ("agent-5",), why),)
+    first, second = lease(1, model="rule"), lease(2, model="rule")
+    assert dispatch.handle(Leased((first,), SMALL, RULE)) == (Start(cpu, first),)
+    assert dispatch.handle(AgentUp("agent-5", 1, LARGE)) == (), "it is no more"
+    assert dispatch.handle(Finished(cpu, first)) == (LeaseMore(1, SMALL, RULE),)
+    assert dispatch.handle(Leased((), SMALL, RULE)) == ()
+    assert dispatch.handle(Tick(2)) == (LeaseMore(1, SMALL, RULE),)
+    assert dispatch.handle(Leased((second,), SMALL, RULE)) == (Start(cpu, second),)
+    assert dispatch.handle(Finished(cpu, second)) == (LeaseMore(1, SMALL, RULE),)
+    assert dispatch.handle(Leased((), SMALL, RULE)) == ()
+    failure = f"agents with GPUs: {why}; what is left needs them"
+    assert dispatch.handle(Tick(1, for_others=True)) == (StopAgent(cpu), Done(failure))
+
+
+def test_a_kind_whose_agents_still_finish_is_not_given_up() -> None:
+    """While one of them is at work the others' deaths decide nothing; once it finishes, they are replaced."""
+    dispatch = Dispatch((WITH_GPU, WITHOUT))
+    dispatch.handle(Tick(3))
+    dispatch.handle(AgentUp("agent-1", 1, LARGE))
+    held = lease(3, model="net")
+    dispatch.handle(Leased((held,), LARGE, NET))
+    for each in ("agent-2", "agent-4", "agent-5"):
+        told = dispatch.handle(AgentDown(each, "no CUDA"))
+    assert told == ()
+    assert dispatch.handle(Finished("agent-1", held)) == (StartAgent("agent-6", WITH_GPU), LeaseMore(1, LARGE, NET))
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+def test_where_all_kinds_only_die_the_cell_ends(*, replaced: bool) -> None:
+    """It says so of each kind, whether its agents died one after the other, or no machine can go on."""
+    dispatch = Dispatch((WITH_GPU, WITHOUT))
+    said = [*dispatch.handle(Tick(3))]
+    for each in said:
+        if isinstance(each, StartAgent):
+            said += dispatch.handle(AgentDown(each.agent, "no CUDA", replaced=replaced))
+    why = "3 agents died in a row, with nothing finished" if replaced else "no machine is left that can go on"
+    assert [(each.kind, each.reason) for each in said if isinstance(each, GiveUp)] == [(WITH_GPU, why)]
+    assert said[-1] == Done(f"agents with GPUs: {why}; agents without GPUs: {why}")
 
 
 def test_a_machine_that_cannot_go_on_gets_no_agent() -> None:

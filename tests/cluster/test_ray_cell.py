@@ -319,10 +319,29 @@ def test_stop_drains(tmp_path: Path) -> None:
 def test_agents_that_cannot_start_end_the_cell(tmp_path: Path) -> None:
     """Where no agent comes up the cell gives up and says why; nothing is lost."""
     ledger = ledger_of(tmp_path, [1, 2])
-    with pytest.raises(CellFailed, match="3 agents died in a row"):
-        run(ledger, settings_of(tmp_path, number=1, factory="stand_in_pipeline:cannot_start"))
+    with pytest.raises(CellFailed, match=r"^3 agents died in a row, with nothing finished$"):
+        run(ledger, settings_of(tmp_path, number=1, settings={"gpu": "1"}, factory="stand_in_pipeline:without_gpu"))
     assert ledger.counts().scheduled == 2
     assert any("no GPU found" in event.detail for event in ledger.events())
+
+
+def test_agents_with_gpus_that_cannot_start_do_not_end_the_others(tmp_path: Path) -> None:
+    """Those without do all rules, and the ledger has why no others come; the cell then fails for the networks."""
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.create_run(Run("r", "dir:/in", "dir:/out", ("net 1", "rule 1"), {}, "0.1.0", "local", datetime.now(UTC)))
+    ledger.add(workitem(number, "net") for number in (1, 2))
+    ledger.add(workitem(number, "rule") for number in range(3, 12))
+    common, rules = {"folder": str(tmp_path / "work"), "seconds": "0.1"}, Choice(("rule",), gpu=False)
+    kinds = (
+        Kind(1, 1, common | {"gpu": "1"}, (Choice(("net",)), rules), cpus=0.5, gpus=1.0),
+        Kind(1, 1, common, (rules,), cpus=0.5, resources={CPU_RESOURCE: 1.0}),
+    )
+    with pytest.raises(CellFailed, match=r"^agents with GPUs: 3 agents died in a row.*what is left needs them$"):
+        run(ledger, settings_of(tmp_path, kinds=kinds, factory="stand_in_pipeline:without_gpu"))
+    counts = ledger.counts()
+    assert (counts.completed, counts.scheduled, counts.open) == (9, 2, 2)
+    (told,) = [event.detail for event in ledger.events() if event.kind == "given_up"]
+    assert told.startswith("agents with GPUs: 3 agents died in a row")
 
 
 def test_driver_killed_and_started_again(tmp_path: Path, harm: Account) -> None:
