@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import highdicom as hd
 import numpy as np
@@ -15,11 +17,12 @@ from pydicom.uid import RLELossless
 from .. import Error
 from ..models.segmentation import Segment, Segmentation
 from .encoding.equipment import code_of
-from .encoding.functional_groups import FramePlace, frame_places
+from .encoding.functional_groups import FramePlace, common_group, frame_places
 from .encoding.packed_bits import add_packed_frames
+from .encoding.seg_kinds import BINARY, LABELMAP
 
 GRID_TOLERANCE = 0.05
-"""A frame may lie off the grid by this part of a voxel."""
+"""A corner of a frame may lie off the grid by this part of a voxel."""
 UNCOLOURED = (128, 128, 128)
 """sRGB of a segment whose SEG recommends no colour."""
 
@@ -55,19 +58,26 @@ def decode_seg(dataset: Dataset, geometry: hd.VolumeGeometry | hd.Volume | None 
     Raises
     ------
     DecodeError
-        If frames are off the grid, or overlap so that no segment holds the shared part alone.
+        If it is FRACTIONAL; if frames are off the grid, or overlap so that no segment holds the shared part alone.
     """
+    if dataset.SegmentationType not in (BINARY, LABELMAP):
+        reason = (
+            f"is of type {dataset.SegmentationType}: only {BINARY} and {LABELMAP} say which voxels belong to a segment"
+        )
+        raise DecodeError(str(dataset.SOPInstanceUID), reason)
     places = frame_places(dataset)
-    grid = _grid(dataset, places) if geometry is None else _bare(geometry)
-    slices = _slices(dataset, places, grid)
+    plane = _plane(dataset)
+    grid = _grid(dataset, places, plane) if geometry is None else _bare(geometry)
+    slices = _slices(dataset, places, plane, grid)
     items = [item for item in dataset.SegmentSequence if int(item.SegmentNumber) != 0]
-    label_map = dataset.SegmentationType == "LABELMAP"
     array: NDArray[np.unsignedinteger] = np.zeros(
         grid.spatial_shape, np.uint8 if len(items) <= np.iinfo(np.uint8).max else np.uint16
     )
     contains: dict[int, tuple[int, ...]] = {}
-    if label_map:
+    if dataset.SegmentationType == LABELMAP:
         for k, frame in zip(slices, decoded_frames(dataset), strict=True):
+            if int(frame.max()) > np.iinfo(array.dtype).max:
+                raise DecodeError(str(dataset.SOPInstanceUID), f"holds {frame.max()}, and has {len(items)} segments")
             array[k] = frame
     else:
         contains = _paint(dataset, places, slices, array)
@@ -84,34 +94,61 @@ def _bare(geometry: hd.VolumeGeometry | hd.Volume) -> hd.VolumeGeometry:
     return geometry.get_geometry() if isinstance(geometry, hd.Volume) else geometry
 
 
-def _grid(dataset: Dataset, places: tuple[FramePlace, ...]) -> hd.VolumeGeometry:
-    """Smallest grid that holds all frames, k ascending along the normal (row x column)."""
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    groups = dataset.PerFrameFunctionalGroupsSequence[0]
-    orientation = (shared if "PlaneOrientationSequence" in shared else groups).PlaneOrientationSequence[0]
-    measures = (shared if "PixelMeasuresSequence" in shared else groups).PixelMeasuresSequence[0]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plane:
+    """How all frames lie.
+
+    Attributes
+    ----------
+    down, along : ndarray of float64, shape (3,)
+        From a voxel to that of the next row, and of the next column, in LPS mm.
+    gap_mm : float
+        From slice to slice; NaN where the SEG does not say.
+    """
+
+    down: NDArray[np.float64]
+    along: NDArray[np.float64]
+    gap_mm: float
+
+
+def _plane(dataset: Dataset) -> _Plane:
+    """Orientation and spacings that all frames share."""
+    orientation = common_group(dataset, "PlaneOrientationSequence", "ImageOrientationPatient")
+    measures = common_group(dataset, "PixelMeasuresSequence", "PixelSpacing")
+    if orientation is None or measures is None:
+        raise DecodeError(str(dataset.SOPInstanceUID), "its frames differ in orientation or pixel spacing")
     cosines = np.array(orientation.ImageOrientationPatient, float)
-    normal = np.cross(cosines[:3], cosines[3:])
-    along = np.array([place.position @ normal for place in places])
-    spacing = float(measures.get("SpacingBetweenSlices") or measures.SliceThickness)
-    row_spacing, column_spacing = (float(value) for value in measures.PixelSpacing)
+    row_mm, column_mm = (float(value) for value in measures.PixelSpacing)
+    gap = measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or math.nan
+    return _Plane(cosines[3:] * row_mm, cosines[:3] * column_mm, abs(float(gap)))
+
+
+def _grid(dataset: Dataset, places: tuple[FramePlace, ...], plane: _Plane) -> hd.VolumeGeometry:
+    """Smallest grid that holds all frames, k ascending along the normal (row x column)."""
+    normal = np.cross(plane.along, plane.down)
+    normal /= np.linalg.norm(normal)
+    heights = np.array([place.position @ normal for place in places])
     affine = np.eye(4)
-    affine[:3, :3] = np.column_stack((normal * spacing, cosines[3:] * row_spacing, cosines[:3] * column_spacing))
-    affine[:3, 3] = places[int(np.argmin(along))].position
-    slices = round(float(np.ptp(along)) / spacing) + 1
+    affine[:3, :3] = np.column_stack((normal * plane.gap_mm, plane.down, plane.along))
+    affine[:3, 3] = places[int(np.argmin(heights))].position
+    slices = round(float(np.ptp(heights)) / plane.gap_mm) + 1
     shape = (slices, int(dataset.Rows), int(dataset.Columns))
     return hd.VolumeGeometry(affine, shape, "PATIENT", str(dataset.FrameOfReferenceUID))
 
 
-def _slices(dataset: Dataset, places: tuple[FramePlace, ...], grid: hd.VolumeGeometry) -> list[int]:
-    """Slice k of each frame."""
+def _slices(dataset: Dataset, places: tuple[FramePlace, ...], plane: _Plane, grid: hd.VolumeGeometry) -> list[int]:
+    """Slice k of each frame, three corners of which lie on the grid."""
     uid = str(dataset.SOPInstanceUID)
-    if (int(dataset.Rows), int(dataset.Columns)) != grid.spatial_shape[1:]:
-        raise DecodeError(uid, f"frames of {dataset.Rows} x {dataset.Columns} do not fit a grid {grid.spatial_shape}")
-    indices = grid.map_reference_to_indices(np.array([place.position for place in places]))
-    slices = np.rint(indices[:, 0]).astype(int)
-    off = np.abs(indices - np.column_stack((slices, np.zeros((len(slices), 2))))).max(axis=1)
-    wrong = (off > GRID_TOLERANCE) | (slices < 0) | (slices >= grid.spatial_shape[0])
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if (rows, columns) != grid.spatial_shape[1:]:
+        raise DecodeError(uid, f"frames of {rows} x {columns} do not fit a grid {grid.spatial_shape}")
+    first = np.array([place.position for place in places])
+    slices = np.rint(grid.map_reference_to_indices(first)[:, 0]).astype(int)
+    wrong = (slices < 0) | (slices >= grid.spatial_shape[0])
+    for row, column in ((0, 0), (rows - 1, 0), (0, columns - 1)):
+        indices = grid.map_reference_to_indices(first + row * plane.down + column * plane.along)
+        expected = np.column_stack((slices, np.full(len(slices), row), np.full(len(slices), column)))
+        wrong |= np.abs(indices - expected).max(axis=1) > GRID_TOLERANCE
     if wrong.any():
         raise DecodeError(uid, f"frame {int(np.argmax(wrong)) + 1} does not lie on the grid")
     return [int(k) for k in slices]

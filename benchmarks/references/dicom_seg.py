@@ -13,7 +13,7 @@ from pydicom import Dataset
 
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.equipment import code_of
-from ...enrich.encoding.functional_groups import FramePlace, frame_places
+from ...enrich.encoding.functional_groups import FramePlace, common_group, frame_places
 from ...enrich.seg_decode import decoded_frames
 from ...enrich.series import SourceImage
 from .coding import current, laterality_of
@@ -165,8 +165,10 @@ def _own_grid(
     The distance of its slices is that of the image where all frames lie on slices of the image; else
     what the SEG says, or the smallest gap.
     """
-    orientation = _group_of(dataset, "PlaneOrientationSequence")
-    measures = _group_of(dataset, "PixelMeasuresSequence")
+    orientation = common_group(dataset, "PlaneOrientationSequence", "ImageOrientationPatient")
+    measures = common_group(dataset, "PixelMeasuresSequence", "PixelSpacing")
+    if orientation is None or measures is None:
+        raise GeometryUnknown(source, "its frames differ in orientation or pixel spacing and form no grid")
     cosines = np.array(orientation.ImageOrientationPatient, float)
     normal = np.cross(cosines[:3], cosines[3:])
     positions = np.array([place.position for place in places])
@@ -184,14 +186,6 @@ def _own_grid(
             affine[:3, 3] = origin
             return affine, [int(k) for k in slices]
     raise GeometryUnknown(source, "its frames are not evenly spaced, and do not lie on the slices of the image")
-
-
-def _group_of(dataset: Dataset, keyword: str) -> Dataset:
-    """A functional group macro that all frames share, else that of the first: asking for it decodes those of all."""
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    groups = shared if keyword in shared else dataset.PerFrameFunctionalGroupsSequence[0]
-    found: Dataset = groups[keyword][0]
-    return found
 
 
 def _spacings(

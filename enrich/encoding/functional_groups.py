@@ -35,6 +35,8 @@ from .segment_frames import SegmentFrame
 SEGMENTATION_DERIVATION = Code("113076", "DCM", "Segmentation")
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 
+SAME_PLANE = 1e-4
+"""Direction cosines, and pixel spacings in mm, of two frames that lie alike differ by no more."""
 _REFERENCED_SOP_CLASS_UID = 0x00081150
 _REFERENCED_SOP_INSTANCE_UID = 0x00081155
 _REFERENCED_FRAME_NUMBER = 0x00081160
@@ -130,6 +132,17 @@ def frame_count(dataset: Dataset) -> int:
         except NotPlain:
             pass
     return len(dataset.PerFrameFunctionalGroupsSequence)
+
+
+def common_group(dataset: Dataset, macro: str, keyword: str) -> Dataset | None:
+    """A functional group macro that all frames share; where each has its own, the first, if they agree in `keyword`."""
+    shared = dataset.SharedFunctionalGroupsSequence[0]
+    if macro in shared:
+        found: Dataset = shared[macro][0]
+        return found
+    items = [groups[macro][0] for groups in dataset.PerFrameFunctionalGroupsSequence]
+    values = np.array([item[keyword].value for item in items], float)
+    return items[0] if np.allclose(values, values[0], rtol=0, atol=SAME_PLANE) else None
 
 
 def frame_places(dataset: Dataset) -> tuple[FramePlace, ...]:

@@ -429,3 +429,33 @@ def test_frame_off_the_grid_is_refused(phantom_source: SourceImage, case_of: Cas
     other = hd.VolumeGeometry(affine, phantom_source.volume.spatial_shape, "PATIENT")
     with pytest.raises(DecodeError, match="frame 1 does not lie on the grid"):
         decode_seg(dataset, other)
+
+
+def test_frames_turned_or_stretched_are_refused(phantom_source: SourceImage, case_of: CaseOf) -> None:
+    """Nor where only the first voxel of each frame lies on the grid, or one frame lies otherwise than the rest."""
+    dataset = encoded(case_of(phantom_source))
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    (orientation,), (measures,) = shared.PlaneOrientationSequence, shared.PixelMeasuresSequence
+    cosines, spacing = list(orientation.ImageOrientationPatient), list(measures.PixelSpacing)
+    orientation.ImageOrientationPatient = [-each for each in cosines[:3]] + cosines[3:]
+    with pytest.raises(DecodeError, match="frame 1 does not lie on the grid"):
+        decode_seg(dataset, phantom_source.volume)
+    orientation.ImageOrientationPatient = cosines
+    measures.PixelSpacing = [spacing[0] * 2, spacing[1]]
+    with pytest.raises(DecodeError, match="frame 1 does not lie on the grid"):
+        decode_seg(dataset, phantom_source.volume)
+    measures.PixelSpacing = spacing
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        groups.PlaneOrientationSequence = copy.deepcopy(shared.PlaneOrientationSequence)
+    del shared.PlaneOrientationSequence
+    assert_equal(case_of(phantom_source).segmentation, decode_seg(dataset, phantom_source.volume))
+    groups.PlaneOrientationSequence[0].ImageOrientationPatient = [-each for each in cosines]
+    with pytest.raises(DecodeError, match="its frames differ in orientation"):
+        decode_seg(dataset, phantom_source.volume)
+
+
+def test_fractional_is_refused(shared_data: Path) -> None:
+    """Fractions are no segments: who wants them as such names a threshold."""
+    dataset = dcmread(shared_data / "highdicom-test-files" / "seg_image_ct_true_fractional.dcm")
+    with pytest.raises(DecodeError, match="is of type FRACTIONAL"):
+        decode_seg(dataset)

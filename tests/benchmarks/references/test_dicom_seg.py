@@ -230,3 +230,20 @@ def test_frames_of_no_grid(write_seg: Callable[..., Path], image: SourceImage) -
     dataset.save_as(path)
     with pytest.raises(GeometryUnknown):
         dicom_seg.read(path, image, Reading())
+
+
+def test_frames_that_lie_otherwise(write_seg: Callable[..., Path], image: SourceImage) -> None:
+    """Frames may each tell their own orientation, if it is the same."""
+    path = write_seg(image, _block(image))
+    dataset = dcmread(path)
+    (shared,) = dataset.SharedFunctionalGroupsSequence
+    for groups in dataset.PerFrameFunctionalGroupsSequence:
+        groups.PlaneOrientationSequence = copy.deepcopy(shared.PlaneOrientationSequence)
+    del shared.PlaneOrientationSequence
+    dataset.save_as(path)
+    (annotation,) = dicom_seg.read(path, image, Reading())
+    assert np.array_equal(annotation.masks[1].whole(), _block(image).array == 1)
+    groups.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 1, 0, 0]
+    dataset.save_as(path)
+    with pytest.raises(GeometryUnknown, match="differ in orientation"):
+        dicom_seg.read(path, image, Reading())
