@@ -64,6 +64,8 @@ class Dialect:
         Put after a SELECT of items that are changed later in the transaction: locks them in the order of their keys.
     take : str
         Put after the SELECT of the items to lease: rows that others lease now are passed over.
+    alone : str
+        Statement after which nobody else changes an owner until the transaction ends; empty: nobody does anyway.
     ready, ready_of_model, held, outgrown : str
         Put after the table ``item`` where its index of that name must be used.
     """
@@ -73,6 +75,7 @@ class Dialect:
     lock: str = ""
     locked: str = ""
     take: str = ""
+    alone: str = ""
     ready: str = ""
     ready_of_model: str = ""
     held: str = ""

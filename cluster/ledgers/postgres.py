@@ -17,6 +17,8 @@ class PostgresLedger(SqlLedger):
     ------
     LedgerCorrupt
         If it was made by a newer version.
+    LedgerInUse
+        If drivers of an older version are at work on it.
     LedgerError
         If `url` is none, or holds a password.
     LedgerUnavailable

@@ -11,11 +11,11 @@ import psycopg
 from psycopg import conninfo, errors, sql
 from psycopg.rows import dict_row
 
-from ... import __version__
-from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
+from ... import Error, __version__
+from ..ledger import LedgerError, LedgerUnavailable
 from .contact import Contact
 from .database import Dialect, Parameters, Rows, Transaction
-from .schema import VERSION, migration_table, steps_from
+from .migrating import migrate
 
 DIALECT: Final = Dialect(
     now="extract(epoch FROM statement_timestamp())::float8",
@@ -23,6 +23,7 @@ DIALECT: Final = Dialect(
     lock="FOR UPDATE",
     locked="ORDER BY item.key FOR UPDATE OF item",
     take="FOR UPDATE SKIP LOCKED",
+    alone="LOCK TABLE owner IN EXCLUSIVE MODE",
 )
 
 _TYPES: Final = {
@@ -89,8 +90,12 @@ class PostgresDatabase:
         self.contact = Contact()
         self._lock = threading.RLock()
         self._open: psycopg.Connection[dict[str, Any]] | None = None
-        with self._errors():
-            self._migrate(self._connection())
+        try:
+            with self._errors():
+                self._migrate(self._connection())
+        except Error:
+            self.close()
+            raise
 
     @contextmanager
     def write(self, *, durable: bool) -> Iterator[Transaction]:
@@ -163,18 +168,7 @@ class PostgresDatabase:
             # Two cells that begin at once must not both make the tables.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (self._schema,))
             connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._schema)))
-            connection.execute(migration_table(_TYPES).encode())
-            row = connection.execute("SELECT coalesce(max(version), 0) AS version FROM migration").fetchone()
-            version = row["version"] if row else 0
-            if version > VERSION:
-                raise LedgerCorrupt(self.name, f"schema {version} is newer than {VERSION}; use a newer voxfleet")
-            for number, statements in steps_from(version, _TYPES):
-                for statement in statements:
-                    connection.execute(statement.encode())
-                connection.execute(
-                    f"INSERT INTO migration VALUES (%s, {DIALECT.now}, %s)".encode(),  # noqa: S608
-                    (number, __version__),
-                )
+            migrate(_Transaction(connection), DIALECT, _TYPES, self.name, __version__)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -18,6 +18,8 @@ class SqliteLedger(SqlLedger):
     ------
     LedgerCorrupt
         If the file is no ledger, or was made by a newer version.
+    LedgerInUse
+        If drivers of an older version are at work on it.
     LedgerUnavailable
         If it cannot be opened or written.
     """

@@ -13,7 +13,8 @@ from ... import Error, __version__
 from ..ledger import LedgerCorrupt, LedgerError, LedgerUnavailable
 from .contact import Contact
 from .database import Dialect, Parameters
-from .schema import VERSION, migration_table, steps_from
+from .migrating import migrate
+from .schema import VERSION
 
 APPLICATION_ID: Final = 0x566F7866
 """``Voxf``: what SQLite's header (bytes 68 to 71) says the file is."""
@@ -145,14 +146,7 @@ class SqliteFile:
             return
         with self.write(durable=True) as sql:
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            sql.execute(migration_table(_TYPES))
-            (version,) = sql.execute("SELECT coalesce(max(version), 0) FROM migration").fetchone()
-            if version > VERSION:
-                raise LedgerCorrupt(self.name, f"schema {version} is newer than {VERSION}; use a newer voxfleet")
-            for number, statements in steps_from(version, _TYPES):
-                for statement in statements:
-                    sql.execute(statement)
-                sql.execute(f"INSERT INTO migration VALUES (?, {DIALECT.now}, ?)", (number, __version__))  # noqa: S608
+            migrate(sql, DIALECT, _TYPES, self.name, __version__)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
