@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 
 import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.sr.coding import Code
 from pydicom.uid import RLELossless
@@ -19,7 +22,9 @@ from ..models.segmentation import Segment, Segmentation
 from .encoding.equipment import code_of
 from .encoding.functional_groups import FramePlace, common_group, frame_places
 from .encoding.packed_bits import add_packed_frames
+from .encoding.rle import decode_rle
 from .encoding.seg_kinds import BINARY, LABELMAP
+from .reading.pixels import DECODING_PLUGINS
 
 GRID_TOLERANCE = 0.05
 """A corner of a frame may lie off the grid by this part of a voxel."""
@@ -155,18 +160,28 @@ def _slices(dataset: Dataset, places: tuple[FramePlace, ...], plane: _Plane, gri
 
 
 def decoded_frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
-    """Frames in order, (rows, columns); 1-bit frames as bool."""
+    """Frames in order, (rows, columns); 1-bit frames as bool.
+
+    Raises
+    ------
+    DecodeError
+        If a compressed frame is damaged.
+    """
     count = int(dataset.NumberOfFrames)
     if _is_packed(dataset):
         packed = np.frombuffer(dataset.PixelData, np.uint8)
         yield from (_unpacked(dataset, packed, index) for index in range(count))
         return
     syntax = dataset.file_meta.TransferSyntaxUID
-    decoder = get_decoder(syntax)
-    plugin = "pylibjpeg" if syntax == RLELossless else ""
-    for index in range(count):
-        frame, _ = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
-        yield frame
+    decoder, plugin = get_decoder(syntax), DECODING_PLUGINS.get(syntax, "")
+    try:
+        streams = generate_frames(dataset.PixelData, number_of_frames=count) if syntax == RLELossless else repeat(b"")
+        for index, stream in zip(range(count), streams, strict=False):
+            frame = decode_rle(stream, (int(dataset.Rows), int(dataset.Columns)), int(dataset.BitsAllocated))
+            yield decoder.as_array(dataset, index=index, decoding_plugin=plugin)[0] if frame is None else frame
+    except (RuntimeError, struct.error) as exc:
+        reason = f"has a frame that cannot be decoded ({type(exc).__name__})"
+        raise DecodeError(str(dataset.SOPInstanceUID), reason) from exc
 
 
 def _is_packed(dataset: Dataset) -> bool:

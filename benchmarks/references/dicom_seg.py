@@ -14,7 +14,7 @@ from pydicom import Dataset
 from ...enrich.digest import file_sha256
 from ...enrich.encoding.equipment import code_of
 from ...enrich.encoding.functional_groups import FramePlace, common_group, frame_places
-from ...enrich.seg_decode import decoded_frames
+from ...enrich.seg_decode import DecodeError, decoded_frames
 from ...enrich.series import SourceImage
 from .coding import current, laterality_of
 from .dicom_file import is_of_class, opened, readable, reader_of, references_of
@@ -135,13 +135,20 @@ def _stacks(
     places = frame_places(dataset)
     affine, slices = _own_grid(source, dataset, places, geometry)
     stacks = _Stacks(affine, max(slices, default=0) + 1, int(dataset.Columns), {number: [] for number in segments})
-    for k, place, frame in zip(slices, places, decoded_frames(dataset), strict=True):
+    for k, place, frame in zip(slices, places, _frames(source, dataset), strict=True):
         for segment, mask in _segments(dataset, place, frame, reading):
             if segment in segments:
                 stacks.add(segment, k, mask)
             elif dataset.SegmentationType != "LABELMAP":
                 raise UnreadableReference(source, f"has frames of segment {segment}, which it does not describe")
     return stacks
+
+
+def _frames(source: str, dataset: Dataset) -> Iterator[NDArray[np.generic]]:
+    try:
+        yield from decoded_frames(dataset)
+    except DecodeError as exc:
+        raise UnreadableReference(source, exc.args[1]) from exc
 
 
 def _segments(

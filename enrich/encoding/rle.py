@@ -33,6 +33,44 @@ def encode_rle(plane: NDArray[np.unsignedinteger]) -> bytes:
     return _HEADER.pack(size, *offsets) + b"".join(segments)
 
 
+def decode_rle(frame: bytes, shape: tuple[int, int], bits: int) -> NDArray[np.unsignedinteger] | None:
+    """A frame of nothing but packets of two bytes, as `encode_rle` writes it; None of any other, also of a damaged one.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Rows and columns.
+    bits : int
+        Bits Allocated, 8 or 16.
+    """
+    size = bits // 8
+    if len(frame) < _HEADER.size or size not in (1, 2):
+        return None
+    count, *offsets = _HEADER.unpack_from(frame)
+    if count != size:
+        return None
+    planes = [_from_runs(frame[a:b], shape) for a, b in zip(offsets, [*offsets[1:size], len(frame)], strict=False)]
+    high, low = planes[0], planes[-1]
+    if high is None or low is None:
+        return None
+    if size == 1:
+        return low
+    wide: NDArray[np.uint16] = high * np.uint16(256) + low
+    return wide
+
+
+def _from_runs(segment: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """One plane of bytes, if all packets are runs, or literals of one byte."""
+    if len(segment) % 2:
+        return None
+    packets = np.frombuffer(segment, np.uint8).reshape(-1, 2)
+    heads = packets[:, 0].astype(np.intp)
+    lengths = np.where(heads, 257 - heads, 1)
+    if ((heads > 0) & (heads <= LONGEST_RUN)).any() or lengths.sum() != shape[0] * shape[1]:
+        return None
+    return np.repeat(packets[:, 1], lengths).reshape(shape)
+
+
 def _runs(plane: NDArray[np.uint8]) -> bytes:
     """Packets of one plane of bytes; no run goes on in the next row (PS3.5 G.3.1)."""
     flat = plane.reshape(-1)

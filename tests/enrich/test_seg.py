@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -17,13 +18,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from pydicom import Dataset, config, dcmread
+from pydicom.encaps import encapsulate, generate_frames
 from voxfleet.enrich.phantom import chest_phantom, write_ct_series
 from voxfleet.enrich.seg import EncodeError, OverlappingSegments, encode_seg
 from voxfleet.enrich.seg_decode import DecodeError, decode_seg, frame_segments
 from voxfleet.enrich.series import SourceImage, read_volume
 from voxfleet.enrich.validate import validate
 from voxfleet.models import codes
-from voxfleet.models.segmentation import Segment, Segmentation
+from voxfleet.models.segmentation import InvalidSegmentation, Segment, Segmentation
 
 CaseOf = Callable[..., object]
 Turn = Callable[[Dataset], Dataset]
@@ -459,3 +461,24 @@ def test_fractional_is_refused(shared_data: Path) -> None:
     dataset = dcmread(shared_data / "highdicom-test-files" / "seg_image_ct_true_fractional.dcm")
     with pytest.raises(DecodeError, match="is of type FRACTIONAL"):
         decode_seg(dataset)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_damaged_label_map_is_refused(phantom_source: SourceImage, case_of: CaseOf, bits: int) -> None:
+    """A frame cut short, or with bytes changed, is an error of ours, whatever the decoder makes of it."""
+    case, random = case_of(phantom_source), np.random.default_rng(3)
+    if bits == 16:
+        labels = case.segmentation.labelmap.array.astype(np.uint16)
+        segmentation = Segmentation(phantom_source.volume.with_array(labels), many_segments(300))
+        case = replace(case, segmentation=segmentation)
+    dataset = encoded(case, "LABELMAP")
+    first, *others = generate_frames(dataset.PixelData, number_of_frames=dataset.NumberOfFrames)
+    dataset.PixelData = encapsulate([first[: len(first) // 4 * 2], *others])
+    with pytest.raises(DecodeError, match="cannot be decoded"):
+        decode_seg(dataset, phantom_source.volume)
+    for _ in range(50):
+        stream = bytearray(first)
+        stream[int(random.integers(64, len(stream)))] ^= 1 << int(random.integers(8))
+        dataset.PixelData = encapsulate([bytes(stream), *others])
+        with suppress(DecodeError, InvalidSegmentation):
+            decode_seg(dataset, phantom_source.volume)

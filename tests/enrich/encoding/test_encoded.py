@@ -18,7 +18,7 @@ from pydicom.tag import Tag
 from voxfleet.enrich.digest import dataset_digest
 from voxfleet.enrich.encoding.encoded import NotPlain, Span, code_sequence, elements_of, items_of
 from voxfleet.enrich.encoding.functional_groups import frame_count, frame_places
-from voxfleet.enrich.encoding.rle import encode_rle
+from voxfleet.enrich.encoding.rle import decode_rle, encode_rle
 from voxfleet.enrich.radiomics import measure
 from voxfleet.enrich.seg import encode_seg
 from voxfleet.enrich.sr import encode_sr
@@ -125,3 +125,4 @@ def test_rle_is_decoded_by_pydicom(plane: np.ndarray) -> None:
         data, index=0, photometric_interpretation="MONOCHROME2", decoding_plugin="pydicom", **options, **grey
     )
     np.testing.assert_array_equal(values.reshape(plane.shape), plane)
+    np.testing.assert_array_equal(decode_rle(frame, plane.shape, bits), plane)
