@@ -22,6 +22,8 @@ EXIT_INCOMPLETE = 3
 """The run is done, but some series were refused or failed."""
 EXIT_STOPPED = 4
 """Stopped by the budget or by the user; the same command goes on."""
+EXIT_TAKEN_AWAY = 143
+"""A worker was told by SIGTERM to leave its machine, and more is left: its scheduler is to begin it again."""
 
 
 _LOG = logging.getLogger(__name__)

@@ -11,7 +11,6 @@ from rich.console import Console
 
 from ...models import catalogue
 from ...models.model import ModelCard
-from ...runners.cli import EXIT_DONE, EXIT_STOPPED
 from ...runners.commands import progress_bar
 from ...runners.devices import checked, devices_of
 from ...runners.environment import node_name
@@ -33,6 +32,7 @@ from ..prices.run_price import keep_price, price_change, price_to_go_on
 from ..run_folder import RunFolder
 from .kinds import kinds_of
 from .local_cell import LocalCell, run_locally
+from .worker_ending import ending_of, told_at_end
 
 DRAIN_S = 20.0
 """Google gives a spot VM 30 s from its notice to its end, Amazon 120 s, Slurm 30 s."""
@@ -73,71 +73,75 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
         typer.Option(help="Leave after so long with nothing to lease, e.g. 5m: for those who are begun again in time."),
     ] = None,
     prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document at the end, instead of text.")] = False,
 ) -> None:
     """Work on a run that `voxfleet enrich --ledger` began, until nothing is left of it.
 
     With --on ray it drives a cell of agents instead of working itself.
 
     The budget is the run's; the limits are this worker's own, of what the run has done since it began.
-    Exit code 0: nothing is left; 4: stopped by the budget, by a limit or by a signal, and more is left.
+    Exit code 0: nothing is left; 143: told by SIGTERM to leave, and more is left: to be begun again; 4: stopped by
+    the budget, by a limit, by Ctrl-C, or with nothing to lease; 1: error; 2: the command line is wrong.
     """
-    if on not in ("local", "ray") and not on.startswith("ray://"):
-        raise UnknownExecutor(on, "local, ray or ray://HOST:10001")
-    if cpu_workers and on == "local":
-        raise BadCell("--cpu-workers", "are agents on Ray: give --on ray")
-    devices = (devices_of if on == "local" else checked)(device or ["cpu"])
-    name = node or node_name()
-    place = RunFolder(f"{folder}/{name}")
-    console = Console(stderr=True, highlight=False)
-    patience = Patience()
-    with place.locked(), until_stopped(console) as stop, stopped_unseen(console), alarms_to(alarm_webhook) as alarm:
-        ledger = patient(open_shared_ledger(ledger_url, run), patience)
-        asked = ledger.run()
-        price = price_to_go_on(asked, override=prices)
-        keep_price(ledger, asked, price)
-        if change := price_change(asked, price):
-            console.print(change)
-        limits = Limits(
-            usd_per_series=dollars_of("--max-cost-per-series", max_cost_per_series),
-            wall_s=hours_of(deadline) * 3600 if deadline else None,
-            failure_share=max_failures,
-            nodes=max_nodes,
-        )
-        governor = Governor(ledger, price, asked.budget_usd, stop, limits, alarm)
-        patience.minds = governor.check_unseen
-        stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
-        pipeline = PipelineSettings(
-            stages,
-            devices=devices,
-            memory_bytes=int(memory_gib * 2**30),
-            deliverers=workers if on == "local" else 1,
-        )
-        pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
-        idle_s = hours_of(idle) * 3600 if idle else None
-        with progress_bar(console) as bar:
-            task = bar.add_task(asked.name, total=None, counts="")
-            observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
-            with suppress(BudgetSpent):
-                if on == "local":
-                    own = asked.prices.get(machine_group())
-                    cell = LocalCell(
-                        pipeline,
-                        (own or price).machine,
-                        place.driver(name),
-                        drain,
-                        label=cell_label(),
-                        idle_s=idle_s,
-                        price=own,
-                    )
-                    run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
-                else:
-                    kinds = kinds_of(pipeline, workers, cpu_workers, _cards(asked, model or []) if cpu_workers else ())
-                    drive_on_ray(kinds, on, ledger, governor, observe, drain, idle_s)
-        left = ledger.counts().open
-        if left:
-            why = f"{governor.paused}: " if governor.paused else ""
-            console.print(f"{why}{left} workitems of {_told(asked)} are left")
-    raise typer.Exit(EXIT_STOPPED if left else EXIT_DONE)
+    with told_at_end(run, as_json=as_json) as report:
+        if on not in ("local", "ray") and not on.startswith("ray://"):
+            raise UnknownExecutor(on, "local, ray or ray://HOST:10001")
+        if cpu_workers and on == "local":
+            raise BadCell("--cpu-workers", "are agents on Ray: give --on ray")
+        devices = (devices_of if on == "local" else checked)(device or ["cpu"])
+        report.node = name = node or node_name()
+        place = RunFolder(f"{folder}/{name}")
+        console = Console(stderr=True, quiet=as_json, highlight=False)
+        patience = Patience()
+        with place.locked(), until_stopped(console) as stop, stopped_unseen(console), alarms_to(alarm_webhook) as alarm:
+            ledger = report.counts(patient(open_shared_ledger(ledger_url, run), patience))
+            asked = ledger.run()
+            report.price = price = price_to_go_on(asked, override=prices)
+            keep_price(ledger, asked, price)
+            if change := price_change(asked, price):
+                console.print(change)
+            limits = Limits(
+                usd_per_series=dollars_of("--max-cost-per-series", max_cost_per_series),
+                wall_s=hours_of(deadline) * 3600 if deadline else None,
+                failure_share=max_failures,
+                nodes=max_nodes,
+            )
+            governor = Governor(ledger, price, asked.budget_usd, stop, limits, alarm)
+            patience.minds = governor.check_unseen
+            stages = StageSettings(place.scratch, place.results, name, models=_brought(model or []))
+            pipeline = PipelineSettings(
+                stages,
+                devices=devices,
+                memory_bytes=int(memory_gib * 2**30),
+                deliverers=workers if on == "local" else 1,
+            )
+            pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
+            idle_s = hours_of(idle) * 3600 if idle else None
+            with progress_bar(console) as bar:
+                task = bar.add_task(asked.name, total=None, counts="")
+                observe = observer(ledger, governor, lambda **shown: bar.update(task, **shown))
+                with suppress(BudgetSpent):
+                    if on == "local":
+                        own = asked.prices.get(machine_group())
+                        cell = LocalCell(
+                            pipeline,
+                            (own or price).machine,
+                            place.driver(name),
+                            drain,
+                            label=cell_label(),
+                            idle_s=idle_s,
+                            price=own,
+                        )
+                        run_locally(ledger, cell, may_lease=governor.may_lease, observe=observe, stop=stop)
+                    else:
+                        kinds = kinds_of(
+                            pipeline, workers, cpu_workers, _cards(asked, model or []) if cpu_workers else ()
+                        )
+                        drive_on_ray(kinds, on, ledger, governor, observe, drain, idle_s)
+            report.ending = ending_of(ledger.counts().open, governor)
+            if report.ending.left:
+                console.print(f"{report.ending.reason}: {report.ending.left} workitems of {_told(asked)} are left")
+    raise typer.Exit(report.ending.exit_code)
 
 
 def _brought(models: list[str]) -> tuple[tuple[str, str], ...]:

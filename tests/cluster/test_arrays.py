@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from voxfleet.cluster.drivers.worker_command import worker
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.prices.price import price_of
 from voxfleet.enrich.phantom import CtIdentity, chest_phantom, write_ct_series
+from voxfleet.runners.cli import EXIT_DONE, EXIT_ERROR, EXIT_STOPPED, EXIT_TAKEN_AWAY
 
 if TYPE_CHECKING:
     from conftest import Postgres
@@ -58,6 +61,68 @@ def test_workers_of_one_array_have_names_of_their_own(monkeypatch: pytest.Monkey
     assert typer.main.get_command(app).make_context("worker", words).params["node"] == "6ef1:7"
     assert "--node" in google()
     assert "--node" in (ARRAYS / "slurm.sh").read_text()
+
+
+def google_begins_again(code: int) -> bool:
+    """Google Batch's rule: RETRY_TASK for the codes of a list means that tasks with any other code fail."""
+    (policy,) = json.loads((ARRAYS / "google-batch.json").read_text())["taskGroups"][0]["taskSpec"]["lifecyclePolicies"]
+    assert policy["action"] == "RETRY_TASK"
+    return code in policy["actionCondition"]["exitCodes"]
+
+
+def amazon_begins_again(code: int, status_reason: str = "Essential container in task exited") -> bool:
+    """AWS Batch's rule: the first condition that holds decides; where none does, a job is tried again."""
+    told = {"onStatusReason": status_reason, "onReason": "", "onExitCode": str(code)}
+    for rule in json.loads((ARRAYS / "aws-batch-definition.json").read_text())["retryStrategy"]["evaluateOnExit"]:
+        if all(fnmatch.fnmatchcase(told[name], rule[name]) for name in told.keys() & rule.keys()):
+            return bool(rule["action"] == "RETRY")
+    return True
+
+
+@pytest.mark.parametrize("begins_again", [google_begins_again, amazon_begins_again])
+def test_a_worker_is_begun_again_after_a_preemption_and_after_nothing_else(begins_again):
+    """Told to leave, or killed since it took too long to: yes. Done, budget spent, broken configuration: no."""
+    assert begins_again(EXIT_TAKEN_AWAY)
+    assert begins_again(128 + signal.SIGKILL)
+    assert [code for code in (EXIT_ERROR, 2, EXIT_STOPPED) if begins_again(code)] == []
+    # What the services themselves say of a machine that is gone.
+    assert google_begins_again(50001)
+    assert amazon_begins_again(EXIT_ERROR, "Host EC2 (instance i-0) terminated.")
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "again"),
+    [
+        (EXIT_TAKEN_AWAY, "RUNNING", True),
+        (EXIT_TAKEN_AWAY, "COMPLETING", False),
+        (EXIT_DONE, "RUNNING", False),
+        (EXIT_ERROR, "RUNNING", False),
+        (EXIT_STOPPED, "RUNNING", False),
+    ],
+)
+def test_slurm_script_hands_a_signal_on_and_is_begun_again_where_more_is_left(
+    tmp_path: Path, code: int, state: str, again: bool
+) -> None:
+    """The worker hears of the end of its time, and ends as it likes; of a job that was cancelled nothing is begun."""
+    worker = tmp_path / "worker.sh"
+    worker.write_text(f"trap 'exit {code}' TERM; echo ready; while :; do sleep 0.05; done\n")
+    for name, lines in (("squeue", f"echo {state}"), ("scontrol", f'echo "$@" > {tmp_path}/scontrol.told')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "VOXFLEET_RUN": "slurm",
+        "VOXFLEET_LEDGER": "postgresql://x/y",
+        "VOXFLEET_LAUNCH": f"bash {worker}",
+        "SLURM_JOB_ID": "81",
+    }
+    with subprocess.Popen(["bash", ARRAYS / "slurm.sh"], env=environment, stdout=subprocess.PIPE, text=True) as script:
+        assert script.stdout is not None
+        assert script.stdout.readline() == "ready\n"
+        script.terminate()
+        assert script.wait(60) == code
+    told = tmp_path / "scontrol.told"
+    assert (told.read_text() if told.exists() else "") == ("requeue 81\n" if again else "")
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pydicom
@@ -75,6 +77,12 @@ class Fleet:
         assert verify(self.ledger, open_archive(f"dir:{self.target}")).sound
         return Counter(attempt.outcome for attempt in self.ledger.attempts())
 
+    def told(self) -> dict[str, Any]:
+        """The document of the one worker that was to write one."""
+        (text,) = re.findall(r"^\{$.*?^\}$", (self.folder / "log").read_text(), re.MULTILINE | re.DOTALL)
+        document: dict[str, Any] = json.loads(text)
+        return document
+
     def close(self) -> None:
         """Tell what became of the run; leave no process behind."""
         self.account.settle(self.ledger, held=len([*self.target.rglob("*.dcm")]))
@@ -99,11 +107,11 @@ def fleet(postgres: Postgres, collection: Path, tmp_path: Path, account: Account
 
 def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     """SIGTERM with no time to drain: what it had in flight is lost, at once free for the other, and done once."""
-    first, second = fleet.start("a", "--drain", 0), fleet.start("b")
+    first, second = fleet.start("a", "--drain", 0, "--json"), fleet.start("b")
     fleet.until(lambda: {attempt.node for attempt in fleet.ledger.attempts()} >= {"a", "b"})
     fleet.account.harmed("a")
     first.send_signal(signal.SIGTERM)
-    assert first.wait(20) == 4
+    assert first.wait(20) == 143
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(fleet.folder / "w" / "a") in str(p.info["cmdline"])]
     assert second.wait(100) == 0
     outcomes = fleet.check()
@@ -115,6 +123,11 @@ def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     assert lives["a"].down is not None
     assert lives["b"].down is not None
     assert lives["a"].down < lives["b"].down
+    told = fleet.told()
+    ended = Counter(attempt.outcome for attempt in fleet.ledger.attempts() if attempt.node == "a")
+    assert (told["node"], told["outcome"], told["exit_code"]) == ("a", "preempted", 143)
+    assert told["attempts"] == {kind.value: ended[kind] for kind in AttemptClass}
+    assert 0 < told["left"] <= SERIES
 
 
 def test_limits_are_a_workers_own(fleet: Fleet) -> None:
