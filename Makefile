@@ -56,12 +56,14 @@ lint: venv
 types: venv
 	$(BIN)/mypy
 
-# make bench runs every script of benchmarks/performance, make bench NAME=radiomics one; one that cannot run here (no
-# GPU, no s5cmd) is named at the end and stops no other.
+# make bench runs every script of benchmarks/performance, make bench NAME="radiomics seg_write" some, and shows what they
+# measured in one table; one that cannot run here (no GPU, no s5cmd) is named at the end and stops no other.
+SCRIPTS = $(filter-out summary,$(basename $(notdir $(wildcard benchmarks/performance/[a-z]*.py))))
 bench: venv
-	@left=; for script in $(or $(NAME),$(basename $(notdir $(wildcard benchmarks/performance/[a-z]*.py)))); do \
-		$(BIN)/python -m voxfleet.benchmarks.performance.$$script || left="$$left $$script"; \
+	@left=; made=; for script in $(or $(NAME),$(SCRIPTS)); do \
+		$(BIN)/python -m voxfleet.benchmarks.performance.$$script && made="$$made $$script" || left="$$left $$script"; \
 	done; \
+	[ -z "$$made" ] || $(BIN)/python -m voxfleet.benchmarks.performance.summary $$made; \
 	if [ -n "$$left" ]; then echo "not measured:$$left"; exit 1; fi
 
 # make faults runs the tests that cluster/FAULTS.md names so many times, and writes what each fault cost into its table.

@@ -10,6 +10,9 @@ from rich.table import Table
 
 from .harness import Row, show_rows, write_results
 
+WHOLE = 1000
+"""Figures from this on are shown in whole numbers, others with three digits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -68,7 +71,8 @@ def show_figures(title: str, figures: Sequence[Figure]) -> None:
     for each in figures:
         target = "-" if each.target is None else f"{'>=' if each.least else '<='} {each.target:g}"
         met = {None: "-", True: "yes", False: "no"}[each.met]
-        table.add_row(each.name, f"{each.value:.3g}", each.unit, target, met, each.note)
+        value = f"{each.value:,.0f}" if each.value >= WHOLE else f"{each.value:.3g}"
+        table.add_row(each.name, value, each.unit, target, met, each.note)
     Console().print(table)
 
 

@@ -6,14 +6,16 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from voxfleet.benchmarks.performance import harness
+from voxfleet.benchmarks.performance import harness, summary
+from voxfleet.benchmarks.performance.figures import Figure, publish_figures
 
 ROOT = Path(harness.__file__).parents[2]
 SCRIPTS = {each.stem for each in Path(harness.__file__).parent.glob("[a-z]*.py")}
-STAND_IN = '#!/bin/sh\necho "$2" >> calls\ncase "$2" in *gpu_throughput) exit 1;; esac\n'
+STAND_IN = '#!/bin/sh\nshift; echo "$@" >> calls\ncase "$1" in *gpu_throughput) exit 1;; esac\n'
 TARGETS = {
     # File of results: what each row is held against, in order; rows without a target are left out.
     "radiomics": (250, 600),
@@ -31,19 +33,54 @@ def results_of(name: str) -> dict:
     return json.loads((harness.RESULTS / f"{name}.json").read_text())
 
 
+def bench(folder: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """`make bench` where every script succeeds but one; and what was run, each with its arguments."""
+    python = folder / "venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(STAND_IN.replace("calls", str(folder / "calls")))
+    python.chmod(0o755)
+    (folder / "venv" / ".installed").touch()
+    command = ["make", "-C", ROOT, "bench", f"VENV={folder / 'venv'}", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    runs = [line.rpartition("performance.")[2].split() for line in (folder / "calls").read_text().splitlines()]
+    return done, runs
+
+
 def test_one_that_cannot_run_stops_no_other(tmp_path: Path) -> None:
     """Each file of the folder is run; the one that fails, as without a GPU, is named at the end, and make fails."""
-    python = tmp_path / "venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(STAND_IN.replace("calls", str(tmp_path / "calls")))
-    python.chmod(0o755)
-    (tmp_path / "venv" / ".installed").touch()
-    command = ["make", "-C", ROOT, "bench", f"VENV={tmp_path / 'venv'}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    asked = {line.rpartition(".")[2] for line in (tmp_path / "calls").read_text().splitlines()}
-    assert asked == SCRIPTS
+    done, runs = bench(tmp_path)
+    assert {script for script, *_ in runs} == SCRIPTS
     assert "not measured: gpu_throughput\n" in done.stdout
     assert done.returncode != 0
+
+
+def test_what_was_measured_is_shown_together(tmp_path: Path) -> None:
+    """Several names are run in one command, and those that succeeded shown in one table at its end."""
+    done, runs = bench(tmp_path, "NAME=seg_write gpu_throughput sr_write")
+    assert runs == [["seg_write"], ["gpu_throughput"], ["sr_write"], ["summary", "seg_write", "sr_write"]]
+    assert done.returncode != 0
+
+
+def test_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows and figures of the named files, those that are not asked for or do not exist left out."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    slow, fast = (harness.row(name, ("peer", "1.2"), ours, 6.0, 3.0) for name, ours in (("slow", 4.0), ("fast", 1.0)))
+    harness.write_results("one", {"rows": [asdict(slow) | {"more": 1}, asdict(fast)]})
+    publish_figures("two", "Two", [Figure("memory", 1234.5, "MB", 2000)])
+    harness.write_results("three", {"rows": [asdict(harness.row("other", ("peer", "1"), 1, 1, 1))]})
+    capsys.readouterr()
+    summary.main(["one", "two", "claims"])
+    shown = capsys.readouterr().out
+    lines = [line for line in shown.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines] == [
+        ["slow", "peer 1.2", "4.000", "6.000", "1.50", "3", "no"],
+        ["fast", "peer 1.2", "1.000", "6.000", "6.00", "3", "yes"],
+        ["memory", "1,234", "MB", "<= 2000", "yes", ""],
+    ]
+    assert "2 of 3 targets met" in shown
+    summary.main([])
+    assert "3 of 4 targets met" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["totalsegmentator_peer", "whole_series_ours"])
