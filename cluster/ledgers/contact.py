@@ -29,7 +29,7 @@ class Contact:
         return 0.0 if self._broken else _now() - self._since
 
     def begin(self) -> None:
-        """Note that a driver was heard: before the first time it may be silent, while it starts a cluster say."""
+        """Note that a driver is about to be heard: before that it may be silent, while it starts a cluster say."""
         self._answered = min(self._answered, _now())
 
     def answer(self) -> None:

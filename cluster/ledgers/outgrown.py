@@ -58,7 +58,7 @@ def give_up(steps: Steps) -> None:
     """Once nothing else is left to do, cancel the items that no node of the run has the memory for.
 
     Until then they wait: nodes with more may yet come. The run has the nodes that asked for work, or ended
-    an attempt, not long ago.
+    an attempt, not long ago. What no node could try now, in the pause after an outage, waits for its end.
     """
     waiting = steps.sql.execute(
         f"SELECT 1 FROM item {steps.words.outgrown} WHERE {OUTGROWN} LIMIT 1"  # noqa: S608
@@ -66,9 +66,14 @@ def give_up(steps: Steps) -> None:
     if waiting is None or any(_is_there(steps, where) for where in MORE_TO_DO):
         return
     waits = steps.sql.execute(
-        f"SELECT key, model, failure, outgrown_host, outgrown_gpu FROM item WHERE {OUTGROWN} {steps.words.locked}"  # noqa: S608
+        f"""SELECT key, model, failure, outgrown_host, outgrown_gpu FROM item
+        WHERE {OUTGROWN} AND due <= {steps.words.now} {steps.words.locked}"""  # noqa: S608
     ).fetchall()
-    nodes = _nodes(steps.sql, steps.words.now)
+    contact_s = steps.contact.lasts_s
+    nodes = _nodes(steps.sql, steps.words, contact_s)
+    if steps.contact.lasts_s < contact_s:
+        # The database stood still meanwhile: nobody could ask.
+        return
     for row in waits:
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
         # As long as nobody was there who takes this model, nothing is known of who may yet come.
@@ -77,13 +82,13 @@ def give_up(steps: Steps) -> None:
             _cancel(steps, row["key"], row["failure"], had)
 
 
-def count(sql: Transaction, words: Dialect) -> int:
-    """How many items wait for a node with more memory than any that the run has."""
+def count(sql: Transaction, words: Dialect, contact_s: float) -> int:
+    """How many items wait for a node with more memory than any that the run has; `contact_s` as of `_nodes`."""
     found = sql.execute(
         f"""SELECT outgrown_host, outgrown_gpu, model, count(*) AS n FROM item {words.outgrown} WHERE {OUTGROWN}
         GROUP BY outgrown_host, outgrown_gpu, model"""  # noqa: S608
     ).fetchall()
-    nodes = _nodes(sql, words.now) if found else set()
+    nodes = _nodes(sql, words, contact_s) if found else set()
     return sum(
         int(row["n"])
         for row in found
@@ -91,16 +96,31 @@ def count(sql: Transaction, words: Dialect) -> int:
     )
 
 
-def _nodes(sql: Transaction, now: str) -> set[_Node]:
+def _nodes(sql: Transaction, words: Dialect, contact_s: float) -> set[_Node]:
     """Classes of the run's nodes: of those at work, and of those that ended work, or asked for it, not long ago.
 
-    What one that ended work will ask for next is not known: until it has, it may be anything.
+    What one that ended work will ask for next is not known: until it has, it may be anything. As for how long drivers
+    are silent (`endings.silent_for`), the time is not counted in which the database was away, or we had no contact
+    with it: nobody could ask.
+
+    Parameters
+    ----------
+    contact_s : float
+        For how long this process has been in contact with the database.
     """
     found = sql.execute(
-        f"""SELECT host_bytes, gpu_bytes, models FROM idle WHERE until > {now}
-        UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE ended > {now} - {LEASE_S}
+        f"""SELECT host_bytes, gpu_bytes, models FROM idle WHERE until > {words.now}
+        UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE ended > {words.now} - {LEASE_S}
         UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE ended IS NULL"""  # noqa: S608
     ).fetchall()
+    unheard = f"SELECT owner FROM owner WHERE lease_s > ? OR {words.up} + lease_s > {words.now}"  # noqa: S608
+    # Asked first: there is no index for what follows, and mostly nobody.
+    if sql.execute(f"{unheard} LIMIT 1", (contact_s,)).fetchone() is not None:
+        found += sql.execute(
+            f"""SELECT host_bytes, gpu_bytes, models FROM idle WHERE owner IN ({unheard})
+            UNION SELECT host_bytes, gpu_bytes, '[]' FROM attempt WHERE owner IN ({unheard})""",  # noqa: S608
+            (contact_s, contact_s),
+        ).fetchall()
     return {_Node(NodeMemory(row["host_bytes"], row["gpu_bytes"]), strings_from_json(row["models"])) for row in found}
 
 

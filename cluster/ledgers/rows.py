@@ -83,7 +83,7 @@ def counts(database: Database) -> Counts:
     with database.read() as sql:
         rows = sql.execute("SELECT state, refused, count(*) AS n FROM item GROUP BY state, refused").fetchall()
         refusals = sql.execute("SELECT count(*) AS n FROM refusal").fetchone()["n"]
-        too_large = outgrown.count(sql, database.dialect)
+        too_large = outgrown.count(sql, database.dialect, database.contact.lasts_s)
     number = {(row["state"], bool(row["refused"])): row["n"] for row in rows}
     return Counts(
         scheduled=number.get((State.SCHEDULED.value, False), 0),

@@ -41,7 +41,7 @@ class SqlLedger(SqlReading):
     @contextmanager
     def _write(self, *, durable: bool) -> Iterator[Steps]:
         with self._database.write(durable=durable) as sql:
-            yield Steps(sql, self._database.dialect, self._database.contact.lasts_s)
+            yield Steps(sql, self._database.dialect, self._database.contact)
 
     def create_run(self, run: Run) -> Run:
         """See Ledger."""
@@ -101,12 +101,12 @@ class SqlLedger(SqlReading):
         models: Sequence[str] = (),
     ) -> tuple[Lease, ...]:
         """See Ledger."""
+        self._database.contact.begin()
         with self._write(durable=False) as steps:
             steps.lock(owner)
             expire(steps)
             steps.hold(owner, ttl_s)
             leases = steps.take(owner, limit, memory, models)
-        self._database.contact.begin()
         if not leases:
             # With no locks of the above: it waits for others' items.
             with self._write(durable=False) as steps:
@@ -116,6 +116,7 @@ class SqlLedger(SqlReading):
 
     def heartbeat(self, owner: str, ttl_s: float = LEASE_S) -> bool:
         """See Ledger."""
+        self._database.contact.begin()
         with self._write(durable=False) as steps:
             steps.hold(owner, ttl_s)
             up = steps.sql.execute("SELECT 1 FROM node WHERE owner = ? AND down IS NULL LIMIT 1", (owner,)).fetchone()
@@ -178,10 +179,10 @@ class SqlLedger(SqlReading):
 
     def expire(self) -> int:
         """See Ledger."""
-        words, contact_s = self._database.dialect, self._database.contact.lasts_s
-        silent = self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact_s,))  # noqa: S608
+        words, contact = self._database.dialect, self._database.contact
         # Also of who only looks, as whoever looks after cells does.
-        self._database.contact.begin()
+        contact.begin()
+        silent = self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact.lasts_s,))  # noqa: S608
         if not silent:
             return 0
         with self._write(durable=True) as steps:

@@ -7,13 +7,13 @@ a ring.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ...runners.node_memory import NodeMemory
 from .attempt import Lease
+from .contact import Contact
 from .database import Dialect, Parameters, Row, Transaction
 from .outgrown import FITS, fitting
 from .records import workitem_from_json
@@ -58,13 +58,13 @@ class Steps:
 
     Attributes
     ----------
-    contact_s : float
-        For how long this process has been in contact with the database.
+    contact : Contact
+        Of this process with the database.
     """
 
     sql: Transaction
     words: Dialect
-    contact_s: float = math.inf
+    contact: Contact = field(default_factory=Contact)
 
     def lock(self, owner: str) -> None:
         """Keep others from an owner; where it is needed, it comes before all items."""

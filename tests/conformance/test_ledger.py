@@ -417,6 +417,55 @@ class TestMemory:
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(failed=1)
 
+    @pytest.mark.parametrize("done", [0, 1])
+    def test_a_larger_node_that_could_not_ask_is_waited_for(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, done: int
+    ) -> None:
+        """The ledger was away for longer than a node counts as there: who is back first does not give the item up.
+
+        Whether the larger one had been asking, or had ended something; once it had the time to ask, and did not, it
+        is given up.
+        """
+        monkeypatch.setattr("voxfleet.cluster.ledgers.outgrown.LEASE_S", 0.3)
+        ledger.add([workitem(1, 9), workitem(2, 1)][: 1 + done])
+        lease = ledger.lease(OWNER, 1, 60, SMALL)[0]
+        for each in ledger.lease(OTHER, 1, 0.3, LARGE):
+            ledger.finish(each, completed(each))
+        failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
+        ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+        with monkeypatch.context() as away:
+            away.setattr("voxfleet.cluster.ledgers.contact.BREAK_S", 0.2)
+            time.sleep(0.4)
+            assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(scheduled=1, completed=done)
+        deadline = time.monotonic() + 10
+        while not ledger.counts().failed:
+            assert time.monotonic() < deadline
+            assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(failed=1, completed=done)
+
+    def test_it_is_not_given_up_in_the_pause_after_an_outage(
+        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A larger node met an archive that is away, and left: no node could try it now, whoever is there."""
+        monkeypatch.setattr("voxfleet.cluster.ledgers.attempt.PAUSES_S", (1.0,))
+        monkeypatch.setattr("voxfleet.cluster.ledgers.outgrown.LEASE_S", 0.1)
+        ledger.add([workitem(1)])
+        ran_out(ledger, SMALL)
+        (lease,) = ledger.lease(OTHER, 1, 60, LARGE)
+        failure = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)
+        ended = time.monotonic()
+        ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+        ledger.release(OTHER, "nothing to lease")
+        time.sleep(0.2)
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        scheduled = ledger.counts().scheduled
+        assert scheduled == 1 or time.monotonic() - ended > 0.9
+        deadline = time.monotonic() + 10
+        while not ledger.counts().failed:
+            assert time.monotonic() < deadline
+            assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+
     def test_a_node_that_takes_other_models_is_not_waited_for(self, kind: str, tmp_path: Path) -> None:
         """Larger, but it asks for other models alone: the item waits for one that asks for its own, and is given up."""
         ledger = LEDGERS[kind](tmp_path)
@@ -430,7 +479,7 @@ class TestMemory:
         assert ledger.counts() == Counts(scheduled=1)
         time.sleep(0.25)
         assert ledger.counts() == Counts(scheduled=1, outgrown=1)
-        assert ledger.lease(OTHER, 1, 60, LARGE, ("other",)) == ()
+        assert ledger.lease("cell-c", 1, 60, LARGE, ("other",)) == ()
         assert ledger.counts() == Counts(failed=1)
         ledger.close()
 

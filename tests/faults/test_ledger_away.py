@@ -5,15 +5,18 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 from voxfleet.cluster.ledger import AttemptClass, Ledger, LedgerUnavailable
-from voxfleet.cluster.ledgers import contact
+from voxfleet.cluster.ledgers import contact, endings, sql_ledger
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.ledgers.steps import Steps
 from voxfleet.runners.workitem import Workitem
 
 if TYPE_CHECKING:
@@ -113,3 +116,61 @@ def test_who_was_cut_off_takes_nobody_for_dead(
     first.lease("back later", 1, 0.1)
     time.sleep(0.11)
     assert opened().expire() == 1
+
+
+def _begin(ledger: Ledger) -> None:
+    ledger.heartbeat("waits", 0.0)
+    ledger.expire()
+
+
+@pytest.mark.parametrize(
+    ("ask", "midst"),
+    [
+        pytest.param(lambda ledger: ledger.lease("waits", 1, 0.5), False, id="lease"),
+        pytest.param(lambda ledger: ledger.lease("waits", 1, 0.5), True, id="in the midst of a lease"),
+        pytest.param(lambda ledger: ledger.expire(), False, id="expire"),
+        pytest.param(_begin, False, id="first heartbeat"),
+    ],
+)
+def test_who_waited_while_the_database_stood_still_takes_nobody_for_dead(
+    ask: Callable[[Ledger], object], midst: bool, postgres: Postgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL stands still for longer than leases hold, and a driver's call with it: it ends no lease of others.
+
+    Who stays silent afterwards for the time of its leases is taken for dead all the same.
+    """
+    run, reached, go_on = tmp_path.name, Event(), Event()
+
+    def slowly(steps: Steps) -> int:
+        reached.set()
+        assert go_on.wait(30)
+        return endings.expire(steps)
+
+    ledger, other = PostgresLedger(postgres.url, run), PostgresLedger(postgres.url, run)
+    ledger.add(Workitem("1", f"1.{n}", "CT", 1, "dir:a", "dir:b", "m", "1", "none") for n in range(3))
+    if ask is not _begin:
+        ledger.heartbeat("waits", 0.5)
+    (lease,) = other.lease("others", 1, 0.5)
+    if midst:
+        monkeypatch.setattr(sql_ledger, "expire", slowly)
+    with ThreadPoolExecutor(1) as threads:
+        begun = [threads.submit(ask, ledger)] if midst else []
+        assert not midst or reached.wait(30)
+        postgres.freeze()
+        go_on.set()
+        try:
+            (waits,) = begun or [threads.submit(ask, ledger)]
+            time.sleep(0.7)
+            # Not before: on a busy machine that is a break, too.
+            monkeypatch.setattr(contact, "BREAK_S", 0.3)
+            assert not waits.done()
+        finally:
+            postgres.thaw()
+        waits.result()
+    assert [each.ended for each in ledger.attempts() if each.owner == "others"] == [None]
+    deadline = time.monotonic() + 5
+    while ledger.expire() == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert not other.start(lease, "n")
+    ledger.close(), other.close()
