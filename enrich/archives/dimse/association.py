@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from queue import Empty
 from socketserver import TCPServer
 from threading import Thread, current_thread
 from typing import Any, Final
 
 from pydicom.uid import UID
-from pynetdicom import AE, build_role, evt
+from pynetdicom import build_role, evt
 from pynetdicom.association import Association
-from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import ThreadedAssociationServer
 from tenacity import (
@@ -28,6 +29,7 @@ from tenacity import (
 
 from ..http_session import Patience
 from .address import DimseAddress, Listener
+from .connection import Entity, Traffic, unconnected
 from .errors import DimseFault, FaultKind
 
 MAX_PDU_BYTES: Final = 1 << 18
@@ -37,10 +39,7 @@ MAX_CONTEXTS: Final = 128
 LONGEST_WAIT_S: Final = 120.0
 _POLL_S = 0.02
 _PORT_POLL_S = 0.1
-_REJECTED_FOR_A_WHILE = 2
-_UNKNOWN_TITLES: Final = {(1, 3), (1, 7)}
-"""Source and diagnostic of a rejection for the calling or the called title (PS3.8 9.3.4)."""
-_TITLES: Final = "tell the node our title, or name another: dimse://ITS_TITLE@HOST:PORT?aet=OUR_TITLE"
+_END_POLL_S = 0.2
 NegotiationItem = Any
 """pynetdicom gives its union of user information items no public name."""
 Handlers = Sequence[tuple[evt.EventType, Callable[[evt.Event], Any]]]
@@ -64,29 +63,35 @@ def associate(
     Raises
     ------
     DimseFault
-        If there is no connection, or the node rejects us or each presentation context.
+        If there is no connection, or the node rejects us or each presentation context, or breaks the association.
     """
     entity = _entity(address.calling_aet, patience)
     roles: list[NegotiationItem] = [build_role(uid, scp_role=True) for uid in received]
 
     def request() -> Association:
-        rejections: list[A_ASSOCIATE_RJ] = []
-        association = entity.associate(
-            address.host,
-            address.port,
-            contexts,
-            address.called_aet,
-            MAX_PDU_BYTES,
-            ext_neg=roles,
-            evt_handlers=[
-                (evt.EVT_CONN_OPEN, _send_at_once),
-                (evt.EVT_PDU_RECV, _keep_rejection, [rejections]),
-                *handlers,
-            ],
-        )
+        traffic = Traffic()
+        try:
+            association = entity.associate(
+                address.host,
+                address.port,
+                contexts,
+                address.called_aet,
+                MAX_PDU_BYTES,
+                ext_neg=roles,
+                evt_handlers=[
+                    (evt.EVT_CONN_OPEN, _set_up, [patience]),
+                    (evt.EVT_PDU_RECV, traffic.receive),
+                    (evt.EVT_PDU_SENT, traffic.send),
+                    *handlers,
+                ],
+            )
+        except OSError as exc:
+            raise unconnected(exc, address, patience) from exc
+        if entity.connection is not None and entity.connection.failure is not None:
+            raise unconnected(entity.connection.failure, address, patience)
         if not association.is_established:
-            raise _refusal(association, rejections, address, patience)
-        _keep_responses(association)
+            raise traffic.refusal(address, patience)
+        _keep_order(association, traffic, patience)
         return association
 
     retrying = Retrying(
@@ -98,8 +103,11 @@ def associate(
     association = retrying(request)
     try:
         yield association
-    except BaseException:
+    except BaseException as exc:
+        ended = type(exc) is RuntimeError and not association.is_established  # what pynetdicom raises for it
         association.abort()
+        if ended:
+            raise DimseFault(FaultKind.PASSING, "the node broke off the association") from exc
         raise
     association.release()
 
@@ -114,6 +122,7 @@ def listen(
 ) -> Iterator[None]:
     """Take associations from the node, and from nobody who calls itself otherwise, while the block runs.
 
+    When the block has raised, none of its associations goes on: nothing of them is handled afterwards.
     Processes of one machine share the port: each waits for it, as long as for an answer.
 
     Raises
@@ -131,7 +140,7 @@ def listen(
         retry=retry_if_exception_type(OSError),
         reraise=True,
     )
-    connected = [(evt.EVT_CONN_OPEN, _send_at_once), *handlers]
+    connected = [(evt.EVT_CONN_OPEN, _set_up, [patience]), *handlers]
     try:
         server = retrying(
             entity.make_server,
@@ -148,10 +157,11 @@ def listen(
     serving.start()
     try:
         yield
-    finally:
-        TCPServer.shutdown(server)  # its own wants to have been started by pynetdicom
-        server.server_close()
-        serving.join()
+    except BaseException:
+        _close(server, serving)
+        _break_off(server.active_associations, patience)
+        raise
+    _close(server, serving)
 
 
 def accepted(association: Association) -> set[tuple[UID, UID]]:
@@ -168,10 +178,27 @@ def silence(patience: Patience) -> str:
     return f"no answer within {patience.read_s:g} s, or the association broke"
 
 
-def _entity(title: str, patience: Patience) -> AE:
+def _close(server: ThreadedAssociationServer, serving: Thread) -> None:
+    TCPServer.shutdown(server)  # its own wants to have been started by pynetdicom
+    server.server_close()
+    serving.join()
+
+
+def _break_off(associations: Sequence[Association], patience: Patience) -> None:
+    """End associations, whatever they are at, and wait until none handles anything more."""
+    for each in associations:
+        connection = each.dul.socket
+        if connection is not None and connection.socket is not None:
+            with suppress(OSError):
+                connection.socket.shutdown(socket.SHUT_RDWR)
+    for each in associations:
+        each.join(patience.read_s)
+
+
+def _entity(title: str, patience: Patience) -> Entity:
     # Its messages quote what the node sends; we say what matters, once, in our own errors.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-    entity = AE(title)
+    entity = Entity(title)
     entity.connection_timeout = patience.connect_s
     entity.acse_timeout = patience.connect_s
     entity.dimse_timeout = patience.read_s
@@ -179,55 +206,51 @@ def _entity(title: str, patience: Patience) -> AE:
     return entity
 
 
-def _keep_responses(association: Association) -> None:
-    """Let the association's own thread take requests only.
+def _keep_order(association: Association, traffic: Traffic, patience: Patience) -> None:
+    """Let responses go to who waits for them, and let none wait for a connection that has ended (pynetdicom 3.0.4).
 
-    It is to pause while `send_c_find` and the like wait for responses, but looks once more after it has said
-    that it pauses (pynetdicom 3.0.4, `Association._run_reactor`): on a busy machine it then takes a response
-    and drops it, and a match is missed in silence.
+    The association's own thread is to pause while `send_c_find` and the like wait for responses, but looks once more
+    after it has said that it pauses (`Association._run_reactor`): on a busy machine it then takes a response and
+    drops it, and a match is missed in silence; or it takes the word that the association ended. So it gets requests
+    only. Who waits looks whether the connection still stands, and waits as long as data come or go.
     """
-    provider, take = association.dimse, association.dimse.get_msg
+    queue, provider, receive = association.dimse.msg_queue, association.dul, association.dul.receive_pdu
 
-    def requests_only(block: bool = False) -> Any:
+    def take(block: bool = False) -> Any:
         if current_thread() is association:
-            with provider.msg_queue.mutex:
-                held = provider.msg_queue.queue
-                response = bool(held) and held[0][1] is not None and not held[0][1].is_valid_request
-            if response:
-                return None, None
-        return take(block)
+            with queue.mutex:
+                held = queue.queue
+                request = bool(held) and held[0][1] is not None and held[0][1].is_valid_request
+                return held.popleft() if request else (None, None)
+        begun_s = time.monotonic()
+        while True:
+            ended = not provider.is_alive()
+            try:
+                return queue.get(block, _END_POLL_S)
+            except Empty:
+                silent = time.monotonic() - max(begun_s, traffic.last_s) > patience.read_s
+                if ended or silent or not block:
+                    return None, None
 
-    provider.get_msg = requests_only  # type: ignore[method-assign]
+    def primitive(wait: bool = False, timeout: float | None = None) -> Any:
+        until_s = time.monotonic() + (patience.connect_s if timeout is None else timeout)
+        while True:
+            ended = not provider.is_alive()
+            found = receive(wait, _END_POLL_S)
+            if found is not None or ended or not wait or time.monotonic() > until_s:
+                return found
+
+    association.dimse.get_msg = take  # type: ignore[method-assign]
+    provider.receive_pdu = primitive  # type: ignore[method-assign]
 
 
-def _send_at_once(event: evt.Event) -> None:
-    """Do not hold small PDUs back (Nagle's algorithm): without this Orthanc takes 12 objects a second, not 76."""
+def _set_up(event: evt.Event, patience: Patience) -> None:
+    """Do not hold small PDUs back, nor wait for ever for the rest of one.
+
+    Without the first (Nagle's algorithm) Orthanc takes 12 objects a second, not 76; without the second a node that
+    falls silent in the midst of a PDU holds the thread that reads, and `abort` waits for that thread.
+    """
     connection = event.assoc.dul.socket
     if connection is not None and connection.socket is not None:
         connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _keep_rejection(event: evt.Event, rejections: list[A_ASSOCIATE_RJ]) -> None:
-    """Keep a rejection, as `Association` loses one that comes quickly.
-
-    It finds the connection closed before it has looked whether there was one, and takes it for not made
-    (pynetdicom 3.0.4, `ACSE._negotiate_as_requestor`): from a node on this machine, up to each second time.
-    """
-    if isinstance(event.pdu, A_ASSOCIATE_RJ):
-        rejections.append(event.pdu)
-
-
-def _refusal(
-    association: Association, rejections: list[A_ASSOCIATE_RJ], address: DimseAddress, patience: Patience
-) -> DimseFault:
-    """Why an association does not stand."""
-    who = f"{address.calling_aet} calling {address.called_aet}"
-    if rejections:
-        answer = rejections[0].to_primitive()
-        reason = f"the node rejects the association: {answer.reason_str} ({who})"
-        if (answer.result_source, answer.diagnostic) in _UNKNOWN_TITLES:
-            return DimseFault(FaultKind.DENIED, f"{reason}; {_TITLES}")
-        return DimseFault(FaultKind.PASSING if answer.result == _REJECTED_FOR_A_WHILE else FaultKind.LASTING, reason)
-    if association.acceptor.primitive is None:
-        return DimseFault(FaultKind.PASSING, f"no association within {patience.connect_s:g} s ({who})")
-    return DimseFault(FaultKind.LASTING, f"the node accepts no presentation context that this takes ({who})")
+        connection.socket.settimeout(patience.read_s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import BytesIO
 from queue import Empty, Queue
+from threading import Thread, current_thread
 from typing import Final
 
 import pydicom
@@ -39,6 +40,8 @@ _LITTLE_ENDIAN: Final = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, Deflate
 _REQUEST_COMMITMENT: Final = 1
 """Action Type ID (PS3.4 J.3.2)."""
 _COMMITMENT: Final = UID(StorageCommitmentPushModel)
+_Report = tuple[Dataset, Thread]
+"""A report, and the thread that answers the node that it came."""
 
 
 def send(address: DimseAddress, patience: Patience, outgoing: Outgoing) -> None:
@@ -109,14 +112,14 @@ def commit(address: DimseAddress, patience: Patience, uids: ObjectUids) -> None:
     """
     if address.commit_to is None:
         raise ValueError(address.uri)
-    transaction, reports = generate_uid(), Queue[Dataset]()
+    transaction, reports = generate_uid(), Queue[_Report]()
     request = Dataset()
     request.TransactionUID = transaction
     request.ReferencedSOPSequence = [_reference(uids)]
 
-    def report(event: evt.Event) -> int:
-        reports.put(event.event_information)
-        return 0
+    def report(event: evt.Event) -> tuple[int, None]:
+        reports.put((event.event_information, current_thread()))
+        return 0, None
 
     handlers: Handlers = [(evt.EVT_N_EVENT_REPORT, report)]
     with (
@@ -130,13 +133,16 @@ def commit(address: DimseAddress, patience: Patience, uids: ObjectUids) -> None:
         _await_report(reports, transaction, uids, patience)
 
 
-def _await_report(reports: Queue[Dataset], transaction: str, uids: ObjectUids, patience: Patience) -> None:
+def _await_report(reports: Queue[_Report], transaction: str, uids: ObjectUids, patience: Patience) -> None:
     while True:
         try:
-            report = reports.get(timeout=patience.read_s)
+            report, answering = reports.get(timeout=patience.read_s)
         except Empty as exc:
             reason = f"no report of storage commitment within {patience.read_s:g} s: does the node know our address?"
             raise DimseFault(FaultKind.PASSING, reason) from exc
+        # Its thread answers the node, and must be done before we release: pynetdicom 3.0.4 sends no answer after that,
+        # and waits for ever where the thread's end comes between (`Association.release`).
+        answering.join(patience.read_s)
         if report.get("TransactionUID") == transaction:
             break
     committed = {str(each.ReferencedSOPInstanceUID) for each in report.get("ReferencedSOPSequence") or ()}
