@@ -178,7 +178,9 @@ def decoded_frames(dataset: Dataset) -> Iterator[NDArray[np.generic]]:
         streams = generate_frames(dataset.PixelData, number_of_frames=count) if syntax == RLELossless else repeat(b"")
         for index, stream in zip(range(count), streams, strict=False):
             frame = decode_rle(stream, (int(dataset.Rows), int(dataset.Columns)), int(dataset.BitsAllocated))
-            yield decoder.as_array(dataset, index=index, decoding_plugin=plugin)[0] if frame is None else frame
+            if frame is None:
+                frame, _ = decoder.as_array(dataset, index=index, decoding_plugin=plugin)
+            yield frame.astype(np.bool_) if dataset.BitsAllocated == 1 else frame
     except (RuntimeError, struct.error) as exc:
         reason = f"has a frame that cannot be decoded ({type(exc).__name__})"
         raise DecodeError(str(dataset.SOPInstanceUID), reason) from exc

@@ -423,6 +423,14 @@ def test_seg_of_another_writer(shared_data: Path, name: str) -> None:
         assert np.array_equal(volume.match_geometry(result.labelmap).array == 1, result.mask(number))
 
 
+def test_compressed_bits(shared_data: Path) -> None:
+    """The liver has the same voxels from frames of single bits that are compressed (JPEG 2000) as from plain ones."""
+    plain = decode_seg(dcmread(shared_data / "dcmqi" / "segmentations" / "liver.dcm"))
+    packed = decode_seg(dcmread(shared_data / "hard" / "pydicom-data" / "liver_j2k.dcm"))
+    assert np.array_equal(plain.labelmap.array, packed.labelmap.array)
+    assert np.count_nonzero(packed.labelmap.array) == 107_098
+
+
 def test_frame_off_the_grid_is_refused(phantom_source: SourceImage, case_of: CaseOf) -> None:
     """A SEG is not put on a grid that its frames do not lie on."""
     dataset = encoded(case_of(phantom_source))
