@@ -31,7 +31,7 @@ class WorstCase:
     ----------
     mean : float
     structures : tuple of (str, float)
-        Those with the least Dice, the worst first.
+        Those with the least Dice, the worst first; of the same Dice those that both sides have, the larger first.
     """
 
     series_instance_uid: str
@@ -138,7 +138,7 @@ def figures_of(result: StudyResult) -> Figures:
             [score for score in pool_structures(main) if score.metric == DICE],
             {case.series_instance_uid: case.attributes for case in result.scored},
         ),
-        worst=_worst(main),
+        worst=_worst(main, result.scored),
         volumes=_volumes(result.scored, reference),
         involvement=_involvement(result.scored),
         priced=_priced(result, main),
@@ -180,15 +180,26 @@ def _comparable(scores: Sequence[Score]) -> tuple[list[Score], tuple[str, ...]]:
     return kept, tuple(sorted({segment for _, segment in uneven if segment != ALL_STRUCTURES}))
 
 
-def _worst(scores: Sequence[Score]) -> tuple[WorstCase, ...]:
-    """Series with the least mean Dice over their structures; a failure counts as it is counted."""
+def _worst(scores: Sequence[Score], cases: Iterable[CaseResult]) -> tuple[WorstCase, ...]:
+    """Series with the least mean Dice over their structures; a failure counts as it is counted.
+
+    Of structures of the same Dice those come first that both sides have, and the larger ones: the first is drawn.
+    """
+    volumes = {(case.series_instance_uid, v.model, v.reference, v.segment): v for case in cases for v in case.volumes}
+
+    def badness(score: Score) -> tuple[float, float, float]:
+        case = score.case
+        found = volumes.get((case.series_instance_uid, case.model, case.reference, score.segment))
+        sides = (found.expert_ml, found.model_ml) if found else (0.0, 0.0)
+        return score.value, -min(sides), -max(sides)
+
     groups: dict[tuple[str, str], list[Score]] = {}
     for score in scores:
         if score.metric == DICE and score.defined:
             groups.setdefault((score.case.series_instance_uid, score.case.model), []).append(score)
     found = []
     for (series, model), group in groups.items():
-        low = sorted(group, key=lambda score: score.value)
+        low = sorted(group, key=badness)
         failure = next((score.failure for score in group if score.failure), None)
         mean = math.fsum(score.value for score in group) / len(group)
         found.append(WorstCase(series, model, mean, tuple((s.segment, s.value) for s in low[:5]), failure or ""))

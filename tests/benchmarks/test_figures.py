@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,18 @@ def test_ranks_and_worst_cases(result: StudyResult) -> None:
         ("good", "bad", "liver"),
         ("good", "bad", "spleen"),
     ]
+
+
+def test_swapped_sides_are_drawn_with_both_outlines(result: StudyResult) -> None:
+    """Of structures without overlap the first, which is drawn, is the largest that expert and model both have."""
+    case = Case("p", "1", "bad")
+    scores = tuple(Score(case, segment, "dice", 0.0, "1") for segment in ("gone", "left lung", "nodule", "right lung"))
+    sizes = {"gone": (9000.0, 0.0), "left lung": (1900.0, 2100.0), "nodule": (1.0, 1.0), "right lung": (2100.0, 2000.0)}
+    volumes = tuple(Volumes("bad", "reference", segment, *both) for segment, both in sizes.items())
+    (one, *_) = result.cases
+    figures = figures_of(replace(result, cases=(replace(one, scores=scores, volumes=volumes),)))
+    structures = [segment for segment, _ in figures.worst[0].structures]
+    assert structures == ["right lung", "left lung", "nodule", "gone"]
 
 
 def test_volumes_and_involvement(result: StudyResult) -> None:
