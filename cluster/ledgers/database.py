@@ -119,6 +119,10 @@ class Database(Protocol):
         """Rows (key, model, workitem, bytes) into ``item`` where the key is new, all or nothing; how many were."""
         ...
 
+    def end_stalled(self) -> None:
+        """End transactions of drivers that stand still in their midst: they would keep what they locked."""
+        ...
+
     def error(self, reason: str) -> LedgerError:
         """An error that names this database."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import psycopg
@@ -40,7 +40,20 @@ CONNECT_S = 10
 """How long to wait for the server to accept a connection."""
 
 STATEMENT_S = 30
-"""How long one statement may run or wait for a lock before LedgerUnavailable."""
+"""How long one statement may run before LedgerUnavailable."""
+
+LOCK_S = 12
+"""How long one may wait for a lock: less than a break of the contact, and longer than `STILL_S`."""
+
+STILL_S = 10.0
+"""How long a driver may say nothing in a transaction that others may wait for."""
+
+_END_STALLED: Final = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+    AND application_name = current_setting('application_name')
+    AND backend_xid IS NOT NULL AND wait_event IN ('ClientRead', 'ClientWrite') AND query NOT LIKE 'COPY %%'
+    AND state_change < clock_timestamp() - make_interval(secs => %s)"""
+"""Not who only reads, nor who sends new items: they have locked nothing that others wait for."""
 
 LONGEST_NAME = 63
 """Bytes that PostgreSQL keeps of a name."""
@@ -54,7 +67,8 @@ _SETTINGS: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": STATEMENT_S * 1000,
     # Nor does a driver whose machine is gone: until the server gives it up, it keeps what it had locked.
-    "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s"
+    # One that stands still is ended by others: idle_in_transaction_session_timeout sees none in a pipeline.
+    "options": f"-c statement_timeout={STATEMENT_S}s -c lock_timeout={LOCK_S}s"
     " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25000",
 }
 
@@ -141,6 +155,11 @@ class PostgresDatabase:
                 )
                 return cursor.rowcount
 
+    def end_stalled(self) -> None:
+        """See Database; a driver whose transaction was ended has LedgerUnavailable when it goes on."""
+        with self._lock, self._errors():
+            self._connection().execute(_END_STALLED, (STILL_S,))
+
     def error(self, reason: str) -> LedgerError:
         """See Database."""
         return LedgerError(self.name, reason)
@@ -174,6 +193,10 @@ class PostgresDatabase:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except errors.LockNotAvailable as exc:
+            with suppress(LedgerError):
+                self.end_stalled()
+            raise LedgerUnavailable(self.name, _line(exc)) from exc
         except (errors.DeadlockDetected, errors.SerializationFailure, errors.QueryCanceled) as exc:
             raise LedgerUnavailable(self.name, _line(exc)) from exc
         except (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError) as exc:

@@ -182,6 +182,7 @@ class SqlLedger(SqlReading):
         words, contact = self._database.dialect, self._database.contact
         # Also of who only looks, as whoever looks after cells does.
         contact.begin()
+        self._database.end_stalled()
         silent = self._database.rows(f"SELECT 1 FROM owner WHERE {silent_for(words)} LIMIT 1", (contact.lasts_s,))  # noqa: S608
         if not silent:
             return 0

@@ -122,6 +122,9 @@ class SqliteFile:
         with self._lock, self._errors():
             self._sql.close()
 
+    def end_stalled(self) -> None:
+        """See Database: none can be ended; who stands still keeps the file locked."""
+
     def error(self, reason: str) -> LedgerError:
         """See Database."""
         return LedgerError(self.name, reason)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +20,7 @@ import psycopg
 import pytest
 from voxfleet.cluster.budgets.governor import BudgetSpent
 from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerError, LedgerUnavailable, Run
+from voxfleet.cluster.ledgers import postgres_database
 from voxfleet.cluster.ledgers.opening import NoDriver, keep_in, open_ledger
 from voxfleet.cluster.ledgers.patience import Patience, patient
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
@@ -204,3 +208,60 @@ def test_drivers_never_wait_for_each_other_in_a_ring(postgres: Postgres) -> None
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(partial(_drive_madly, postgres.url), range(8)))
     assert ledger.counts().total == 5000
+
+
+FROZEN = """
+import os, signal, sys
+from voxfleet.cluster.ledgers import endings
+from voxfleet.cluster.ledgers.patience import patient
+from voxfleet.cluster.ledgers.postgres import PostgresLedger
+from voxfleet.cluster.ledgers.steps import Steps
+from voxfleet.runners.workitem import Outcome, State
+
+def then_stand_still(step):
+    def steps(*words):
+        step(*words)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return steps
+
+ledger = patient(PostgresLedger(sys.argv[1], f"frozen in {sys.argv[2]}"))
+(lease,) = ledger.lease("frozen", 1, 60 if sys.argv[2] == "sums" else 0.1)
+if sys.argv[2] == "hold":
+    Steps.hold = then_stand_still(Steps.hold)
+    ledger.heartbeat("frozen", 0.1)
+endings._add_usage = then_stand_still(endings._add_usage)
+print(ledger.finish(lease, Outcome(lease.workitem.key, State.COMPLETED)))
+"""
+
+
+@pytest.mark.parametrize("step", ["sums", "hold"])
+def test_a_driver_that_stands_still_in_the_midst_of_a_transaction_keeps_no_locks(
+    step: str, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who waits for what it locked, or looks after silent drivers, ends its transaction; what it held goes to others.
+
+    Back again, it goes on by itself: fenced, or with what it still holds.
+    """
+    monkeypatch.setattr(postgres_database, "STILL_S", 0.3)
+    url = f"{postgres.url}&options=-c%20lock_timeout%3D500ms"
+    ledger = PostgresLedger(url, f"frozen in {step}")
+    ledger.add([workitem(1), workitem(2)])
+    frozen = subprocess.Popen([sys.executable, "-c", FROZEN, url, step], stdout=subprocess.PIPE, text=True)
+    try:
+        assert os.WIFSTOPPED(os.waitpid(frozen.pid, os.WUNTRACED)[1])
+        (lease,) = ledger.lease("other", 1)
+        if step == "sums":
+            others = patient(ledger, Patience(30))
+            assert others.finish(lease, Outcome(lease.workitem.key, State.COMPLETED)), "waits for the same sums"
+        deadline = time.monotonic() + 30
+        while step == "hold" and not ledger.expire():
+            assert time.monotonic() < deadline
+        frozen.send_signal(signal.SIGCONT)
+        while os.WIFSTOPPED(status := os.waitpid(frozen.pid, os.WUNTRACED)[1]):
+            frozen.send_signal(signal.SIGCONT)
+        assert status == 0
+        assert frozen.stdout is not None
+        assert frozen.stdout.read() == ("True\n" if step == "sums" else "False\n")
+    finally:
+        frozen.kill()
+    ledger.close()
