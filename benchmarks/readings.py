@@ -97,7 +97,7 @@ def read_experts(
         except Error as exc:
             errors.append(exc)
         claimed += [_claim(references, path, image) for path, of in references.claims.items() if of]
-    return _named(found, consensus=request.rules.consensus), tuple(claimed), tuple(errors)
+    return _named(_marking(found), consensus=request.rules.consensus), tuple(claimed), tuple(errors)
 
 
 def read_prediction(image: SourceImage, candidate: Candidate, request: CaseRequest) -> Annotation:
@@ -115,13 +115,18 @@ def read_prediction(image: SourceImage, candidate: Candidate, request: CaseReque
     if candidate.seg:
         found: Sequence[Annotation] = dicom_seg.read(Path(candidate.seg), image, Reading())
     else:
-        found = _references(candidate.place, request.rules.reading, request.scratch).of(image)
+        found = _marking(_references(candidate.place, request.rules.reading, request.scratch).of(image))
     if not found:
         raise NoPrediction(candidate.place)
     if len(found) > 1:
         _check_disjoint(candidate.place, found)
     one = found[0] if len(found) == 1 else merged(found, Origin(candidate.place, found[0].origin.format))
     return _completed(one, candidate.vocabulary)
+
+
+def _marking(found: Sequence[Annotation]) -> Sequence[Annotation]:
+    """Annotations that mark something, if any does: measurements (SR) beside their SEG are nothing of their own."""
+    return [each for each in found if each.masks or each.points or each.boxes or each.lines] or found
 
 
 def undescribed(vocabulary: Iterable[Structure], structures: Sequence[Structure]) -> tuple[Structure, ...]:
