@@ -254,6 +254,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def head_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
+        """As `node_up`, of one that drives a cell and takes no work."""
+        ...
+
     def node_down(self, node: str, owner: str) -> None:
         """Note that the cost of a node of `owner` ends, now."""
         ...

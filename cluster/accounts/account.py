@@ -108,7 +108,8 @@ def account_of(ledger: Ledger, folder: RunFolder, known: PriceTable, asked: Aske
     scores = read_scores(asked.scores, asked.metric) if asked.scores else ()
     per_dollar = scores_per_dollar(scores, bill, asked.metric)
     strangers = f"0 of {len(scores)} scores are of series of this run" if scores and not per_dollar else ""
-    used: list[Price | Charge] = [price, *(each.price for each in bill.nodes), *bill.traffic.charges.values()]
+    machines = (each.price for each in (*bill.nodes, *bill.heads))
+    used: list[Price | Charge] = [price, *machines, *bill.traffic.charges.values()]
     return Account(
         bill=bill,
         tables=tuple((name, bill.by(key)) for name, key in DIMENSIONS.items()),
@@ -150,5 +151,7 @@ def _assumptions(bill: Bill) -> Iterable[str]:
         yield "other machines: the same seconds, which is true for cores of the same speed, and was not measured"
     if len(bill.nodes) > 1:
         yield "machines of several prices: on other machines the seconds of all of them, as if they were alike"
+    if bill.heads:
+        yield "other machines: beside the same heads of cells"
     if bill.traffic.charges:
         yield "first tier of each charge, without free tier; storage: one month of what is new; requests: one an object"

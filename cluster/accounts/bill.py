@@ -23,6 +23,9 @@ from .traffic import Amounts
 OVERHEAD = "overhead"
 """Outcome of a line that no attempt bears."""
 
+HEAD = "head"
+"""Stage of a line that is for the head of a cell: all of its life."""
+
 MACHINE = "machine"
 """Charge of a line that is for the time of a machine; others are kinds of `rates.CHARGES`."""
 
@@ -54,14 +57,14 @@ class BillLine:
     outcome : str
         ``completed``, ``refused``, ``failed``, ``lost``, ``preempted``, ``in flight`` or ``overhead``.
     stage : str
-        Of the pipeline; or ``start-up``, ``idle``, ``gpu idle``, ``drain``.
+        Of the pipeline; or ``start-up``, ``idle``, ``gpu idle``, ``drain``, ``head``.
     charge : str
         ``machine``, ``egress``, ``nat``, ``storage`` (of one month), ``write-requests`` or ``read-requests``.
     usd : Decimal
         Direct.
     loaded_usd : Decimal
-        With its part of start-up, idle time and drain, in proportion to its direct dollars of machines;
-        0 for these themselves.
+        With its part of start-up, idle time, drain and heads of cells, in proportion to its direct dollars of
+        machines; 0 for these themselves.
     """
 
     node: str
@@ -124,8 +127,8 @@ class Bill:
         The run's; nodes may have others.
     node_usd : Decimal
         Price times lifetime of all nodes, reckoned apart from the lines.
-    nodes : tuple of PricedNodes
-        All nodes by their prices.
+    nodes, heads : tuple of PricedNodes
+        All nodes by their prices: those that take work, and the heads of cells.
     traffic : Amounts
         Bytes, requests and storage of the whole run and their prices, counted apart from the lines.
     completed : int
@@ -133,7 +136,7 @@ class Bill:
     hours : float
         From the first node's coming up to the last one's end.
     most_nodes : int
-        Nodes that were up at once.
+        Nodes that were up at once, heads of cells apart.
     gpu_share : float
         Part of the stages' seconds during which a GPU was held.
     """
@@ -148,6 +151,7 @@ class Bill:
     hours: float
     most_nodes: int
     gpu_share: float
+    heads: tuple[PricedNodes, ...] = ()
 
     @property
     def total(self) -> Decimal:
@@ -189,14 +193,15 @@ class Bill:
         """The same seconds at other prices, the cheapest first; machines without a GPU only for a run without one.
 
         GPU seconds are scaled by the assumed speeds of `plan.GPU_SPEED` where both GPUs are in it. A
-        machine, region and market that comes twice counts with its first price.
+        machine, region and market that comes twice counts with its first price. Heads of cells stay as they are.
         """
         hours = Decimal(repr(sum(each.hours for each in self.nodes)))
         able: dict[tuple[str, str, str], Price] = {}
         for price in prices:
             if bool(price.gpus) >= (self.gpu_share > 0):
                 able.setdefault((price.machine, price.region, price.market), price)
-        found = [Elsewhere(price, hours * price.usd_per_hour * self._scale(price)) for price in able.values()]
+        heads = sum((each.usd for each in self.heads), Decimal(0))
+        found = [Elsewhere(price, hours * price.usd_per_hour * self._scale(price) + heads) for price in able.values()]
         return tuple(sorted(found, key=lambda each: each.usd))
 
     def _scale(self, price: Price) -> Decimal:

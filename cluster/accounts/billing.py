@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from ..ledger import Attempt, AttemptClass, Item, Ledger, Node
 from ..prices.price import Charge, Price
-from .bill import MACHINE, OVERHEAD, Bill, BillLine
+from .bill import HEAD, MACHINE, OVERHEAD, Bill, BillLine
 from .billed import PARTS
 from .cost import cost_of
 from .costs import AttemptCost, Costs
@@ -28,12 +28,16 @@ def bill_of(ledger: Ledger, price: Price, charges: Sequence[Charge] = (), charge
     used = [each for attempt in read.attempts for each in attempt.consumption]
     wall_s = sum(each.wall_s for each in used)
     lines = (*_lines(read), *_traffic_lines(read, uses), *_overheads(read))
+    # The first lives are those of the nodes that the ledger names; others are at work.
+    is_head = [node.head for node in read.nodes] + [False] * (len(read.costs.nodes) - len(read.nodes))
+    lives = [(node.price, 1, node.lifetime_s) for node in read.costs.nodes]
     return Bill(
         run=ledger.run().name,
         price=price,
         lines=lines,
         node_usd=read.costs.total,
-        nodes=priced_nodes((node.price, 1, node.lifetime_s) for node in read.costs.nodes),
+        nodes=priced_nodes(life for life, head in zip(lives, is_head, strict=True) if not head),
+        heads=priced_nodes(life for life, head in zip(lives, is_head, strict=True) if head),
         traffic=amounts_of(read.attempts, read.items, stored, charged, prices),
         completed=len({line.series_instance_uid for line in lines if line.outcome == AttemptClass.COMPLETED.value}),
         hours=_hours(read.nodes),
@@ -118,7 +122,7 @@ def _traffic_lines(read: _Read, uses: Iterable[Use]) -> Iterator[BillLine]:
 
 
 def _overheads(read: _Read) -> Iterator[BillLine]:
-    """Lines of start-up, idle time and drain; none for a part that cost nothing."""
+    """Lines of start-up, idle time, drain and heads of cells; none for a part that cost nothing."""
     for number, cost in enumerate(read.costs.nodes):
         life = read.nodes[number] if number < len(read.nodes) else None
         day = (life.up if life else read.now).astimezone(UTC).date()
@@ -128,6 +132,7 @@ def _overheads(read: _Read) -> Iterator[BillLine]:
             ("idle", cost.idle),
             ("gpu idle", cost.gpu_idle),
             ("drain", cost.drain),
+            (HEAD, cost.head),
         )
         for stage, usd in parts:
             if usd:
@@ -144,8 +149,9 @@ def _hours(nodes: Sequence[Node]) -> float:
 
 
 def _most_at_once(nodes: Sequence[Node]) -> int:
-    """How many nodes were up at once; one that goes as another comes makes way for it."""
-    changes = [(node.up, 1) for node in nodes] + [(node.down or node.last_seen, -1) for node in nodes]
+    """How many nodes that take work were up at once; one that goes as another comes makes way for it."""
+    at_work = [node for node in nodes if not node.head]
+    changes = [(node.up, 1) for node in at_work] + [(node.down or node.last_seen, -1) for node in at_work]
     up = most = 0
     for _, change in sorted(changes):
         up += change

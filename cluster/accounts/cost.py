@@ -12,9 +12,10 @@ parts (`parts_of`): GPUs, cores and memory. In a second in which stages run, who
 A second in which none runs is start-up (before the node's first stage), idle (between), or drain
 (after its last). An attempt that left no record of stages (its machine died, or it is in flight)
 counts as one stage, ``unknown``, from its start to its end, which held whatever GPU no other did.
-Seconds outside the life of a node cost nothing. So, for every node,
+Seconds outside the life of a node cost nothing. The head of a cell takes no work: what no attempt bears of it is
+its own part, ``head``. So, for every node,
 
-    price x lifetime = start-up + idle + idle GPUs + drain + the sum over its attempts.
+    price x lifetime = start-up + idle + idle GPUs + drain + head + the sum over its attempts.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def _node_cost(node: Node, stages: Sequence[_Stage], borne: Sequence[_Borne], pr
     for (attempt, name), used in seconds.items():
         borne[attempt].add(name, price, price.usd_of(used))
     first, last = (edges[0], edges[-1]) if edges else (lifetime, lifetime)
-    return NodeCost(
+    cost = NodeCost(
         node=node.node,
         price=price,
         lifetime_s=lifetime,
@@ -164,6 +165,9 @@ def _node_cost(node: Node, stages: Sequence[_Stage], borne: Sequence[_Borne], pr
         drain=price.usd_of(lifetime - last),
         gpu_idle=price.usd_of(gpu_idle),
     )
+    if not node.head:
+        return cost
+    return NodeCost(node.node, price, lifetime, Decimal(0), Decimal(0), Decimal(0), head=cost.overhead)
 
 
 def _shares(running: Sequence[_Stage], parts: Parts) -> tuple[list[float], float]:

@@ -56,7 +56,7 @@ def cost_page(account: Account) -> str:
         published=float(PUBLISHED_USD_PER_SERIES) * 100,
         cents=None if bill.per_series is None else float(bill.per_series) * 100,
         error=f"{bill.identity_error:.1e}",
-        prices=tuple(dict.fromkeys((bill.price, *(each.price for each in bill.nodes)))),
+        prices=tuple(dict.fromkeys((bill.price, *(each.price for each in (*bill.nodes, *bill.heads))))),
         shares={name: bar((row.name, float(row.usd)) for row in rows) for name, rows in account.tables},
         tables={name: rows[:MOST_ROWS] for name, rows in account.shown},
         share=lambda usd: float(usd / bill.total * 100) if bill.total else 0.0,

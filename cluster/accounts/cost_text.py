@@ -80,6 +80,7 @@ def to_json(account: Account) -> str:
         "price_source": bill.price.source,
         "price_dated": bill.price.dated.isoformat(),
         "nodes": [_priced_record(row) for row in bill.nodes],
+        "heads": [_priced_record(row) for row in bill.heads],
         "charges": [
             {
                 "kind": kind,
@@ -121,10 +122,11 @@ def to_json(account: Account) -> str:
 
 def _prices(bill: Bill) -> list[str]:
     lines = [_price_line(bill.price)]
-    if any(row.price != bill.price for row in bill.nodes):
+    if bill.heads or any(row.price != bill.price for row in bill.nodes):
+        rows = [("nodes", row) for row in bill.nodes] + [("heads of cells", row) for row in bill.heads]
         lines = [
-            f"${row.usd:.6f} for {row.hours:.4f} h of nodes ({row.lives}) {_price_line(row.price)}"
-            for row in bill.nodes
+            f"${row.usd:.6f} for {row.hours:.4f} h of {what} ({row.lives}) {_price_line(row.price)}"
+            for what, row in rows
         ]
     for kind, charge in bill.traffic.charges.items():
         amount = bill.traffic.amount[kind]

@@ -54,6 +54,8 @@ class NodeCost:
         Between stages.
     gpu_idle : Decimal
         Of GPUs that nobody held while stages ran.
+    head : Decimal
+        All of this, where the node drives a cell and takes no work; the others are then nothing.
     """
 
     node: str
@@ -63,6 +65,7 @@ class NodeCost:
     idle: Decimal
     drain: Decimal
     gpu_idle: Decimal = Decimal(0)
+    head: Decimal = Decimal(0)
 
     @property
     def total(self) -> Decimal:
@@ -72,7 +75,7 @@ class NodeCost:
     @property
     def overhead(self) -> Decimal:
         """All that no attempt bears."""
-        return self.start_up + self.idle + self.gpu_idle + self.drain
+        return self.start_up + self.idle + self.gpu_idle + self.drain + self.head
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Costs:
 
     @property
     def overhead(self) -> Decimal:
-        """Start-up, idle time and drain of all nodes."""
+        """Start-up, idle time and drain of all nodes, and the heads of cells."""
         return sum((node.overhead for node in self.nodes), Decimal(0))
 
     @property

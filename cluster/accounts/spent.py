@@ -28,8 +28,9 @@ def burn_usd_per_s(lived: Iterable[Lived], price: Price) -> Decimal:
 
 
 def dearest_usd_per_s(lived: Iterable[Lived], price: Price) -> Decimal:
-    """What the dearest node that is up costs a second; where none is, one at `price`."""
-    return max(((each.price or price).usd_per_s for each in lived if each.up), default=price.usd_per_s)
+    """What the dearest node that is up and takes work costs a second; where none is, one at `price`."""
+    at_work = (each for each in lived if each.up > each.heads)
+    return max(((each.price or price).usd_per_s for each in at_work), default=price.usd_per_s)
 
 
 @dataclass(frozen=True, slots=True)

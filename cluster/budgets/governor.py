@@ -185,7 +185,7 @@ class Governor:
 
     def _settled(self, counts: Counts) -> Settled:
         spent = Decimal(0) if self._limits.usd_per_series is None else self.spent_usd
-        nodes = 0 if self._limits.nodes is None else sum(each.up for each in self._ledger.lived())
+        nodes = 0 if self._limits.nodes is None else sum(each.up - each.heads for each in self._ledger.lived())
         # What no node has the memory for will fail, and is to stop a storm of it as failures do.
         return Settled(counts.total - counts.open + counts.outgrown, counts.failed + counts.outgrown, spent, nodes)
 

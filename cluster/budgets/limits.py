@@ -35,7 +35,8 @@ class Limits:
     failure_share : float
         In [0, 1]; 1: never pause for failures.
     nodes : int or None
-        That may be up at once: while more are, nothing is begun; with nothing in flight the command ends.
+        That may be up at once, heads of cells apart: while more are, nothing is begun; with nothing in flight the
+        command ends.
     settle_s : Decimal
         Seconds of all nodes that are kept back from the budget: while they drain, and by which the count lags.
     """

@@ -22,6 +22,7 @@ import ray
 
 from ...runners.heartbeat import BEATS
 from ...runners.workitem import Outcome
+from ..kubernetes.cell import HEAD, machine_group
 from ..ledger import Lease, Ledger, owner_name
 from ..ledgers.attempt import LOST, PREEMPTED
 from ..ledgers.run_record import LEFT
@@ -84,6 +85,9 @@ def run_on_ray(
     if settings.address is None:
         # This machine costs from now on: that Ray takes seconds to start is start-up.
         cell.node_up(socket.gethostname())
+    elif machine_group() == HEAD and HEAD in settings.prices:
+        # This machine is there for the cell alone; others are free, or paid for by what else they do.
+        cell.node_up(socket.gethostname(), HEAD)
     started_here = False
     # Ray prints to standard output when a process dies, also when told to log nothing; that is the caller's.
     with redirect_stdout(sys.stderr):
@@ -130,9 +134,11 @@ class _Cell:
             self._note_up(node)
 
     def _note_up(self, node: str) -> None:
-        price = self._settings.prices.get(self._nodes[node])
+        group = self._nodes[node]
+        price = self._settings.prices.get(group)
         machine = price.machine if price else self._settings.machine
-        self._ledger.node_up(node, machine, self._owner, self._settings.label, price)
+        note = self._ledger.head_up if group == HEAD else self._ledger.node_up
+        note(node, machine, self._owner, self._settings.label, price)
 
     def work(self) -> None:
         """Loop until the dispatch is done."""
@@ -268,7 +274,7 @@ class _Cell:
     def _nodes_gone(self) -> None:
         """End the lives of nodes that Ray has taken for dead."""
         alive = nodes_alive()
-        for node in self._nodes.keys() - alive:
+        for node in [each for each, group in self._nodes.items() if each not in alive and group != HEAD]:
             self._ledger.node_down(node, self._owner)
             del self._nodes[node]
 

@@ -125,6 +125,10 @@ class _Tallied:
         self._tally.up(node, price)
         self._ledger.node_up(node, machine, owner, cell, price)
 
+    def head_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
+        self._tally.up(node, price)
+        self._ledger.head_up(node, machine, owner, cell, price)
+
     def node_down(self, node: str, owner: str) -> None:
         self._tally.down(node)
         self._ledger.node_down(node, owner)

@@ -28,6 +28,9 @@ GROUP_VARIABLE = "VOXFLEET_GROUP"
 SPOT, ON_DEMAND, FALLBACK, CPU = "spot", "on-demand", "fallback", "cpu"
 """Groups of a cell's workers."""
 
+HEAD = "head"
+"""Group of the heads of cells, where their drivers run: a driver there is paid for as a head."""
+
 ENDED = ("Complete", "Failed")
 """Values of a RayJob's jobDeploymentStatus after which it does nothing more."""
 

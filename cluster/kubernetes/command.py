@@ -22,7 +22,7 @@ from ..duration import hours_of
 from ..options import CpuWorkers
 from ..prices.group_price import group_prices, told_price
 from ..prices.run_price import price_for
-from .cell import CPU, FALLBACK, ON_DEMAND, PLATFORMS, BadCell, CellState
+from .cell import PLATFORMS, BadCell, CellState
 from .group_prices import with_groups
 from .manifest import KIND, MANIFEST_SHA256, groups_of
 from .options import CellOptions, manifests, needs_gpu
@@ -180,9 +180,7 @@ def _must_parse(words: list[str]) -> Mapping[str, Any]:
 
 
 def _group_prices(given: Mapping[str, Any], groups: frozenset[str]) -> list[str]:
-    """What `voxfleet enrich` is to be told of the prices of groups of workers, and was not."""
-    if not groups & {FALLBACK, CPU, ON_DEMAND}:
-        return []
+    """What `voxfleet enrich` is to be told of the prices of groups of machines, and was not."""
     told = group_prices(None, None, given["price_of"] or (), given["prices"])
     price = price_for(None, given["machine"], given["region"], given["market"], given["prices"])
     found = with_groups(told, groups, price, given["prices"])

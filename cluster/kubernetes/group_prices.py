@@ -1,4 +1,4 @@
-"""Prices of the groups of a cell's workers: none of them is paid as if it were another."""
+"""Prices of the groups of a cell's machines: none of them is paid as if it were another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..prices.price import LOCAL, NoPrice, Price, price_of
-from .cell import CPU, FALLBACK, ON_DEMAND
+from .cell import CPU, FALLBACK, HEAD, ON_DEMAND
+
+HEADS = {"gcp": "e2-standard-4", "aws": "m6i.xlarge"}
+"""What `gke-nodes.sh` and `eks-nodes.yaml` make for the heads of cells, by provider."""
 
 
 def with_groups(
@@ -14,7 +17,8 @@ def with_groups(
 ) -> dict[str, Price]:
     """`prices` by group, and that of each of a cell's `groups` which is not what the run's price is of.
 
-    Workers to fall back on, and those that are no spot machines, are the run's machine, on demand. What a worker
+    Workers to fall back on, and those that are no spot machines, are the run's machine, on demand; a head is one of
+    `HEADS`, on demand, where nothing else is told, and costs nothing beside machines of one's own. What a worker
     without GPU is, is told or not known.
 
     Parameters
@@ -37,9 +41,20 @@ def with_groups(
             except NoPrice as exc:
                 other = ", or take --fallback 0" if group == FALLBACK else ""
                 raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(group)}{other}") from exc
+    if HEAD in groups and HEAD not in found and price.machine != LOCAL and price.market != "owned":
+        found[HEAD] = _head(price, override)
     if CPU in groups and CPU not in found and price.machine != LOCAL:
         raise NoPrice("workers without GPUs", f"are not {price.where}: {_step(CPU)}")
     return found
+
+
+def _head(price: Price, override: Path | None) -> Price:
+    if price.provider not in HEADS:
+        raise NoPrice("heads of cells", f"are not {price.where}: {_step(HEAD)}")
+    try:
+        return price_of(HEADS[price.provider], price.region, ON_DEMAND, override)
+    except NoPrice as exc:
+        raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(HEAD)}") from exc
 
 
 def _step(group: str) -> str:

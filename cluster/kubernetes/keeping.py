@@ -76,7 +76,7 @@ class Fleet:
 
     @property
     def groups(self) -> frozenset[str]:
-        """Names of the groups of their workers."""
+        """Names of the groups of their machines."""
         return groups_of(self.jobs)
 
     @property
@@ -175,7 +175,8 @@ class _Keeper:
         work = Work(counts.open, counts.total - counts.open, may_begin, self._ledger.leasable())
         if all(states.get(name, ENDED[0]) not in ENDED for name in self._jobs):
             return work
-        up = Counter(f"{self._fleet.run}-{node.cell}" for node in self._ledger.nodes() if node.down is None)
+        at_work = [node for node in self._ledger.nodes() if node.down is None and not node.head]
+        up = Counter(f"{self._fleet.run}-{node.cell}" for node in at_work)
         return replace(work, left=self._left(), nodes=up)
 
     def _left(self) -> frozenset[str]:

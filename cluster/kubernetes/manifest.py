@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..drivers.kinds import CPU_RESOURCE
-from .cell import CELL_VARIABLE, CPU, FALLBACK, GROUP_VARIABLE, ON_DEMAND, SPOT, Cell, Workers
+from .cell import CELL_VARIABLE, CPU, FALLBACK, GROUP_VARIABLE, HEAD, ON_DEMAND, SPOT, Cell, Workers
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 
@@ -86,8 +86,9 @@ def manifest(cell: Cell) -> dict[str, Any]:
 
 
 def groups_of(jobs: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """Names of the groups of the workers of cells."""
-    return frozenset(group["groupName"] for job in jobs for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"])
+    """Names of the groups of the machines of cells."""
+    workers = (group["groupName"] for job in jobs for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"])
+    return frozenset((HEAD, *workers))
 
 
 def within(job: Mapping[str, Any], left_s: float | None) -> dict[str, Any]:
@@ -176,6 +177,7 @@ def _head(cell: Cell) -> dict[str, Any]:
     environment: list[dict[str, Any]] = [
         {"name": "VOXFLEET_RUNS", "value": RUNS},
         {"name": CELL_VARIABLE, "value": cell.name},
+        {"name": GROUP_VARIABLE, "value": HEAD},
     ]
     if cell.access.ledger_secret:
         source = {"secretKeyRef": {"name": cell.access.ledger_secret, "key": "url"}}

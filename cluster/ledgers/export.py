@@ -69,6 +69,7 @@ SCHEMAS = {
             **dict.fromkeys(("region", "market", "price_source"), _TEXT),
             "usd_per_hour": pa.decimal128(28, _PLACES),
             "price_dated": pa.date32(),
+            "head": pa.bool_(),
         }
     ),
     "refusals": pa.schema(dict.fromkeys(("identifier", "code", "reason"), _TEXT)),

@@ -107,6 +107,7 @@ def nodes(database: Database) -> tuple[Node, ...]:
             moment(row["last_seen"]),
             row["cell"],
             price_from_json(row["price"]),
+            bool(row["head"]),
         )
         for row in database.rows(
             f"SELECT node.*, {last_seen(database.dialect.now)} AS last_seen FROM node ORDER BY id"  # noqa: S608
@@ -118,14 +119,16 @@ def lived(database: Database) -> tuple[Lived, ...]:
     """Lives of nodes by their prices: those that ended from a sum, the others from an index, up to when last seen."""
     found: dict[str, Lived] = {}
     for row in database.rows(
-        f"""SELECT price, lives, 0 AS up, seconds FROM lived
-        UNION ALL SELECT coalesce(price, ''), count(*), count(*), sum(CASE WHEN seen > up THEN seen - up ELSE 0 END)
-        FROM (SELECT price, up, {last_seen(database.dialect.now)} AS seen FROM node WHERE down IS NULL) AS alive
+        f"""SELECT price, lives, 0 AS up, seconds, 0 AS heads FROM lived
+        UNION ALL SELECT coalesce(price, ''), count(*), count(*), sum(CASE WHEN seen > up THEN seen - up ELSE 0 END),
+            sum(CASE WHEN head THEN 1 ELSE 0 END)
+        FROM (SELECT price, up, head, {last_seen(database.dialect.now)} AS seen FROM node WHERE down IS NULL) AS alive
         GROUP BY price"""  # noqa: S608
     ):
         before = found.get(row["price"], Lived(price_from_json(row["price"] or None), 0, 0, 0.0))
         lives, up, seconds = before.lives + row["lives"], before.up + row["up"], before.seconds + row["seconds"]
-        found[row["price"]] = replace(before, lives=lives, up=up, seconds=seconds)
+        heads = before.heads + row["heads"]
+        found[row["price"]] = replace(before, lives=lives, up=up, seconds=seconds, heads=heads)
     return tuple(each for _, each in sorted(found.items()))
 
 

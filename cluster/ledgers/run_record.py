@@ -103,6 +103,8 @@ class Node:
         Label of its machine on the provider's bill; empty: none.
     price : Price or None
         Of its machine; None: the run's.
+    head : bool
+        It drives a cell and takes no work.
     """
 
     node: str
@@ -112,6 +114,7 @@ class Node:
     last_seen: datetime
     cell: str = ""
     price: Price | None = None
+    head: bool = False
 
     @property
     def lifetime_s(self) -> float:
@@ -133,9 +136,12 @@ class Lived:
         Those that have not ended.
     seconds : float
         All of them so far.
+    heads : int
+        Of those that have not ended, the ones that drive a cell and take no work.
     """
 
     price: Price | None
     lives: int
     up: int
     seconds: float
+    heads: int = 0

@@ -200,6 +200,9 @@ _VERSION_9: Final = (
     WHERE state = 'SCHEDULED' AND outgrown_host IS NOT NULL""",
 )
 
+# The head of a cell costs money and takes no work.
+_VERSION_10: Final = ("ALTER TABLE node ADD COLUMN head {boolean} NOT NULL DEFAULT {false}",)
+
 _MIGRATIONS: Final = (
     _VERSION_1,
     _VERSION_2,
@@ -210,6 +213,7 @@ _MIGRATIONS: Final = (
     _VERSION_7,
     _VERSION_8,
     _VERSION_9,
+    _VERSION_10,
 )
 """Statements that lead from version i to version i + 1."""
 

@@ -215,11 +215,19 @@ class SqlLedger(SqlReading):
 
     def node_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
         """See Ledger."""
+        self._come_up(owner, node, machine, cell, price_to_json(price), False)
+
+    def head_up(self, node: str, machine: str, owner: str, cell: str = "", price: Price | None = None) -> None:
+        """See Ledger."""
+        self._come_up(owner, node, machine, cell, price_to_json(price), True)
+
+    def _come_up(self, owner: str, node: str, *others: object) -> None:
         with self._write(durable=True) as steps:
             steps.end_lives([owner], node)
             steps.sql.execute(
-                f"INSERT INTO node (node, machine, up, owner, cell, price) VALUES (?, ?, {self._now}, ?, ?, ?)",  # noqa: S608
-                (node, machine, owner, cell, price_to_json(price)),
+                f"""INSERT INTO node (up, owner, node, machine, cell, price, head)
+                VALUES ({self._now}, ?, ?, ?, ?, ?, ?)""",  # noqa: S608
+                (owner, node, *others),
             )
 
     def node_down(self, node: str, owner: str) -> None:

@@ -46,13 +46,15 @@ class Option:
     Attributes
     ----------
     hours, usd : Interval
-        Until the last series is settled, and for all nodes.
+        Until the last series is settled, and for all nodes and the heads of their cells.
     start_up_share, wasted_share : float
-        Of the dollars: nodes that start; series lost with their node, or stopped at their deadline.
+        Of the dollars of nodes: those that start; series lost with their node, or stopped at their deadline.
     egress_usd : Interval or None
         If all results leave the provider; None: not known. No part of `usd`.
     storage_usd : Interval or None
         A month of all results in the provider's region; None: not known. No part of `usd`.
+    head : Price or None
+        Of each of its `heads`; None: there are none.
     frontier : bool
         Whether no other option is both cheaper and faster.
     """
@@ -65,6 +67,8 @@ class Option:
     wasted_share: float
     egress_usd: Interval | None = None
     storage_usd: Interval | None = None
+    head: Price | None = None
+    heads: int = 0
     frontier: bool = False
 
 

@@ -51,6 +51,9 @@ HANG_SHARE = 0.0005
 SELDOM = 0.025
 """What happens in fewer runs than these lies outside a 95 % interval: that one of less than fifty series hangs."""
 
+CELL_NODES = 100
+"""Nodes of a cell on Kubernetes."""
+
 DEADLINE_S = 1800.0
 """A series that hangs is stopped then: the pipeline's own deadline of its stage ``segment``."""
 
@@ -70,6 +73,8 @@ class Wanted:
         What their providers charge beside them.
     most_nodes : int or None
         None: as many as have work.
+    head : Price or None
+        Of the head of each cell, beside `cell_nodes` nodes; None: no cells.
     """
 
     prices: tuple[Price, ...]
@@ -77,8 +82,14 @@ class Wanted:
     deadline_h: float | None = None
     budget_usd: Decimal | None = None
     most_nodes: int | None = None
+    head: Price | None = None
+    cell_nodes: int = CELL_NODES
     preemptions_per_h: float = SPOT_PREEMPTIONS_PER_H
     seed: int = 1
+
+    def heads_of(self, price: Price, nodes: int) -> int:
+        """How many heads so many nodes of this price have; none on this machine."""
+        return 0 if self.head is None or price.machine == LOCAL else -(-nodes // self.cell_nodes)
 
 
 def node_kind(price: Price, timing: Timing, preemptions_per_h: float = SPOT_PREEMPTIONS_PER_H) -> NodeKind:
@@ -114,7 +125,7 @@ def forecast(model: str, sizes: SeriesSizes, timing: Timing, wanted: Wanted) -> 
         here = timing.faster(_speed(price))
         kind = node_kind(price, timing, wanted.preemptions_per_h)
         for nodes in fleet_sizes(price, sizes.number, wanted.most_nodes):
-            option = _option(price, nodes, simulate(here, Fleet(kind, nodes)))
+            option = _option(price, nodes, simulate(here, Fleet(kind, nodes)), wanted)
             options.append(_with_data(option, output, wanted.charges))
     marked = _with_frontier(options)
     return Forecast(
@@ -162,16 +173,20 @@ def _simulations(sizes: SeriesSizes, timing: Timing, fleet: Fleet, seed: int) ->
     return found
 
 
-def _option(price: Price, nodes: int, found: Sequence[tuple[float, float, Simulated]]) -> Option:
+def _option(price: Price, nodes: int, found: Sequence[tuple[float, float, Simulated]], wanted: Wanted) -> Option:
     # The shares are those of the simulation whose dollars are the middle ones: another one may hold a hang more.
+    heads = wanted.heads_of(price, nodes)
+    usd_per_s, heads_usd_per_h = float(price.usd_per_s), float(heads * wanted.head.usd_per_hour) if wanted.head else 0.0
     _, _, done = sorted(found, key=lambda each: each[1])[len(found) // 2]
     return Option(
         price=price,
         nodes=nodes,
         hours=Interval.of(hours for hours, _, _ in found),
-        usd=Interval.of(node_s for _, node_s, _ in found).times(float(price.usd_per_s)),
+        usd=Interval.of(node_s * usd_per_s + hours * heads_usd_per_h for hours, node_s, _ in found),
         start_up_share=done.start_up_s / done.node_s if done.node_s else 0.0,
         wasted_share=done.wasted_s / done.node_s if done.node_s else 0.0,
+        head=wanted.head if heads else None,
+        heads=heads,
     )
 
 
@@ -213,6 +228,9 @@ def _assumptions(timing: Timing, sizes: SeriesSizes, wanted: Wanted) -> tuple[st
         "a node leaves after a minute without work; prices are for machines only, without tax or discount",
         "results are SEG (BINARY) and SR; egress: all of them leave the provider; storage: its standard class",
     ]
+    if wanted.head is not None:
+        each = f"{wanted.head.where} at ${wanted.head.usd_per_hour}/h"
+        lines.append(f"cells of {wanted.cell_nodes} nodes; the dollars hold their heads, {each}, from first to last")
     elsewhere = [price for price in wanted.prices if price.machine != LOCAL]
     if any(price.market != "owned" for price in elsewhere):
         lines.append(

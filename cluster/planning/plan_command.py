@@ -23,10 +23,12 @@ from ...runners.commands import AcceptLicence, Features, features_of
 from ...runners.worklist import check_licence
 from ..commands import dollars_of
 from ..duration import hours_of
+from ..kubernetes.cell import HEAD
+from ..prices.group_price import group_prices
 from ..prices.price import FETCH, LOCAL, NoPrice, Price, all_prices, known_table, own_prices_path, price_of, stale_note
 from .measuring import Measure, measured
 from .option import PUBLISHED_USD_PER_SERIES, Forecast, Interval, Option, hours_text
-from .plan import Wanted, forecast
+from .plan import CELL_NODES, Wanted, forecast
 from .plan_page import plan_page
 from .series_sizes import sizes_of
 from .timing import told
@@ -56,6 +58,10 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
     seconds_per_series: Annotated[float, typer.Option(min=0.0, help="Take this mean; where none is measured.")] = 0.0,
     min_instances: Annotated[int, typer.Option(min=1, help="Leave out series of fewer instances.")] = 1,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="Most nodes at once.")] = None,
+    price_of: Annotated[
+        str, typer.Option(help="For cells on Kubernetes: head=MACHINE[:REGION[:MARKET]], what their heads are.")
+    ] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Nodes of each cell, with --price-of head=...")] = CELL_NODES,
     prices: Annotated[Path | None, typer.Option("--prices", help="TOML file of prices; comes before others.")] = None,
     accept_licence: AcceptLicence = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write the plan as a page with its picture.")] = None,
@@ -78,6 +84,8 @@ def plan(  # noqa: PLR0913, PLR0917 - the command line's options
         deadline_h=hours_of(deadline) if deadline else None,
         budget_usd=dollars_of("--budget", budget or None),
         most_nodes=max_nodes,
+        head=_head(price_of, prices),
+        cell_nodes=workers,
     )
     console = Console(stderr=True, quiet=as_json, highlight=False)
     with console.status("reading the sizes of the series ..."):
@@ -121,6 +129,14 @@ def _prices(
         add = f"add a [[price]] with its source and date to {own_prices_path()}"
         raise NoPrice(wanted, f"no price known; {add}, or get it from a catalogue: {FETCH}")
     return tuple(rows.values())
+
+
+def _head(told: str, override: Path | None) -> Price | None:
+    """Of the heads of cells; None where nothing is told."""
+    prices = group_prices(None, None, [told], override) if told else {}
+    if prices.keys() - {HEAD}:
+        raise typer.BadParameter(f"--price-of {told}: a plan has prices of its machines, and of head")
+    return prices.get(HEAD)
 
 
 def _on_gpu(card: ModelCard) -> bool:
@@ -226,7 +242,8 @@ def _sentence(option: Option | None, found: Forecast, else_: str) -> str:
 
 
 def _stale(found: Forecast) -> list[str]:
-    note = stale_note((option.price for option in found.options), datetime.now(UTC).date())
+    used = (price for option in found.options for price in (option.price, option.head) if price)
+    note = stale_note(used, datetime.now(UTC).date())
     return [note] if note else []
 
 
@@ -263,6 +280,7 @@ def _record(option: Option) -> dict[str, object]:
         "price_source": price.source,
         "price_dated": price.dated.isoformat(),
         "nodes": option.nodes,
+        "heads": option.heads,
         "hours": _ends(option.hours),
         "usd": _ends(option.usd),
         "start_up_share": option.start_up_share,

@@ -207,7 +207,7 @@ def timing_of(ledger: Ledger, model: str, source: str) -> Timing:
     """
     items = {item.workitem.key: item.workitem for item in ledger.items() if item.workitem.model == model}
     # Seconds are asked for, and not what a machine costs.
-    attempts, nodes = ledger.attempts(), [replace(node, price=None) for node in ledger.nodes()]
+    attempts, nodes = ledger.attempts(), [replace(node, price=None) for node in ledger.nodes() if not node.head]
     costs = cost_of(attempts, nodes, DOLLAR_A_SECOND, ledger.now())
     measured: list[tuple[Workitem, float]] = []
     gpu_s = wall_s = 0.0

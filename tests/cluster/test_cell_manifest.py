@@ -211,6 +211,7 @@ def test_labels_for_the_bill_stand_on_job_and_pods() -> None:
         assert (metadata["labels"]["run"], metadata["labels"]["cell"]) == ("nlst", "c0")
     (head,) = pods(manifest(CELL))["head"]["containers"]
     assert {"name": CELL_VARIABLE, "value": "c0"} in head["env"], "and the driver tells the ledger"
+    assert {"name": GROUP_VARIABLE, "value": "head"} in head["env"], "as which it is paid"
 
 
 def test_secrets_are_named_and_not_told() -> None:

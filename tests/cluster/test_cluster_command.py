@@ -77,16 +77,17 @@ def test_the_cells_command_is_enrich_with_every_word(invoke) -> None:
 
 
 def test_workers_to_fall_back_on_are_paid_on_demand(invoke) -> None:
-    """The command is told what they are; a machine without such a price is refused, unless there are none."""
+    """The command is told what they are, and what its head is; a machine without such a price is refused."""
     words = ["--claim", "runs", "--platform", "gke", "--fallback", "1", "--", "--budget", "7", "--market", "spot"]
     done = invoke(*WORDS, *words, "--machine", "g2-standard-4", "--region", "us-central1")
     (job,) = cells_of(done.stdout)
     assert "--price-of fallback=g2-standard-4:us-central1:on-demand" in job["spec"]["entrypoint"]
     unknown = ["--machine", "g2-standard-4", "--region", "moon1"]
     assert isinstance(invoke(*WORDS, *words, *unknown).exception, NoPrice)
+    assert "--price-of head=e2-standard-4:us-central1:on-demand" in job["spec"]["entrypoint"]
     words[words.index("1")] = "0"
-    (job,) = cells_of(invoke(*WORDS, *words, *unknown).stdout)
-    assert "--price-of" not in job["spec"]["entrypoint"]
+    (job,) = cells_of(invoke(*WORDS, *words, "--machine", "g2-standard-4", "--region", "us-central1").stdout)
+    assert job["spec"]["entrypoint"].count("--price-of") == 1
 
 
 def test_cells_without_spot_machines_are_paid_on_demand(invoke) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -217,6 +218,31 @@ def test_every_price_is_shown(mixed: Path) -> None:
     assert all(words in shown for words in ("toy on-demand", "dear on-demand", "$900/h "))
     export(SqliteLedger(mixed / "ledger.sqlite"), mixed / "tables")
     assert parquet.read_table(mixed / "tables" / "nodes.parquet")["usd_per_hour"].to_pylist() == [None, 900]
+
+
+def test_the_head_of_a_cell_is_told_apart(mixed: Path) -> None:
+    """Its dollars are a purpose of their own, no start-up, idle time or node at work; series bear them fully loaded."""
+    ledger = SqliteLedger(mixed / "ledger.sqlite")
+    before = bill_of(ledger, TOY)
+    ledger.head_up("h", "desk", "o", "c0", replace(TOY, machine="desk", usd_per_hour=Decimal(36)))
+    time.sleep(0.02)
+    ledger.node_down("h", "o")
+    life = ledger.nodes()[-1].lifetime_s
+    bill = bill_of(ledger, TOY)
+    assert bill.identity_error < Decimal("1e-6")
+    by_purpose = {row.name: row for row in bill.by(lambda line: line.purpose)}
+    assert by_purpose["head"].usd == by_purpose["head"].other == pytest.approx(Decimal(repr(life)) / 100)
+    assert bill.total - before.total == pytest.approx(by_purpose["head"].usd)
+    assert (bill.nodes, bill.most_nodes) == (before.nodes, before.most_nodes)
+    assert sum(row.usd for row in bill.by_series()) == pytest.approx(sum(row.usd for row in before.by_series()))
+    assert sum(row.loaded for row in bill.by_series()) == pytest.approx(bill.total)
+    (elsewhere,), (was,) = bill.elsewhere([TOY]), before.elsewhere([TOY])
+    assert elsewhere.usd - was.usd == pytest.approx(by_purpose["head"].usd)
+    document = json.loads(voxfleet_cost(mixed, "--prices", "toy.toml", "--html", "c.html", "--json").stdout)
+    assert [(row["machine"], row["usd_per_hour"], row["lives"]) for row in document["heads"]] == [("desk", "36", 1)]
+    assert "h of heads of cells (1) at $36/h for desk" in voxfleet_cost(mixed, "--prices", "toy.toml").stdout
+    export(ledger, mixed / "tables")
+    assert parquet.read_table(mixed / "tables" / "nodes.parquet")["head"].to_pylist() == [False, False, True]
 
 
 def test_direct_and_fully_loaded(run: Path) -> None:

@@ -274,7 +274,10 @@ def test_a_collection_is_enriched_though_its_first_cell_dies(
     assert held == {"CT": 2, "SEG": 2, "SR": 2}
     ledger = PostgresLedger(postgres.url, run.name)
     account.settle(ledger, held=held["SEG"] + held["SR"])
-    assert ledger.run().prices == {"fallback": price_of("g2-standard-4", "us-central1", "on-demand")}
+    assert ledger.run().prices == {
+        "fallback": price_of("g2-standard-4", "us-central1", "on-demand"),
+        "head": price_of("e2-standard-4", "us-central1", "on-demand"),
+    }
     assert [each.detail.partition(":")[2].strip() for each in ledger.events() if each.kind == "cell"] == [
         "created",
         "removed: Failed, and work is left",

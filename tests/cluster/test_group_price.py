@@ -58,6 +58,22 @@ def test_workers_to_fall_back_on_are_the_same_machine_on_demand() -> None:
     assert with_groups({}, {"spot", "fallback"}, found["fallback"]) == {}, "the run's price is that already"
 
 
+def test_heads_of_cells_are_what_the_templates_make() -> None:
+    """An e2-standard-4 of us-central1 is 0.13402284 US$ an hour, an m6i.xlarge of us-east-1 0.192, on demand.
+
+    What is told stays; beside this machine, or one's own, a head costs nothing unless it is told.
+    """
+    assert with_groups({}, {"head"}, SPOT)["head"].usd_per_hour == Decimal("0.13402284")
+    assert with_groups({}, {"head"}, price_of("g5.xlarge", "us-east-1"))["head"].usd_per_hour == Decimal("0.192")
+    assert with_groups({"head": TOY}, {"head"}, SPOT) == {"head": TOY}
+    for own in (price_of("local"), replace(TOY, market="owned")):
+        assert with_groups({}, {"head"}, own) == {}
+    with pytest.raises(NoPrice, match=r"m6i\.xlarge eu-west-1 on-demand: no price.*; or .*--price-of head=MACHINE"):
+        with_groups({}, {"head"}, price_of("g5.xlarge", "eu-west-1"))
+    with pytest.raises(NoPrice, match=r"heads of cells.*are not toy spot: .*--price-of head=MACHINE:REGION:MARKET"):
+        with_groups({}, {"head"}, TOY)
+
+
 def test_a_group_without_a_price_is_refused_with_what_to_do() -> None:
     """A machine that no list has on demand, and one without a GPU of which nothing was told."""
     with pytest.raises(NoPrice, match=r"toy on-demand: no price known; .*--price-of fallback=.*, or take --fallback 0"):

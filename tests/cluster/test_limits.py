@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -153,7 +155,8 @@ def test_a_deadline_that_is_too_short_begins_nothing(ledger: SqliteLedger) -> No
 def test_more_nodes_than_may_be_pause_the_run(ledger: SqliteLedger) -> None:
     """Two nodes where one may be: nothing is begun, said once; the same command goes on when one has left."""
     ledger.node_up("a", "toy", "o")
-    assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0)
+    ledger.head_up("h", "toy", "o")
+    assert Governor(ledger, TOY, None, Event(), Limits(nodes=1)).may_lease(0), "the head of a cell takes no work"
     ledger.node_up("b", "toy", "o")
     governor = Governor(ledger, TOY, None, Event(), Limits(nodes=1))
     assert not governor.may_lease(0)
@@ -186,6 +189,22 @@ def test_seconds_in_which_nodes_drain_are_kept_back(
         ledger.node_up(f"n{number}", "toy", "o")
     governor = Governor(ledger, TOY, Decimal(12), Event(), Limits(settle_s=Decimal(settle_s)))
     assert governor.may_lease(0) is leased
+
+
+@pytest.mark.parametrize(("budget", "leased"), [("3.91", True), ("3.89", False)])
+def test_the_head_of_a_cell_is_paid_from_the_budget(ledger: SqliteLedger, budget: str, leased: bool) -> None:
+    """A node at ten cents a second and a head at twenty: as long as the node has a series, both cost."""
+    # The first series is reckoned at 10 s, 3.00 of both; until they are gone 3 s more are 0.90.
+    ledger.heartbeat("o", 0.0)
+    ledger.node_up("n", "toy", "o")
+    ledger.head_up("h", "head", "o", "", replace(TOY, machine="head", usd_per_hour=Decimal(720)))
+    governor = Governor(ledger, TOY, Decimal(budget), Event(), Limits(settle_s=Decimal(1)))
+    assert governor.may_lease(0) is leased
+    ledger.head_up("h2", "head", "p", "", replace(TOY, machine="head", usd_per_hour=Decimal(720)))
+    ledger.heartbeat("p", 60.0)
+    before = governor.spent_usd
+    time.sleep(0.02)
+    assert governor.spent_usd >= before + Decimal("0.003")
 
 
 @pytest.mark.parametrize(

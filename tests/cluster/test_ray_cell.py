@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -25,6 +26,7 @@ import ray
 from ray.cluster_utils import Cluster
 from voxfleet.cluster.budgets.governor import Governor
 from voxfleet.cluster.budgets.limits import Limits
+from voxfleet.cluster.drivers import ray_cell
 from voxfleet.cluster.drivers.agent import CellEvent, CellFailed, CellSettings
 from voxfleet.cluster.drivers.kinds import CPU_RESOURCE, Choice, Kind
 from voxfleet.cluster.drivers.ray_cell import run_on_ray
@@ -262,10 +264,11 @@ def test_nothing_listens_beyond_this_machine(tmp_path: Path) -> None:
     assert addresses == {"127.0.0.1"}
 
 
-def test_each_kind_of_agents_does_its_models(tmp_path: Path) -> None:
+def test_each_kind_of_agents_does_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A head without CPUs, a node with a GPU and one with the place for other models, as in a cell on Kubernetes.
 
-    Networks run on the first alone; the others on the second, and on the first once no network waits.
+    Networks run on the first alone; the others on the second, and on the first once no network waits. The head is a
+    node of its own, paid from the driver's begin to its end at its own price.
     """
     small = {"object_store_memory": 80 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
@@ -282,8 +285,13 @@ def test_each_kind_of_agents_does_its_models(tmp_path: Path) -> None:
         Kind(1, 1, {**common, "host": str(2**32), "gpu": str(2**30)}, (Choice(("net",)), rules), gpus=1.0),
         Kind(1, 1, common, (rules,), resources={CPU_RESOURCE: 1.0}),
     )
+    desk = Price("desk", "", "", "on-demand", Decimal(3), 1, "", 0, "paper", date(2026, 11, 1))
+    # All of them are this machine; where the driver is, it has another name.
+    monkeypatch.setenv(GROUP_VARIABLE, "head")
+    monkeypatch.setattr(ray_cell, "socket", SimpleNamespace(gethostname=lambda: "head-of-c0"))
+    begun = ledger.now()
     try:
-        seen = run(ledger, settings_of(tmp_path, kinds=kinds, address=cluster.address))
+        seen = run(ledger, settings_of(tmp_path, kinds=kinds, address=cluster.address, prices={"head": desk}))
     finally:
         ray.shutdown()
         cluster.shutdown()
@@ -293,6 +301,12 @@ def test_each_kind_of_agents_does_its_models(tmp_path: Path) -> None:
     by = {name: [each for each in ledger.attempts() if model[each.key] == name] for name in ("net", "rule")}
     assert {each.memory for each in by["net"]} == {NodeMemory(2**32, 2**30)}
     assert {each.memory for each in by["rule"]} == {NodeMemory(2**31), NodeMemory(2**32)}
+    head, worker = ledger.nodes()
+    assert (head.node, head.machine, head.price, head.head) == ("head-of-c0", "desk", desk, True)
+    assert begun <= head.up < worker.up
+    assert head.down is not None
+    assert (worker.head, worker.price) == (False, None)
+    assert head.down >= max(each.ended for each in ledger.attempts() if each.ended)
     tail = [each.started for each in by["rule"] if each.memory == NodeMemory(2**32)]
     assert min(tail) >= max(each.started for each in by["net"])
 

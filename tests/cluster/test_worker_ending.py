@@ -70,7 +70,7 @@ def test_what_a_worker_did_is_counted_by_what_it_tells_its_ledger(
     ledger.create_run(Run("r", "dir:a", "dir:b", ("m 1",), {}, "0.1.0", "local", datetime(2026, 11, 21, tzinfo=UTC)))
     ledger.add([item(number) for number in range(6)])
     ledger.node_up("n", "m", "me")
-    ledger.node_up("dear", "m", "me", price=priced(72))
+    ledger.head_up("dear", "m", "me", price=priced(72))
     now[0] += 10.0
     ledger.node_up("n", "m", "me")
     ledger.node_down("dear", "me")

@@ -787,6 +787,20 @@ class TestNodes:
             lives = [node.lifetime_s for node in ledger.nodes() if node.price == each.price]
             assert each.seconds == pytest.approx(sum(lives), abs=1e-4)
 
+    def test_heads_are_told_apart(self, ledger: Ledger) -> None:
+        """A node that drives a cell is counted as such while it is up, at its price, also beside others at that one."""
+        ledger.head_up("h", "e2", OWNER, "c0", None)
+        ledger.node_up("n", "g", OWNER, "c0")
+        assert [(node.node, node.machine, node.cell, node.head) for node in ledger.nodes()] == [
+            ("h", "e2", "c0", True),
+            ("n", "g", "c0", False),
+        ]
+        (lived,) = ledger.lived()
+        assert (lived.lives, lived.up, lived.heads) == (2, 2, 1)
+        ledger.node_down("h", OWNER)
+        (lived,) = ledger.lived()
+        assert (lived.lives, lived.up, lived.heads) == (2, 1, 0)
+
     def test_of_a_driver_that_fell_silent_are_summed(self, ledger: Ledger) -> None:
         """Its nodes' lives end with its last sign of life, and count."""
         ledger.heartbeat(OWNER, 0.0)

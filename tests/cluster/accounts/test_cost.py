@@ -51,6 +51,21 @@ def node(up: float, down: float, name: str = "n") -> Node:
     return Node(name, "m", at(up), at(down), at(down))
 
 
+def test_the_head_of_a_cell_is_its_own_part() -> None:
+    """A node at a quarter of a dollar a second for 20 s, 12 s of them one series; its head at half of that for 30 s.
+
+    The head is 3.75 dollars, no start-up and no idle time; the series bears all of it, fully loaded.
+    """
+    half = replace(DOLLAR_A_SECOND, machine="h", usd_per_hour=DOLLAR_A_SECOND.usd_per_hour / 2)
+    nodes = [replace(node(0, 30, "head"), head=True, price=half), node(5, 25)]
+    costs = cost_of([attempt("a", AttemptClass.COMPLETED, stage("read", 9, 21))], nodes, DOLLAR_A_SECOND, at(30))
+    head, worker = costs.nodes
+    assert (head.head, head.start_up, head.idle, head.drain, head.overhead) == (Decimal("3.75"), 0, 0, 0, head.head)
+    assert (worker.head, worker.start_up, worker.drain) == (0, 1, 1)
+    assert costs.total == Decimal("8.75") == costs.useful + costs.overhead
+    assert costs.loading == Decimal("8.75") / 3
+
+
 def test_by_hand() -> None:
     """Two overlapping attempts, one lost, with start-up, idle and drain: the sums done on paper."""
     # A quarter of a dollar a second, up from 0 to 40.

@@ -81,6 +81,25 @@ def test_one_node_at_hand_by_hand() -> None:
     assert option.usd.low < 1 < option.usd.high
 
 
+def test_heads_of_cells_by_hand() -> None:
+    """Cells of 20 nodes, heads at two dollars an hour: 50 nodes have three, paid as long as the run lasts."""
+    head = replace(SPOT, machine="desk", usd_per_hour=Decimal(2))
+    timing, cells = told(36, np.array([100.0]), 0.0), Wanted((SPOT,), head=head, cell_nodes=20)
+    plain = forecast("m", sizes([100] * 400), timing, Wanted((SPOT,))).options
+    beside = forecast("m", sizes([100] * 400), timing, cells)
+    with_heads = {each.nodes: each for each in beside.options}
+    assert {nodes: each.heads for nodes, each in with_heads.items()}.items() >= {20: 1, 50: 3, 100: 5}.items()
+    for each in plain:
+        option = with_heads[each.nodes]
+        assert option.hours == each.hours
+        least, most = (2 * option.heads * hours for hours in (each.hours.low, each.hours.high))
+        assert each.usd.low + least <= option.usd.low <= option.usd.high <= each.usd.high + most + 1e-9
+    assert any("cells of 20 nodes; the dollars hold their heads, desk" in line for line in beside.assumptions)
+    local = replace(SPOT, machine="local")
+    (here,) = forecast("m", sizes([100] * 4), timing, replace(cells, prices=(local,))).options
+    assert (here.heads, here.head) == (0, None)
+
+
 def test_the_shares_are_those_of_the_middle_dollars() -> None:
     """One series in 2000 hangs: of a hundred on a node on demand seldom one, so the middle run wastes nothing."""
     price, timing = replace(SPOT, market="on-demand"), told(3, np.full(1, 50.0), 0.0)
@@ -343,6 +362,13 @@ def test_a_told_figure_plans_a_folder(invoke) -> None:
     document = json.loads(done.stdout)
     assert (document["series"], document["slices"]) == (3, 90)
     assert document["options"][0]["usd_per_hour"] == "0.526"
+    words = ("--seconds-per-series", "60", "--machine", "g4dn.xlarge")
+    cells = json.loads(invoke(*words, "--price-of", "head=m6i.xlarge:us-east-1:on-demand", "--json").stdout)
+    before, after = document["options"][0], cells["options"][0]
+    assert (before["heads"], after["heads"]) == (0, 1)
+    # 0.192 beside 0.526 US$ an hour, each for about as long as the other.
+    assert after["usd"]["middle"] / before["usd"]["middle"] == pytest.approx(1 + 0.192 / 0.526, rel=0.25)
+    assert invoke(*words, "--price-of", "cpu=m6i.xlarge").exit_code == 2
     assert Path("plan.html").read_text().count("<circle") == len(document["options"])
 
 
