@@ -15,7 +15,7 @@ PriceOf = Annotated[
     typer.Option(
         "--price-of",
         metavar="GROUP=MACHINE:REGION:MARKET",
-        help="What machines with this $VOXFLEET_GROUP are, e.g. fallback, cpu; may be repeated.",
+        help="What machines with this $VOXFLEET_GROUP are, e.g. fallback, cpu, head; may be repeated.",
     ),
 ]
 
