@@ -192,9 +192,14 @@ def _without_curve(loop: Loop) -> tuple[Problem, ...]:
 def _unused(references: Sequence[Place], loop: Loop) -> list[Unread]:
     """References of no series of the source; nothing is known of them while series are left."""
     claimed = {each.path for case in loop.cases for each in case.claimed}
+    refused = [each.reason for case in loop.cases for each in case.problems]
     files = [file.path for place in references for file in place.references.files]
     reason = "is of no series of the source that could be read, or is an image beside its mask"
-    return [Unread(str(path), UNUSED, reason) for path in files if str(path) not in claimed]
+    return [
+        Unread(str(path), UNUSED, reason)
+        for path in files
+        if str(path) not in claimed and not any(each.startswith(f"reference {path}: ") for each in refused)
+    ]
 
 
 def _models(study: Study) -> tuple[ModelSource, ...]:

@@ -92,10 +92,7 @@ def read_experts(
     errors: list[Error] = []
     for place in request.rules.references:
         references = _references(place, request.rules.reading, request.scratch)
-        try:
-            found += references.of(image)
-        except Error as exc:
-            errors.append(exc)
+        found += references.of(image, errors)
         claimed += [_claim(references, path, image) for path, of in references.claims.items() if of]
     return _named(_marking(found), consensus=request.rules.consensus), tuple(claimed), tuple(errors)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 
+from ... import Error
 from ...enrich.archives.archive import Archive, SeriesEntry
 from ...enrich.archives.opening import open_archive
 from ...enrich.archives.packed.pack import SUFFIXES
@@ -83,10 +84,16 @@ class References:
     resampled: set[Path] = field(default_factory=set)
     """Of these, files whose voxels were not those of the series."""
 
-    def of(self, image: SourceImage) -> tuple[Annotation, ...]:
+    def of(self, image: SourceImage, refused: list[Error] | None = None) -> tuple[Annotation, ...]:
         """What each reader marked on an image; empty if no file is of it.
 
         Files of one folder, format and reader are one annotation.
+
+        Parameters
+        ----------
+        refused : list, optional
+            Takes what is wrong with files, which are then passed over: what their readers marked in other
+            files stays.
 
         Raises
         ------
@@ -101,21 +108,33 @@ class References:
         patient = str(image.headers[0].get("PatientID") or image.series.study_instance_uid)
         found: list[Annotation] = []
         for each in mine:
-            claimed = self.claims.setdefault(each.path, set())
-            if each.subject.grid is not None and not _named(each.subject, image) and claimed - {patient}:
-                reason = "names no series, and its grid is that of several patients: put it into a folder of its UID"
-                raise SharedReference(str(each.path), reason)
             try:
-                read = each.format.read(each.path, image, self.reading)
-            except NoLabelMap:
-                if alone or _named(each.subject, image):
+                read = self._read(each, image, patient, alone=alone)
+            except InvalidReference as exc:
+                if refused is None:
                     raise
-                continue  # the image itself, as NIfTI beside its mask
+                refused.append(exc)
+                continue
             found += read
-            claimed.add(patient)
             if any(annotation.resampled for annotation in read):
                 self.resampled.add(each.path)
         return one_a_reader(found)
+
+    def _read(self, file: ReferenceFile, image: SourceImage, patient: str, *, alone: bool) -> tuple[Annotation, ...]:
+        """What one file holds; nothing of the image itself as NIfTI beside its mask."""
+        claimed = self.claims.setdefault(file.path, set())
+        named = _named(file.subject, image)
+        if file.subject.grid is not None and not named and claimed - {patient}:
+            reason = "names no series, and its grid is that of several patients: put it into a folder of its UID"
+            raise SharedReference(str(file.path), reason)
+        try:
+            read = file.format.read(file.path, image, self.reading)
+        except NoLabelMap:
+            if alone or named:
+                raise
+            return ()
+        claimed.add(patient)
+        return read
 
 
 def open_references(place: str, reading: Reading, scratch: Path) -> References:

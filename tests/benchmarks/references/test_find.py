@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import voxfleet.benchmarks.references as folder
 from pydicom import dcmread
+from voxfleet import Error
 from voxfleet.benchmarks.references.errors import InvalidReference, OtherSeries, UnreadableReference
 from voxfleet.benchmarks.references.find import NoReference, SharedReference, concerns, open_references
 from voxfleet.benchmarks.references.formats import FORMATS
@@ -152,6 +154,21 @@ def test_damaged_file_is_passed_over(image: SourceImage, tmp_path: Path) -> None
     references = open_references(str(tmp_path), Reading(), tmp_path)
     assert len(references.files) == 1
     assert [remark.code for remark in references.passed_over] == ["REFERENCE_UNREADABLE"]
+
+
+def test_file_that_breaks_off_takes_no_other_along(image: SourceImage, tmp_path: Path) -> None:
+    """A file whose header is whole and whose voxels are not is refused; what lies beside it is read all the same."""
+    for name in ("liver", "spleen"):
+        save_nifti(tmp_path / f"{name}.nii.gz", image, BOX)
+    data = gzip.decompress((tmp_path / "liver.nii.gz").read_bytes())
+    (tmp_path / "liver.nii.gz").write_bytes(gzip.compress(data[: len(data) // 2]))
+    references = open_references(str(tmp_path), Reading(), tmp_path)
+    refused: list[Error] = []
+    (annotation,) = references.of(image, refused)
+    assert [each.name for each in annotation.structures] == ["spleen"]
+    assert [(each.code, "liver.nii.gz" in str(each)) for each in refused] == [("REFERENCE_UNREADABLE", True)]
+    with pytest.raises(UnreadableReference):
+        references.of(image)
 
 
 @pytest.mark.parametrize("each", FORMATS, ids=lambda each: each.NAME)
