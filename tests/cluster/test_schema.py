@@ -151,7 +151,7 @@ def test_a_run_begun_by_the_first_version_goes_on(old: Old) -> None:
     assert old.open(name).counts().completed == 3
 
 
-BEAT = "UPDATE owner SET lease_until = {} + 60 WHERE owner = 'old'"
+BEAT = "UPDATE owner SET lease_until = {} + 600 WHERE owner = 'old'"
 
 
 def test_tables_are_not_changed_under_drivers_of_an_older_version(old: Old) -> None:
@@ -198,7 +198,7 @@ def test_commands_that_only_look_say_the_same(tmp_path: Path) -> None:
     """Of many drivers three are named; in one line, with exit code 1; the ledger stays as it is."""
     old = Old(None, tmp_path)
     (tmp_path / old.make(3)).rename(tmp_path / "ledger.sqlite")
-    beats = (f"INSERT INTO owner VALUES ('cell-{n}', {sqlite_file.DIALECT.now} + {60 + n})" for n in range(5))
+    beats = (f"INSERT INTO owner VALUES ('cell-{n}', {sqlite_file.DIALECT.now} + {600 + n})" for n in range(5))
     old.execute("ledger.sqlite", *beats)
     for command in ("status", "cost"):
         words = [sys.executable, "-m", "voxfleet", command, str(tmp_path)]

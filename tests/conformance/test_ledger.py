@@ -31,7 +31,7 @@ from voxfleet.cluster.ledger import (
     RunMismatch,
     owner_name,
 )
-from voxfleet.cluster.ledgers.attempt import PREEMPTED
+from voxfleet.cluster.ledgers.attempt import PAUSES_S, PREEMPTED
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
@@ -358,6 +358,21 @@ class TestFinish:
 SMALL, LARGE, WITH_GPU = NodeMemory(8 * 2**30), NodeMemory(64 * 2**30), NodeMemory(8 * 2**30, 24 * 2**30)
 
 
+ASKED_LONG_AGO = (
+    f"UPDATE idle SET until = until - 3600 WHERE owner <> '{OWNER}'",
+    f"UPDATE attempt SET ended = ended - 3600 WHERE owner <> '{OWNER}'",
+    f"UPDATE owner SET lease_s = 0 WHERE owner <> '{OWNER}'",
+)
+"""All nodes but the owner's did what they did an hour ago, and their driver had all the time to be heard again."""
+
+
+def let_pass(ledger: Ledger, *changes: str) -> None:
+    """Let it be later: the ledger's times are moved, and the test waits for none of them."""
+    with ledger._database.write(durable=False) as sql:  # type: ignore[attr-defined]
+        for change in changes:
+            sql.execute(change)
+
+
 def ran_out(ledger: Ledger, memory: NodeMemory) -> None:
     """An item is leased for a node with this memory, and it does not suffice."""
     (lease,) = ledger.lease(OWNER, 1, 60, memory)
@@ -408,12 +423,12 @@ class TestMemory:
         """A larger node that asked a moment ago is one of the run's; one that was silent for its time is not."""
         ledger.add([workitem(1)])
         (lease,) = ledger.lease(OWNER, 1, 60, SMALL)
-        assert ledger.lease(OTHER, 1, 0.2, LARGE) == ()
+        assert ledger.lease(OTHER, 1, 60, LARGE) == ()
         failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
         ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(scheduled=1)
-        time.sleep(0.25)
+        let_pass(ledger, *ASKED_LONG_AGO)
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(failed=1)
 
@@ -426,45 +441,36 @@ class TestMemory:
         Whether the larger one had been asking, or had ended something; once it had the time to ask, and did not, it
         is given up.
         """
-        monkeypatch.setattr("voxfleet.cluster.ledgers.outgrown.LEASE_S", 0.3)
         ledger.add([workitem(1, 9), workitem(2, 1)][: 1 + done])
         lease = ledger.lease(OWNER, 1, 60, SMALL)[0]
-        for each in ledger.lease(OTHER, 1, 0.3, LARGE):
+        for each in ledger.lease(OTHER, 1, 60, LARGE):
             ledger.finish(each, completed(each))
         failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
         ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
+        let_pass(ledger, *ASKED_LONG_AGO[:2])
         with monkeypatch.context() as away:
-            away.setattr("voxfleet.cluster.ledgers.contact.BREAK_S", 0.2)
-            time.sleep(0.4)
+            away.setattr("voxfleet.cluster.ledgers.contact.BREAK_S", 0.05)
+            time.sleep(0.06)
             assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(scheduled=1, completed=done)
-        deadline = time.monotonic() + 10
-        while not ledger.counts().failed:
-            assert time.monotonic() < deadline
-            assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        let_pass(ledger, *ASKED_LONG_AGO)
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(failed=1, completed=done)
 
-    def test_it_is_not_given_up_in_the_pause_after_an_outage(
-        self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_it_is_not_given_up_in_the_pause_after_an_outage(self, ledger: Ledger) -> None:
         """A larger node met an archive that is away, and left: no node could try it now, whoever is there."""
-        monkeypatch.setattr("voxfleet.cluster.ledgers.attempt.PAUSES_S", (1.0,))
-        monkeypatch.setattr("voxfleet.cluster.ledgers.outgrown.LEASE_S", 0.1)
         ledger.add([workitem(1)])
         ran_out(ledger, SMALL)
         (lease,) = ledger.lease(OTHER, 1, 60, LARGE)
         failure = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)
-        ended = time.monotonic()
         ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
         ledger.release(OTHER, "nothing to lease")
-        time.sleep(0.2)
+        let_pass(ledger, *ASKED_LONG_AGO)
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
-        scheduled = ledger.counts().scheduled
-        assert scheduled == 1 or time.monotonic() - ended > 0.9
-        deadline = time.monotonic() + 10
-        while not ledger.counts().failed:
-            assert time.monotonic() < deadline
-            assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts().scheduled == 1
+        let_pass(ledger, "UPDATE item SET due = 0")
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert ledger.counts() == Counts(failed=1)
 
     def test_a_node_that_takes_other_models_is_not_waited_for(self, kind: str, tmp_path: Path) -> None:
         """Larger, but it asks for other models alone: the item waits for one that asks for its own, and is given up."""
@@ -472,12 +478,12 @@ class TestMemory:
         ledger.create_run(replace(RUN, models=("ct-threshold 1.0", "other 1.0")))
         ledger.add([workitem(1)])
         (lease,) = ledger.lease(OWNER, 1, 60, SMALL)
-        assert ledger.lease(OTHER, 1, 0.2, LARGE, ("ct-threshold",)) == ()
+        assert ledger.lease(OTHER, 1, 60, LARGE, ("ct-threshold",)) == ()
         failure = Failure("segment", "OUT_OF_MEMORY", "9.1 GiB passed the cap")
         ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(scheduled=1)
-        time.sleep(0.25)
+        let_pass(ledger, *ASKED_LONG_AGO)
         assert ledger.counts() == Counts(scheduled=1, outgrown=1)
         assert ledger.lease("cell-c", 1, 60, LARGE, ("other",)) == ()
         assert ledger.counts() == Counts(failed=1)
@@ -504,24 +510,22 @@ class TestMemory:
 class TestOutage:
     """An archive that does not answer is the infrastructure's fault."""
 
-    def test_it_is_tried_five_times_with_pauses(self, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_is_tried_five_times_with_pauses(self, ledger: Ledger) -> None:
         """Each loss to it is followed by a pause; the fifth is the last; none counts as the item's own failure."""
-        monkeypatch.setattr("voxfleet.cluster.ledgers.attempt.PAUSES_S", (0.1, 0.2))
         ledger.add([workitem(1), workitem(2)])
         other = one(ledger)
         failure = Failure("store", "ARCHIVE_UNAVAILABLE", "answered 503", retryable=True, lost=True, outage=True)
         for losses in range(1, MOST_LOSSES + 1):
             lease = one(ledger)
-            ended = time.monotonic()
             ledger.finish(lease, Outcome(lease.workitem.key, State.CANCELED, failure=failure))
             (item,) = (each for each in ledger.items() if each.workitem == lease.workitem)
             assert (item.fails, item.losses) == (0, losses)
             if losses < MOST_LOSSES:
-                if time.monotonic() - ended < 0.09:
-                    assert ledger.lease(OWNER, 1) == ()
-                    assert ledger.leasable() == 0
+                let_pass(ledger, f"UPDATE item SET due = due - {PAUSES_S[losses - 1] - 14}")
+                assert ledger.lease(OWNER, 1) == ()
+                assert ledger.leasable() == 0
                 assert ledger.waiting(SMALL) == 1
-                time.sleep(0.11 if losses == 1 else 0.21)
+                let_pass(ledger, "UPDATE item SET due = due - 14")
                 assert ledger.leasable() == 1
         assert ledger.finish(other, completed(other))
         assert ledger.counts() == Counts(completed=1, failed=1)
@@ -878,7 +882,7 @@ def test_events_in_order(ledger: Ledger) -> None:
     ledger.event("info", "begun", "a")
     ledger.event("error", "budget", "b")
     assert [(e.level, e.kind, e.detail) for e in ledger.events()] == [("info", "begun", "a"), ("error", "budget", "b")]
-    assert abs(ledger.events()[0].at - ledger.now()) < timedelta(seconds=5)
+    assert abs(ledger.events()[0].at - ledger.now()) < timedelta(seconds=60)
 
 
 def test_errors_survive_pickling() -> None:
