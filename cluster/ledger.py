@@ -162,7 +162,8 @@ class Ledger(Protocol):
 
         An item that ran out of memory goes only where there is more of the host's or of the GPU's, and less
         of neither. Once nothing but such items is left and no node of the run has more than they had, they are
-        CANCELED. An item that met an outage is leased once its pause (`PAUSES_S`) is over.
+        CANCELED; not while nodes could not ask, since the ledger was away. An item that met an outage is leased, or
+        given up, once its pause (`PAUSES_S`) is over.
         """
         ...
 

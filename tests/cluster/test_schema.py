@@ -40,6 +40,9 @@ RELEASED = {
     4: "963b7c49ebb2",
     5: "0ad01ab7775d",
     6: "02d44afd532a",
+    7: "3dda48e07bd7",
+    8: "fa8b3ccc6a9f",
+    9: "41d52531be5d",
 }
 """Digests of the steps that ledgers out there were made with."""
 
