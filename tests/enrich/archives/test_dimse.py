@@ -32,6 +32,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
+from voxfleet.benchmarks.performance.ports import free_port
 from voxfleet.enrich.archives.address import BadArchiveUri
 from voxfleet.enrich.archives.archive import (
     AccessDenied,
@@ -49,7 +50,7 @@ from voxfleet.enrich.archives.dimse.address import Listener, parse_address
 from voxfleet.enrich.archives.dimse.archive import DimseArchive
 from voxfleet.enrich.archives.dimse.association import _keep_order, associate, listen
 from voxfleet.enrich.archives.dimse.connection import Traffic
-from voxfleet.enrich.archives.dimse.errors import DimseFault, FaultKind
+from voxfleet.enrich.archives.dimse.errors import DimseFault, FaultKind, check_status
 from voxfleet.enrich.archives.dimse.send import commit
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.archives.opening import open_archive
@@ -260,6 +261,16 @@ def test_what_a_node_says_to_a_store(ct_slices: MakeSlices, status: int, error: 
     assert caught.value.retryable == (status == 0x0110)
 
 
+@pytest.mark.parametrize(("verb", "kind"), [("C-MOVE", FaultKind.PASSING), ("C-FIND", FaultKind.LASTING)])
+def test_a_retrieval_that_a_node_cannot_process(verb: str, kind: FaultKind) -> None:
+    """That an object did not reach us is no word against it: Orthanc says C000H where we were slow to take it."""
+    status = Dataset()
+    status.Status = 0xC000
+    with pytest.raises(DimseFault, match="C000H") as caught:
+        check_status(status, verb, "silence")
+    assert caught.value.kind is kind
+
+
 def test_a_node_that_drops_what_it_took(ct_slices: MakeSlices) -> None:
     """Success for an object that is not there afterwards is an error."""
     with (
@@ -345,10 +356,8 @@ def test_a_report_is_answered_before_we_release(monkeypatch: pytest.MonkeyPatch,
     uids = object_uids(ct_slices(1)[0])
     assert isinstance(uids, ObjectUids)
     handlers = ((evt.EVT_N_ACTION, act), (evt.EVT_PDU_SENT, go_on))
-    with node(*handlers) as uri, socket.create_server(("127.0.0.1", 0)) as free:
-        address = parse_address(f"{uri}?commit={free.getsockname()[1]}")
-        free.close()
-        commit(address, PATIENT, uids)
+    with node(*handlers) as uri:
+        commit(parse_address(f"{uri}?commit={free_port()}"), PATIENT, uids)
         assert answers.get(timeout=60).Status == 0
 
 
@@ -364,9 +373,7 @@ def test_nothing_is_written_after_a_conversation_that_failed(ct_slices: MakeSlic
 
     (dataset,) = ct_slices(1)
     address, contexts = parse_address("dimse://NODE@127.0.0.1:104"), [build_context(CTImageStorage)]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    sender = AE("NODE")
+    sender, port = AE("NODE"), free_port()
     with ThreadPoolExecutor(1) as other:
         listening = listen(address, Listener("127.0.0.1", port), PATIENT, contexts, [(evt.EVT_C_STORE, keep)])
         with suppress(KeyError), listening:
@@ -462,9 +469,7 @@ def test_a_report_that_never_comes(orthanc, ct_slices: MakeSlices, monkeypatch: 
     """Where the node knows another port of ours than we listen on, waiting ends with an error."""
     await_report = send._await_report
     monkeypatch.setattr(send, "_await_report", lambda *args: await_report(*args[:-1], SHORT))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        other = free.getsockname()[1]
-    archive = DimseArchive(f"{orthanc.dimse_uri}?commit={other}", PATIENT)
+    archive = DimseArchive(f"{orthanc.dimse_uri}?commit={free_port()}", PATIENT)
     with pytest.raises(StoreError, match="no report"):
         archive.store(ct_slices(1)[0])
 
