@@ -25,8 +25,11 @@ CELL_VARIABLE = "VOXFLEET_CELL"
 GROUP_VARIABLE = "VOXFLEET_GROUP"
 """Environment variable that tells an agent which group of machines its own is of: one of those below, or yours."""
 
-SPOT, ON_DEMAND, FALLBACK, CPU = "spot", "on-demand", "fallback", "cpu"
+SPOT, ON_DEMAND, FALLBACK = "spot", "on-demand", "fallback"
 """Groups of a cell's workers."""
+
+CPU, CPU_FALLBACK = "cpu", "cpu-fallback"
+"""Groups of those that have no GPU beside those that have."""
 
 HEAD = "head"
 """Group of the heads of cells, where their drivers run: a driver there is paid for as a head."""
@@ -147,7 +150,7 @@ class Cell:
     queue : str
         Kueue's LocalQueue; empty: none.
     beside : Workers or None
-        Workers without GPUs beside those that have them, on the same market; none of them falls back.
+        Workers without GPUs beside those that have them, on the same market.
 
     Raises
     ------
@@ -186,8 +189,12 @@ class Cell:
 
     @property
     def falls_back(self) -> bool:
-        """Whether on-demand workers take the place of spot ones that are not to be had."""
-        return self.workers.spot and bool(self.platform.market) and self.workers.fallback > 0
+        """Whether on-demand workers take the place of spot ones that are not to be had, of one kind or the other."""
+        return any(self.falls_back_of(each) for each in (self.workers, self.beside) if each)
+
+    def falls_back_of(self, workers: Workers) -> bool:
+        """Whether these do."""
+        return workers.spot and bool(self.platform.market) and workers.fallback > 0
 
     @property
     def job(self) -> str:

@@ -58,6 +58,9 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
     cpu_workers: CpuWorkers = 0,
     cpu_worker_cpus: Annotated[int, typer.Option(min=1, help="Of each of --cpu-workers.")] = 4,
     cpu_worker_memory_gib: Annotated[int, typer.Option(min=0, help="Of each of these; 0: what cards tell.")] = 0,
+    cpu_fallback: Annotated[
+        int | None, typer.Option(min=0, help="Of these on demand at most where spot is out; all, or as --fallback 0.")
+    ] = None,
     secret: Annotated[list[str] | None, typer.Option(help="Secret for the environment; may be repeated.")] = None,
     ledger_secret: Annotated[str, typer.Option(help="Secret with the ledger's `url`, and `password`.")] = "",
     claim: Annotated[str, typer.Option(help="PersistentVolumeClaim for a run of one cell.")] = "",
@@ -82,6 +85,7 @@ def write_manifest(  # noqa: PLR0913, PLR0917 - the command line's options
         cpu_workers=cpu_workers,
         cpu_worker_cpus=cpu_worker_cpus,
         cpu_worker_memory_gib=cpu_worker_memory_gib,
+        cpu_fallback=cpu_fallback,
         secrets=tuple(secret or ()),
         ledger_secret=ledger_secret,
         claim=claim,

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Node pools of a GKE cluster for cells: GKE_CLUSTER=... GKE_LOCATION=... [GKE_MOST=100] gke-nodes.sh
-# Heads go to "heads"; workers to "spot", and to "fallback" where spot is out; those without GPUs (--cpu-workers) to "cpu".
+# Heads go to "heads"; workers to "spot", and to "fallback" where spot is out; those without GPUs (--cpu-workers) to "cpu",
+# and where spot is out to "heads" or "cpu-fallback", which are the same machines.
 # All grow from nothing, and shrink to it.
 set -euo pipefail
 
@@ -14,4 +15,5 @@ pool() {
 pool heads 10 --machine-type e2-standard-4
 pool spot "${GKE_MOST:-100}" "${gpu[@]}" --spot --location-policy ANY
 pool fallback 20 "${gpu[@]}"
-pool cpu "${GKE_MOST:-100}" --machine-type n1-standard-4 --spot --location-policy ANY
+pool cpu "${GKE_MOST:-100}" --machine-type e2-standard-4 --spot --location-policy ANY
+pool cpu-fallback 20 --machine-type e2-standard-4

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from ..prices.price import LOCAL, NoPrice, Price, price_of
-from .cell import CPU, FALLBACK, HEAD, ON_DEMAND
+from .cell import CPU, CPU_FALLBACK, FALLBACK, HEAD, ON_DEMAND, SPOT
 
 HEADS = {"gcp": "e2-standard-4", "aws": "m6i.xlarge"}
 """What `gke-nodes.sh` and `eks-nodes.yaml` make for the heads of cells, by provider."""
@@ -17,7 +17,8 @@ def with_groups(
 ) -> dict[str, Price]:
     """`prices` by group, and that of each of a cell's `groups` which is not what the run's price is of.
 
-    Workers to fall back on, and those that are no spot machines, are the run's machine, on demand; a head is one of
+    Workers to fall back on are the machine that they stand in for, on demand, and those that are no spot machines the
+    run's; a head is one of
     `HEADS`, on demand, where nothing else is told, and costs nothing beside machines of one's own. What a worker
     without GPU is, is told or not known.
 
@@ -36,16 +37,24 @@ def with_groups(
     found = dict(prices)
     for group in (FALLBACK, ON_DEMAND):
         if group in groups and group not in found and price.market != ON_DEMAND and price.machine != LOCAL:
-            try:
-                found[group] = price_of(price.machine, price.region, ON_DEMAND, override)
-            except NoPrice as exc:
-                other = ", or take --fallback 0" if group == FALLBACK else ""
-                raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(group)}{other}") from exc
+            found[group] = _on_demand(group, price, override)
     if HEAD in groups and HEAD not in found and price.machine != LOCAL and price.market != "owned":
         found[HEAD] = _head(price, override)
     if CPU in groups and CPU not in found and price.machine != LOCAL:
         raise NoPrice("workers without GPUs", f"are not {price.where}: {_step(CPU)}")
+    if CPU_FALLBACK in groups and CPU_FALLBACK not in found and CPU in found:
+        told = found[CPU]
+        found[CPU_FALLBACK] = told if told.market != SPOT else _on_demand(CPU_FALLBACK, told, override)
     return found
+
+
+def _on_demand(group: str, price: Price, override: Path | None) -> Price:
+    """The price of the same machine on demand."""
+    try:
+        return price_of(price.machine, price.region, ON_DEMAND, override)
+    except NoPrice as exc:
+        other = {FALLBACK: ", or take --fallback 0", CPU_FALLBACK: ", or take --cpu-fallback 0"}.get(group, "")
+        raise NoPrice(exc.args[0], f"{exc.args[1]}; or {_step(group)}{other}") from exc
 
 
 def _head(price: Price, override: Path | None) -> Price:

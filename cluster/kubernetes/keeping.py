@@ -14,8 +14,8 @@ from ... import Error
 from ..budgets.governor import BudgetSpent, Governor
 from ..ledger import Counts, Ledger
 from ..ledgers.run_record import LEFT
-from .cell import ENDED, FALLBACK, CellState
-from .manifest import groups_of, within
+from .cell import ENDED, CellState
+from .manifest import FALLBACKS, groups_of, within
 from .replacing import Create, End, Remove, Replacing, Work
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class Fleet:
             job["metadata"]["name"]: sum(
                 group["maxReplicas"]
                 for group in job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-                if group["groupName"] != FALLBACK
+                if group["groupName"] not in FALLBACKS
             )
             for job in self.jobs
         }

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..drivers.kinds import CPU_RESOURCE
-from .cell import CELL_VARIABLE, CPU, FALLBACK, GROUP_VARIABLE, HEAD, ON_DEMAND, SPOT, Cell, Workers
+from .cell import CELL_VARIABLE, CPU, CPU_FALLBACK, FALLBACK, GROUP_VARIABLE, HEAD, ON_DEMAND, SPOT, Cell, Workers
 
 API_VERSION, KIND = "ray.io/v1", "RayJob"
 
@@ -33,6 +33,9 @@ GIB = 2**30
 RUNS = "/var/lib/voxfleet"
 """Where runs are kept in a cell's machines."""
 
+FALLBACKS = (FALLBACK, CPU_FALLBACK)
+"""Groups that stand in for others."""
+
 MANIFEST_SHA256 = "voxfleet/manifest-sha256"
 """Annotation that tells one version of a cell from another."""
 
@@ -41,27 +44,21 @@ _DEADLINE = re.compile(r"--deadline (\d+)s")
 
 def manifest(cell: Cell) -> dict[str, Any]:
     """The cell's RayJob, as the API server takes it."""
-    spot = cell.workers.spot and bool(cell.platform.market)
-    groups = [_group(cell, SPOT if spot else ON_DEMAND, cell.workers, spot=spot)]
-    if cell.falls_back:
-        groups.append(_group(cell, FALLBACK, replace(cell.workers, number=cell.workers.fallback), spot=False))
-    if cell.beside:
-        groups.append(_group(cell, CPU, cell.beside, spot=spot))
     cluster: dict[str, Any] = {
         "rayVersion": cell.ray_version,
         "headGroupSpec": {
             "rayStartParams": {"num-cpus": "0", "dashboard-host": "0.0.0.0"},  # noqa: S104 - within its pod
             "template": _template(cell, _head(cell), None, spot=False),
         },
-        "workerGroupSpecs": groups,
+        "workerGroupSpecs": _groups(cell),
     }
     if cell.falls_back:
         # Priorities are those of Ray's second autoscaler, since Ray 2.56; KubeRay refuses them without it.
         cluster |= {"enableInTreeAutoscaling": True, "autoscalerOptions": {"version": "v2", "idleTimeoutSeconds": 60}}
-        groups[0] |= {"priority": 10, "minReplicas": 0}
-        groups[1] |= {"priority": 0, "minReplicas": 0, "replicas": 0}
-        if cell.beside:
-            groups[2] |= {"priority": 0, "minReplicas": 0}
+        for group in cluster["workerGroupSpecs"]:
+            group |= {"minReplicas": 0, "priority": 10}
+            if group["groupName"] in FALLBACKS:
+                group |= {"priority": 0, "replicas": 0}
     spec: dict[str, Any] = {
         "entrypoint": _entrypoint(cell.words),
         "submissionMode": "K8sJobMode",
@@ -116,10 +113,26 @@ def _entrypoint(words: tuple[str, ...]) -> str:
     return shlex.join(("sh", "-c", script))
 
 
+def _groups(cell: Cell) -> list[dict[str, Any]]:
+    """The worker groups: each kind of workers, and those on demand that it falls back on."""
+    spot = cell.workers.spot and bool(cell.platform.market)
+    groups = []
+    for workers, name, fallback in (
+        (cell.workers, SPOT if spot else ON_DEMAND, FALLBACK),
+        (cell.beside, CPU, CPU_FALLBACK),
+    ):
+        if workers is None:
+            continue
+        groups.append(_group(cell, name, workers, spot=spot))
+        if cell.falls_back_of(workers):
+            groups.append(_group(cell, fallback, replace(workers, number=workers.fallback), spot=False))
+    return groups
+
+
 def _group(cell: Cell, name: str, workers: Workers, *, spot: bool) -> dict[str, Any]:
     """One worker group; a worker is one agent, so that Ray puts no second one on it."""
     start = {"num-cpus": "1"} | ({"num-gpus": "1"} if workers.gpu else {})
-    if workers is cell.beside:
+    if name in (CPU, CPU_FALLBACK):
         # Quoted twice: the operator's shell takes the outer quotes away, and Ray's autoscaler expects them.
         start["resources"] = json.dumps(json.dumps({CPU_RESOURCE: 1}))
     return {

@@ -43,6 +43,8 @@ class CellOptions:
         Of each cell, without GPUs, beside those with them: for the models that need none.
     cpu_worker_cpus, cpu_worker_memory_gib : int
         Of each of these; 0 GiB: what the cards of these models tell.
+    cpu_fallback : int or None
+        How many of these may be on demand where spot is out; None: all of them, or none where `fallback` is 0.
     secrets : tuple of str
         Whose entries become environment variables.
     context : str
@@ -65,6 +67,7 @@ class CellOptions:
     cpu_workers: int = 0
     cpu_worker_cpus: int = 4
     cpu_worker_memory_gib: int = 0
+    cpu_fallback: int | None = None
     secrets: tuple[str, ...] = ()
     ledger_secret: str = ""
     claim: str = ""
@@ -101,7 +104,7 @@ def read_options(path: Path) -> CellOptions:
     }
     if "image" not in named:
         raise BadCell(str(path), "lacks image, NAME@sha256:...")
-    likes = {**{each.name: each.default for each in fields(CellOptions)}, "image": "", "fallback": 0}
+    likes = {**{each.name: each.default for each in fields(CellOptions)}, "image": "", "fallback": 0, "cpu_fallback": 0}
     for name, value in named.items():
         if type(value) is not type(likes[name]):
             raise BadCell(str(path), f"{name.replace('_', '-')} is {value!r}, and must be {type(likes[name]).__name__}")
@@ -166,9 +169,10 @@ def manifests(
 def _beside(options: CellOptions, run: str, cards: Sequence[ModelCard]) -> Workers:
     """The machines of a cell that have no GPU."""
     _, others = split(run, cards)
+    all_of_them = 0 if options.fallback == 0 else options.cpu_workers
     return Workers(
         number=options.cpu_workers,
-        fallback=0,
+        fallback=all_of_them if options.cpu_fallback is None else options.cpu_fallback,
         spot=not options.on_demand,
         cpus=options.cpu_worker_cpus,
         memory_bytes=options.cpu_worker_memory_gib * GIB or _memory_bytes(others),

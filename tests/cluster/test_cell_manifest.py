@@ -56,6 +56,7 @@ def market(pod: dict[str, Any]) -> list[dict[str, Any]]:
         ({"gpu": True, "fallback": 0}, {"queue": "q", "beside": BESIDE}),
         ({"gpu": False, "fallback": 40}, {"queue": "q"}),
         ({"gpu": True, "fallback": 40}, {"beside": BESIDE}),
+        ({"gpu": True, "fallback": 0}, {"beside": replace(BESIDE, fallback=4)}),
     ],
 )
 def test_kuberays_own_schema_lets_it_pass(
@@ -163,6 +164,19 @@ def test_workers_without_gpus_beside_those_with_them() -> None:
     assert container["resources"] == {"requests": {"cpu": "8", "memory": "8Gi"}, "limits": {"memory": "8Gi"}}
     assert {"name": GROUP_VARIABLE, "value": "cpu"} in container["env"]
     assert pods(job)["spot"] == pods(manifest(CELL))["spot"]
+    job = manifest(replace(CELL, beside=replace(BESIDE, fallback=4)))
+    groups = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert [(each["groupName"], each["priority"], each["replicas"], each["maxReplicas"]) for each in groups] == [
+        ("spot", 10, 100, 100),
+        ("fallback", 0, 0, 40),
+        ("cpu", 10, 10, 10),
+        ("cpu-fallback", 0, 0, 4),
+    ]
+    instead = pods(job)["cpu-fallback"]
+    assert market(instead) == [{"key": "cloud.google.com/gke-spot", "operator": "DoesNotExist"}]
+    assert instead["containers"][0]["resources"] == container["resources"]
+    assert "tolerations" not in instead
+    assert groups[3]["rayStartParams"] == groups[2]["rayStartParams"]
     fixed = manifest(replace(CELL, workers=replace(CELL.workers, spot=False), beside=replace(BESIDE, spot=False)))
     cluster = fixed["spec"]["rayClusterSpec"]
     assert "enableInTreeAutoscaling" not in cluster
@@ -173,12 +187,12 @@ def test_workers_without_gpus_beside_those_with_them() -> None:
 
 
 def test_rays_autoscaler_tells_the_groups_apart() -> None:
-    """As it reads the cluster itself: GPUs in the first two, and in the third what agents for other models ask for.
+    """As it reads the cluster itself: GPUs in the first two, and in the others what agents for other models ask for.
 
     The operator writes `ray start --resources=VALUE` for a shell, to which Ray gets JSON.
     """
     parse = pytest.importorskip("ray.autoscaler._private.kuberay.autoscaling_config")
-    cluster = manifest(replace(CELL, beside=BESIDE))["spec"]["rayClusterSpec"]
+    cluster = manifest(replace(CELL, beside=replace(BESIDE, fallback=4)))["spec"]["rayClusterSpec"]
     types = parse._generate_available_node_types_from_ray_cr_spec(cluster)
     told = {name: each["resources"] for name, each in types.items()}
     assert [(each["CPU"], each.get("GPU"), each.get(CPU_RESOURCE)) for each in told.values()] == [
@@ -186,8 +200,14 @@ def test_rays_autoscaler_tells_the_groups_apart() -> None:
         (1, 1, None),
         (1, 1, None),
         (1, None, 1),
+        (1, None, 1),
     ]
-    assert [types[name]["priority"] for name in ("spot", "fallback", "cpu")] == [10, 0, 0]
+    assert {name: each["priority"] for name, each in types.items() if "priority" in each} == {
+        "spot": 10,
+        "fallback": 0,
+        "cpu": 10,
+        "cpu-fallback": 0,
+    }
     value = cluster["workerGroupSpecs"][2]["rayStartParams"]["resources"]
     shell = subprocess.run(["bash", "-c", f"printf %s {value}"], capture_output=True, text=True, check=True)
     assert json.loads(shell.stdout) == {CPU_RESOURCE: 1}
@@ -281,6 +301,14 @@ def test_the_same_cell_has_the_same_digest() -> None:
         ({"beside": replace(BESIDE, number=101)}, "201 workers: a cell has 1 to 200"),
         ({"beside": replace(BESIDE, number=-1)}, "1 to 200"),
         ({"ray_version": "2.55.1"}, "cannot fall back"),
+        (
+            {
+                "ray_version": "2.55.1",
+                "workers": replace(CELL.workers, fallback=0),
+                "beside": replace(BESIDE, fallback=1),
+            },
+            "cannot fall back",
+        ),
     ],
 )
 def test_cells_that_cannot_be_are_refused(change: dict, reason: str) -> None:

@@ -105,6 +105,12 @@ def test_a_cell_may_have_workers_without_gpus(tmp_path: Path, toml: Path) -> Non
         fleet = fleet_of(asked, toml, Limits(), shared_ledger=True)
         assert fleet.workers == {"nlst-c0": 2 + number}
         assert f" --cpu-workers {number} " in fleet.jobs[0]["spec"]["entrypoint"]
+    toml.write_text(toml.read_text() + 'platform = "gke"\n')
+    fleet = fleet_of(both, toml, Limits(), shared_ledger=True)
+    assert fleet.groups == {"head", "spot", "fallback", "cpu", "cpu-fallback"}
+    assert fleet.workers == {"nlst-c0": 5}, "those to fall back on stand in for others"
+    toml.write_text(toml.read_text() + "fallback = 0\n")
+    assert fleet_of(both, toml, Limits(), shared_ledger=True).groups == {"head", "spot", "cpu"}
     with pytest.raises(NoFleet, match="--max-nodes 4 leaves no room for one cell of 5 workers"):
         fleet_of(both, toml, Limits(nodes=4), shared_ledger=True)
     with pytest.raises(BadCell, match="no model of the run needs a GPU"):

@@ -53,6 +53,10 @@ def test_workers_to_fall_back_on_are_the_same_machine_on_demand() -> None:
     assert found["fallback"].usd_per_hour == Decimal("0.706832255")
     assert (found["fallback"].machine, found["fallback"].region) == ("g2-standard-4", "us-central1")
     assert with_groups({"fallback": TOY}, {"spot", "fallback"}, SPOT) == {"fallback": TOY}
+    cpu = {"cpu": price_of("e2-standard-4", "us-central1", "spot")}
+    beside = with_groups(cpu, {"spot", "cpu", "cpu-fallback"}, SPOT)["cpu-fallback"]
+    assert (beside.machine, beside.usd_per_hour) == ("e2-standard-4", Decimal("0.13402284"))
+    assert with_groups({"cpu": beside}, {"cpu", "cpu-fallback"}, SPOT)["cpu-fallback"] == beside
     assert with_groups({}, {"spot"}, SPOT) == {}
     assert with_groups({}, {"on-demand"}, SPOT) == {"on-demand": found["fallback"]}, "cells without spot machines"
     assert with_groups({}, {"spot", "fallback"}, found["fallback"]) == {}, "the run's price is that already"
@@ -81,6 +85,8 @@ def test_a_group_without_a_price_is_refused_with_what_to_do() -> None:
     with pytest.raises(NoPrice, match=r"are not toy spot: .*--price-of cpu=MACHINE:REGION:MARKET"):
         with_groups({}, {"cpu"}, TOY)
     assert with_groups({"cpu": SPOT}, {"cpu"}, TOY) == {"cpu": SPOT}
+    with pytest.raises(NoPrice, match=r"toy on-demand: no price.*--price-of cpu-fallback=.*, or take --cpu-fallback 0"):
+        with_groups({"cpu": TOY}, {"cpu", "cpu-fallback"}, TOY)
 
 
 def test_kept_prices_are_of_the_machine_that_the_run_began_on(tmp_path: Path) -> None:
