@@ -160,7 +160,8 @@ BEAT = "UPDATE owner SET lease_until = {} + 600 WHERE owner = 'old'"
 def test_tables_are_not_changed_under_drivers_of_an_older_version(old: Old) -> None:
     """Of any version: refused while a lease holds, with who is at work and until when; opened once it has ended."""
     beat = BEAT.format(postgres_database.DIALECT.now if old.server else sqlite_file.DIALECT.now)
-    for version in range(1, schema.VERSION):
+    # On PostgreSQL each takes a second: the first, and the two kinds of an owner's row.
+    for version in (1, 7, 8) if old.server else range(1, schema.VERSION):
         name = old.make(version)
         old.execute(name, beat)
         until = old.execute(name, "SELECT lease_until FROM owner")[0][0]
