@@ -52,14 +52,15 @@ class Beats:
                     return
 
 
-def end_when_silent(pipe: int, silence_s: float) -> None:
-    """From now on, kill this process and its children once nothing came through a pipe of `Beats` for so long."""
+def end_when_silent(pipe: int, silence_s: float, end: Callable[[], None]) -> None:
+    """From now on, say so in the log and call `end` once nothing came through a pipe of `Beats` for so long."""
 
     def listen() -> None:
         while select.select([pipe], [], [], silence_s)[0]:
             if not os.read(pipe, 4096):
                 return
-        end_process(silence_s)
+        _tell_end(silence_s)
+        end()
 
     Thread(target=listen, name="switch", daemon=True).start()
 
@@ -85,8 +86,12 @@ class Switch:
 
 def end_process(silence_s: float) -> None:
     """Kill this process, and its process group if that is its own, after a line in the log."""
-    sys.stderr.write(f"nothing heard from the driver for {silence_s:.0f} s: process {os.getpid()} ends itself\n")
-    sys.stderr.flush()
+    _tell_end(silence_s)
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell_end(silence_s: float) -> None:
+    sys.stderr.write(f"nothing heard from the driver for {silence_s:.0f} s: process {os.getpid()} ends itself\n")
+    sys.stderr.flush()

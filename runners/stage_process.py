@@ -6,16 +6,21 @@ import os
 import sys
 from pkgutil import resolve_name
 
-from ..enrich.lifetime import die_with_parent, leave_stopping_to_parent
+from ..enrich.lifetime import leave_stopping_to_parent
 from .discretion import be_discreet
 from .heartbeat import end_when_silent
+from .keeper import keep
 from .messages import read_message, write_message
 
 
 def main() -> None:
     """Answer requests from standard input until it is closed."""
-    die_with_parent(int(sys.argv[2]))
-    end_when_silent(int(sys.argv[4]), float(sys.argv[5]))
+    beats = int(sys.argv[4])
+    keeper = keep(int(sys.argv[2]))
+    if keeper is not None:
+        end_when_silent(beats, float(sys.argv[5]), keeper.end)
+        keeper.watch()
+    os.close(beats)
     # When to stop is the driver's affair: it drains, and then closes our input.
     leave_stopping_to_parent()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

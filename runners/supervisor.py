@@ -2,9 +2,9 @@
 
 ``multiprocessing`` is not used: its fork server and spawn leave the child alive when the
 parent is killed, and both import the user's ``__main__`` again. The child is started with
-``subprocess``, asks the kernel to be killed with the thread that started it
-(``PR_SET_PDEATHSIG``, prctl(2)), and ends by itself when its standard input is closed or its
-parent falls silent (`heartbeat`).
+``subprocess``, ends with the thread that started it (``PR_SET_PDEATHSIG``, prctl(2)), by itself
+when its standard input is closed, and when its parent falls silent (`heartbeat`). All that it
+started itself ends with it: see `keeper`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import psutil
 
 from .. import Error
 from .heartbeat import SILENCE_S, Beats
+from .keeper import END
 from .messages import is_whole, read_message, some_of, write_message
 from .workitem import WORKER_STUCK
 
@@ -90,7 +91,7 @@ _OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a stage may use: seconds of wall time and bytes of resident memory."""
+    """What a stage may use: seconds of wall time; bytes of resident memory, together with all that it starts."""
 
     deadline_s: float
     memory_bytes: int
@@ -125,7 +126,7 @@ class StageProcess:
 
     @property
     def pid(self) -> int | None:
-        """Process id of the child, or None while there is none."""
+        """Process id of the child's keeper, of which it and all that it starts descend; None while there is none."""
         return self._process.pid if self._process else None
 
     def call(self, request: object, limits: Limits) -> object:
@@ -151,8 +152,8 @@ class StageProcess:
     def kill(self) -> None:
         """Kill the child for good from another thread than the one that calls it; that one is told StageKilled."""
         self._give_up = time.monotonic() + DIE_S
-        if (pid := self.pid) is not None:
-            _kill_group(pid)
+        if (process := self._process) is not None:
+            process.send_signal(END)
 
     def close(self) -> None:
         """End the child: by closing its standard input, then by force."""
@@ -206,6 +207,9 @@ class StageProcess:
             if select.select([stdout], [], [], POLL_S)[0]:
                 received += some_of(stdout)
                 continue
+            if process.poll() is not None:
+                # The pipe is still open in what it forked, where its keeper could not end that.
+                raise EOFError
             if time.monotonic() > min(deadline, self._give_up):
                 self._kill(process)
                 raise StageTimedOut(self._lane, f"no answer within {limits.deadline_s:.0f} s; worker killed")
@@ -230,9 +234,13 @@ class StageProcess:
 
     def _kill(self, process: subprocess.Popen[bytes]) -> int:
         """Kill the child, unless it has ended, and all that it started; how it ended. Raises StageStuck."""
-        _kill_group(process.pid)
+        process.send_signal(END)
         try:
-            return process.wait(timeout=DIE_S)
+            code = process.wait(timeout=DIE_S)
+            # Where the keeper itself was killed from outside, only what left its group is out of reach.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            return code
         except subprocess.TimeoutExpired:
             reason = "was killed and does not end, as where the kernel waits for a disk or a GPU: restart this machine"
             raise StageStuck(self._lane, f"worker {process.pid} {reason}") from None
@@ -252,16 +260,12 @@ class StageProcess:
         self._process = None
 
 
-def _kill_group(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants; 0 if it is gone."""
-    try:
+    """Resident memory of a process and its descendants, pages that some share counted for each; 0 if it is gone."""
+    used = 0
+    with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        family = [process, *process.children(recursive=True)]
-        return sum(member.memory_info().rss for member in family)
-    except psutil.NoSuchProcess:
-        return 0
+        for member in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                used += member.memory_info().rss
+    return used

@@ -76,9 +76,9 @@ class StubFleet:
         return time.monotonic() - begun
 
     def children(self, node: str) -> list[psutil.Process]:
-        """Children of a driver that live now."""
+        """What a driver started and lives now: its stages, and the keeper of each."""
         try:
-            return psutil.Process(self.drivers[node].pid).children()
+            return psutil.Process(self.drivers[node].pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,10 +44,11 @@ def _is_at_work(ledger: SqliteLedger, since: datetime) -> bool:
 
 def _kill_something(driver: subprocess.Popen[bytes], choice: random.Random, account: Account) -> str:
     """SIGKILL the driver or one of its workers; which."""
-    workers = psutil.Process(driver.pid).children()
+    workers = psutil.Process(driver.pid).children(recursive=True)
     account.harmed()
     if workers and choice.random() < 0.6:
-        choice.choice(workers).kill()
+        with suppress(psutil.NoSuchProcess):
+            choice.choice(workers).kill()
         return "worker"
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()

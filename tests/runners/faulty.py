@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 from voxfleet.runners.request import Answer, Delivery, Request
 from voxfleet.runners.workitem import Failure
@@ -39,6 +41,12 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
             os.kill(os.getpid(), signal.SIGTERM)
         case "helper":
             return subprocess.Popen(["sleep", "600"]).pid
+        case "family":
+            return [*family(), os.getpid()]
+        case "leaking family":
+            Path("family").write_text(" ".join(map(str, family())))
+            apart("import os, time; hoard = [os.urandom(2**20) * 8 for _ in range(60)]; time.sleep(600)")
+            time.sleep(600)
         case "half an answer":
             for number in range(3, 20):
                 with suppress(OSError):
@@ -54,6 +62,25 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
         case "pid":
             return os.getpid()
     return request
+
+
+def family() -> list[int]:
+    """Process ids of what models start, each asleep: a worker, a program of its own session, and a daemon's orphan."""
+    worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,))
+    worker.start()
+    assert worker.pid is not None
+    return [worker.pid, apart("import time; time.sleep(600)"), daemon()]
+
+
+def apart(code: str) -> int:
+    """Process id of a program in a session of its own, to which no signal of anybody's group comes."""
+    return subprocess.Popen([sys.executable, "-c", code], start_new_session=True).pid
+
+
+def daemon() -> int:
+    """Process id of one that was started by a process that has ended."""
+    code = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True, stdout=-3).pid)"
+    return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 class Unreadable:

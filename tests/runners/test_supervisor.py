@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,8 +35,10 @@ def child(tmp_path, monkeypatch):
 
 
 def test_child_stays_warm(child):
-    """One process answers one request after another."""
-    assert child.call("pid", LIMITS) == child.call("pid", LIMITS) == child.pid
+    """One process, with its keeper as parent, answers one request after another."""
+    pid = child.call("pid", LIMITS)
+    assert child.call("pid", LIMITS) == pid
+    assert psutil.Process(pid).ppid() == child.pid
 
 
 def test_large_answers_come_whole(child):
@@ -62,9 +65,37 @@ def test_death_is_told_with_its_cause_and_the_next_call_has_a_new_child(child, r
     assert child.call("well", LIMITS) == "well"
 
 
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [("hang", StageTimedOut), ("segfault", StageCrashed), ("die", StageKilled)],
+)
+def test_what_a_stage_started_ends_with_it(child, request_, error):
+    """A worker, a program of its own session and an orphan of a daemon's kind: gone once the error is raised."""
+    family = [psutil.Process(pid) for pid in child.call("family", LIMITS)]
+    with pytest.raises(error):
+        child.call(request_, Limits(1, 2**30))
+    assert [process for process in family if process.is_running()] == []
+    assert child.call("well", LIMITS) == "well"
+
+
+def test_what_a_stage_started_counts_for_its_cap_and_ends_with_it(child, tmp_path, monkeypatch):
+    """A program that a stage started takes more than the stage may: out of memory, and all of them are gone."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageOutOfMemory, match="GiB"):
+        child.call("leaking family", Limits(60, 300 * 2**20))
+    assert not [pid for pid in (tmp_path / "family").read_text().split() if psutil.pid_exists(int(pid))]
+
+
+def test_what_a_stage_started_ends_when_a_stage_is_closed(child):
+    """In good order, too: a node that is done leaves nothing behind."""
+    family = child.call("family", LIMITS)
+    child.close()
+    assert not [pid for pid in family if psutil.pid_exists(pid)]
+
+
 def gone(process: psutil.Process) -> bool:
-    """Whether a process ends within two seconds; one that waits for somebody to reap it has ended."""
-    deadline = time.monotonic() + 2
+    """Whether a process ends within five seconds; one that waits for somebody to reap it has ended."""
+    deadline = time.monotonic() + 5
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False
@@ -97,7 +128,7 @@ def test_a_child_that_does_not_die_is_left_behind(child, monkeypatch):
         try:
             if tracer.stdout is None or tracer.stdout.readline() != b"\n":
                 pytest.skip("processes may not be traced here")
-            with pytest.raises(StageStuck, match=f"{pid} was killed and does not end"):
+            with pytest.raises(StageStuck, match=f"{child.pid} was killed and does not end"):
                 child.call("hang", Limits(1, 2**30))
             assert child.call("pid", LIMITS) != pid
         finally:
@@ -137,30 +168,40 @@ def test_prints_go_to_the_log(child, tmp_path):
     assert "to standard output" in (tmp_path / "log" / "workers.log").read_text()
 
 
-def test_no_orphan_when_the_parent_is_killed(tmp_path):
-    """SIGKILL of the parent takes a busy child with it within two seconds: no orphan holds a GPU."""
+@pytest.mark.parametrize("victim", ["parent", "keeper"])
+def test_no_orphan_when_the_parent_is_killed(tmp_path, victim):
+    """SIGKILL of the parent takes a busy child, and all that it started, within a moment: nothing holds a GPU.
+
+    So does SIGKILL of the child's keeper, but for what left its process group.
+    """
     script = (
         "import sys; from pathlib import Path\n"
         "from voxfleet.runners.supervisor import *\n"
         "child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave')\n"
-        "print(child.call('pid', Limits(9, 2**30)), flush=True)\n"
+        "print(*child.call('family', Limits(60, 2**30)), child.pid, flush=True)\n"
         "child.call('hang', Limits(600, 2**30))\n"
     )
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "log")],
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-    )
-    assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    time.sleep(0.3)
-    parent.send_signal(signal.SIGKILL)
-    parent.wait()
-    deadline = time.monotonic() + 2
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the child outlived its parent"
-        time.sleep(0.05)
+    ) as parent:
+        assert parent.stdout is not None
+        worker, apart, orphan, stage, keeper = (psutil.Process(int(pid)) for pid in parent.stdout.readline().split())
+        if victim == "parent":
+            parent.kill()
+        else:
+            keeper.kill()
+        try:
+            assert [each for each in (stage, worker) if not gone(each)] == []
+            assert victim == "keeper" or (gone(apart) and gone(orphan) and gone(keeper))
+        finally:
+            parent.kill()
+            for each in (apart, orphan):
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
 
 
 QUIET_PARENT = """
