@@ -8,13 +8,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ...runners.node_memory import MORE, NodeMemory
-from ...runners.workitem import State
+from ...runners.workitem import Failure, State
 from ..ledger import LEASE_S
 from .database import Dialect, Transaction
 from .records import failure_from_json, failure_to_json, strings_from_json
 
 if TYPE_CHECKING:
     from .steps import Steps
+
+COMES_BACK_S = 900.0
+"""After the pause that an outage gave an item, for how long the nodes that left in it may take to be there again."""
 
 FITS = """(outgrown_host IS NULL
     OR (outgrown_host <= ? AND outgrown_gpu <= ? AND (outgrown_host < ? OR outgrown_gpu < ?)))"""
@@ -58,7 +61,8 @@ def give_up(steps: Steps) -> None:
     """Once nothing else is left to do, cancel the items that no node of the run has the memory for.
 
     Until then they wait: nodes with more may yet come. The run has the nodes that asked for work, or ended
-    an attempt, not long ago. What no node could try now, in the pause after an outage, waits for its end.
+    an attempt, not long ago. What met an outage waits for the end of its pause, and then for the node that had the
+    memory for it: that may have left meanwhile.
     """
     waiting = steps.sql.execute(
         f"SELECT 1 FROM item {steps.words.outgrown} WHERE {OUTGROWN} LIMIT 1"  # noqa: S608
@@ -66,8 +70,8 @@ def give_up(steps: Steps) -> None:
     if waiting is None or any(_is_there(steps, where) for where in MORE_TO_DO):
         return
     waits = steps.sql.execute(
-        f"""SELECT key, model, failure, outgrown_host, outgrown_gpu FROM item
-        WHERE {OUTGROWN} AND due <= {steps.words.now} {steps.words.locked}"""  # noqa: S608
+        f"""SELECT key, model, failure, outgrown_host, outgrown_gpu, {steps.words.now} - due AS waits_s FROM item
+        WHERE {OUTGROWN} {steps.words.locked}"""  # noqa: S608
     ).fetchall()
     contact_s = steps.contact.lasts_s
     nodes = _nodes(steps.sql, steps.words, contact_s)
@@ -75,11 +79,14 @@ def give_up(steps: Steps) -> None:
         # The database stood still meanwhile: nobody could ask.
         return
     for row in waits:
+        failure = failure_from_json(row["failure"])
+        if failure is not None and failure.outage and row["waits_s"] < COMES_BACK_S:
+            continue
         had = NodeMemory(row["outgrown_host"], row["outgrown_gpu"])
         # As long as nobody was there who takes this model, nothing is known of who may yet come.
         known = any(not node.models or row["model"] in node.models for node in nodes)
         if known and not any(node.may_try(row["model"], had) for node in nodes):
-            _cancel(steps, row["key"], row["failure"], had)
+            _cancel(steps, row["key"], failure, had)
 
 
 def count(sql: Transaction, words: Dialect, contact_s: float) -> int:
@@ -128,9 +135,8 @@ def _is_there(steps: Steps, where: str) -> bool:
     return steps.sql.execute(f"SELECT 1 FROM item WHERE {where} LIMIT 1").fetchone() is not None  # noqa: S608
 
 
-def _cancel(steps: Steps, key: str, told: str, had: NodeMemory) -> None:
+def _cancel(steps: Steps, key: str, failure: Failure | None, had: NodeMemory) -> None:
     """Cancel one item, with what it takes to do it."""
-    failure = failure_from_json(told)
     if failure is not None:
         step = f"no node of this run has more than {had}; run again with --retry-failed on nodes with more memory"
         failure = replace(failure, message=f"{failure.message}; {step}")

@@ -458,7 +458,7 @@ class TestMemory:
         assert ledger.counts() == Counts(failed=1, completed=done)
 
     def test_it_is_not_given_up_in_the_pause_after_an_outage(self, ledger: Ledger) -> None:
-        """A larger node met an archive that is away, and left: no node could try it now, whoever is there."""
+        """A larger node met an archive that is away, and left: nor for the 15 minutes in which it may come again."""
         ledger.add([workitem(1)])
         ran_out(ledger, SMALL)
         (lease,) = ledger.lease(OTHER, 1, 60, LARGE)
@@ -467,8 +467,10 @@ class TestMemory:
         ledger.release(OTHER, "nothing to lease")
         let_pass(ledger, *ASKED_LONG_AGO)
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
-        assert ledger.counts().scheduled == 1
-        let_pass(ledger, "UPDATE item SET due = 0")
+        let_pass(ledger, "UPDATE item SET due = due - 15 - 600")
+        assert ledger.lease(OWNER, 1, 60, SMALL) == ()
+        assert (ledger.counts().scheduled, ledger.leasable()) == (1, 1)
+        let_pass(ledger, "UPDATE item SET due = due - 300")
         assert ledger.lease(OWNER, 1, 60, SMALL) == ()
         assert ledger.counts() == Counts(failed=1)
 
