@@ -80,7 +80,7 @@ def test_two_scans(tmp_path: Path) -> None:
         found.write_text("\n".join([HEADER, *lines]) + "\n")
         command = [sys.executable, "-m", "voxfleet", "benchmark", tmp_path / "ct", "-r", tmp_path / "ref"]
         command += ["--candidates", f"{found}=net", "-o", tmp_path / name, "--json"]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=200)
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=280)
         assert done.returncode == (3 if name == "bad" else 0), done.stderr + done.stdout
         document = json.loads(done.stdout)
         (curve,) = document["froc"]

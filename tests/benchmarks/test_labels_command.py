@@ -28,7 +28,7 @@ NAMES = {"M": GRADES[0], "O": GRADES[1], "S": GRADES[2]}
 def voxfleet(*words: object) -> subprocess.CompletedProcess[str]:
     """The console script in a process of its own."""
     command = [sys.executable, "-m", "voxfleet", "benchmark-labels", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ def test_two_scans_of_three_patients(tmp_path: Path) -> None:
         *("-p", f"{tmp_path / 'net'}=net", "--labels", tmp_path / "labels.yaml", "-o", tmp_path / "out"),
         *("--retest", tmp_path / "pairs.csv", "--json"),
     ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=200)
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr + done.stdout
     with (tmp_path / "out" / "retest.csv").open(newline="") as file:
         rows = {row["whose"]: row for row in csv.DictReader(file)}

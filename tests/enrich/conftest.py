@@ -216,7 +216,7 @@ def dciodvfy(tmp_path: Path) -> Callable[[Dataset], list[str]]:
             inflated.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
             inflated.save_as(path, enforce_file_format=True)
         program = Path(sys.executable).parent / "dciodvfy"
-        result = subprocess.run([program, "-new", path], capture_output=True, text=True, timeout=120, check=False)
+        result = subprocess.run([program, "-new", path], capture_output=True, text=True, timeout=280, check=False)
         lines = (result.stdout + result.stderr).splitlines()
         assert any(line in ("Segmentation", "EnhancedSR") or line.startswith("LabelMap") for line in lines), lines
         return [line for line in lines if "Error" in line or "Abort" in line]

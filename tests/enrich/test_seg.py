@@ -136,7 +136,7 @@ def test_dcmqi_reads_the_same_label_map(petct_source: SourceImage, case_of: Case
     dataset.save_as(tmp_path / "seg.dcm", enforce_file_format=True)
     program = Path(sys.executable).parent / "segimage2itkimage"
     command = [program, "--inputDICOM", tmp_path / "seg.dcm", "--outputDirectory", tmp_path, "-t", "nii"]
-    subprocess.run([*command, "--mergeSegments"], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, "--mergeSegments"], check=True, capture_output=True, timeout=280)
     image = nib.load(tmp_path / "1.nii.gz")
     array = np.asarray(image.dataobj).astype(np.uint8).transpose(2, 1, 0)
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine @ np.eye(4)[:, [2, 1, 0, 3]]
@@ -282,7 +282,7 @@ def test_same_work_gives_the_same_file(phantom_source: SourceImage, case_of: Cas
     (tmp_path / "case.pickle").write_bytes(pickle.dumps((case.source, case.segmentation, case.producer)))
     environment = {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "PATH": ""}
     command = [sys.executable, "-c", AGAIN, str(tmp_path / "case.pickle")]
-    result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=280)
     expected = [
         hashlib.sha256(file_bytes(encoded(case, kind))).hexdigest()
         for kind in ("BINARY", "BINARY_DEFLATED", "LABELMAP")

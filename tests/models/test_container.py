@@ -170,14 +170,14 @@ def test_an_image_that_hangs(model, engine):
     """It is ended when its time is over."""
     started = time.monotonic()
     with pytest.raises(ImageTimedOut, match="did not end within 2 s"):
-        model("sleep 100", engine=engine, time_limit_s=2).segment(volume(), {})
-    assert time.monotonic() - started < 30
+        model("sleep 1000", engine=engine, time_limit_s=2).segment(volume(), {})
+    assert time.monotonic() - started < 200
 
 
 def test_too_much_memory(model):
     """An image that passes the memory of its card is killed, and that is told as what it is."""
     with pytest.raises(OutOfMemory, match=r"where the 0\.02 GB of its card's memory_bytes do not suffice"):
-        model("x=0123456789; while true; do x=$x$x; done", 20_000_000, time_limit_s=30).segment(volume(), {})
+        model("x=0123456789; while true; do x=$x$x; done", 20_000_000, time_limit_s=200).segment(volume(), {})
 
 
 @pytest.mark.parametrize("engine", ["podman", "buildah"])
@@ -201,7 +201,7 @@ def test_a_killed_worker_leaves_nothing(model, store, tmp_path, engine):
 
 
 def _until(holds) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -118,7 +118,7 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def voxfleet(environment: dict[str, str], *words: object) -> subprocess.CompletedProcess[str]:
     """The console script, with the plug-in on the path."""
     command = [sys.executable, "-m", "voxfleet", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=200, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=280, env=environment)
 
 
 @pytest.mark.slow

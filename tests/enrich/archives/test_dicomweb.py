@@ -28,7 +28,7 @@ from voxfleet.enrich.archives.dicomweb.archive import DicomwebArchive
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.digest import dataset_digest
 
-PATIENCE = Patience(connect_s=2.0, read_s=20.0, retries=2, backoff_s=0.01)
+PATIENCE = Patience(connect_s=20.0, read_s=60.0, retries=2, backoff_s=0.01)
 MEGABYTE = 1 << 20
 MakeSlices = Callable[..., list[Dataset]]
 MEASURED = """

@@ -25,7 +25,7 @@ from voxfleet.enrich.archives.dicomweb.archive import DicomwebArchive
 from voxfleet.enrich.archives.http_session import Patience
 from voxfleet.enrich.digest import dataset_digest
 
-PATIENCE = Patience(connect_s=1.0, read_s=5.0, retries=1, backoff_s=0.01)
+PATIENCE = Patience(connect_s=20.0, read_s=60.0, retries=1, backoff_s=0.01)
 PREFIX = "VOXFLEET_DICOMWEB_"
 MakeSlices = Callable[..., list[Dataset]]
 

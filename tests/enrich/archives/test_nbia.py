@@ -33,12 +33,12 @@ from voxfleet.enrich.archives.read_only import ReadOnlyArchive
 from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]
-SHORT = Patience(connect_s=2.0, read_s=2.0, retries=1, backoff_s=0.0)
+PATIENT = Patience(connect_s=20.0, read_s=60.0, retries=1, backoff_s=0.0)
 
 
 def opened(nbia: Any, collection: str = "LIDC-IDRI", query: str = "") -> NbiaArchive:
     """Open a collection."""
-    return NbiaArchive(parse_address(f"nbia+{nbia.url}/{collection}{query}"), SHORT)
+    return NbiaArchive(parse_address(f"nbia+{nbia.url}/{collection}{query}"), PATIENT)
 
 
 def fill(nbia: Any, *made: list[Dataset]) -> None:
@@ -113,7 +113,7 @@ def test_a_login_that_is_sent_elsewhere(nbia: Any, nbia_double: ModuleType, monk
     monkeypatch.setenv("VOXFLEET_NBIA_PASSWORD", nbia_double.PASSWORD)
     with HTTPServer(("127.0.0.1", 0), Moved) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        archive = NbiaArchive(parse_address(f"nbia+http://127.0.0.1:{server.server_port}/NLST"), SHORT)
+        archive = NbiaArchive(parse_address(f"nbia+http://127.0.0.1:{server.server_port}/NLST"), PATIENT)
         with pytest.raises(SearchError):
             list(archive.search())
         server.shutdown()

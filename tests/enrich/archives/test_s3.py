@@ -36,7 +36,7 @@ from voxfleet.enrich.digest import dataset_digest
 
 MakeSlices = Callable[..., list[Dataset]]
 MakePrefix = Callable[[str], str]
-HASTE = BucketPatience(connect_s=2, request_s=5, retries=2, retries_s=5, first_pause_s=0.01)
+HASTE = BucketPatience(connect_s=20, request_s=60, retries=2, retries_s=60, first_pause_s=0.01)
 
 
 @pytest.fixture

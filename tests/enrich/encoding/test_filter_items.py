@@ -81,7 +81,7 @@ def test_dcmqi_reads_filters_and_parameters(report, tmp_path: Path) -> None:
     sr, written = report
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     command = [Path(sys.executable).parent / "tid1500reader", "--inputDICOM", tmp_path / "sr.dcm"]
-    subprocess.run([*command, "--outputMetadata", tmp_path / "sr.json"], check=True, capture_output=True, timeout=120)
+    subprocess.run([*command, "--outputMetadata", tmp_path / "sr.json"], check=True, capture_output=True, timeout=280)
     groups = [g for g in json.loads((tmp_path / "sr.json").read_text())["Measurements"] if g["measurementItems"]]
     items = [item for group in groups for item in group["measurementItems"]]
     assert [float(item["value"]) for item in items] == [m.value for m in written]
