@@ -9,10 +9,12 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
+from .cache_room import TIMES, CacheRoom
 from .consumption import Consumption
 from .heartbeat import SILENCE_S
 from .node_memory import NodeMemory, gpu_bytes, stage_bytes
@@ -49,6 +51,8 @@ class PipelineSettings:
         ``module:function`` that the children run.
     silence_s : float
         The children end themselves when this process falls silent for so long.
+    cache_bytes : int
+        What series in flight may take of the local disk together; 0: see `CacheRoom`.
     """
 
     stages: StageSettings
@@ -58,10 +62,11 @@ class PipelineSettings:
     deliverers: int = 1
     perform: str = PERFORM
     silence_s: float = SILENCE_S
+    cache_bytes: int = 0
 
     @property
     def depth(self) -> int:
-        """Workitems in flight that keep every lane busy, and no more: the bound of the local cache."""
+        """Workitems in flight that keep every lane busy, and no more: a bound of the local cache beside its bytes."""
         return 1 + len(self.devices) + self.deliverers
 
 
@@ -88,6 +93,7 @@ class NodePipeline:
         self.memory = NodeMemory(settings.memory_bytes or stage_bytes(), gpu_bytes(settings.devices))
         self._perform, self._silence_s = settings.perform, settings.silence_s
         self._scratch = Scratch(settings.stages.scratch)
+        self._room = CacheRoom(self._scratch.path, settings.cache_bytes)
         cores = max(1, len(os.sched_getaffinity(0)) // settings.deliverers)
         self._settings = replace(
             settings.stages, scratch=self._scratch.path, cores=cores, memory_bytes=self.memory.host_bytes
@@ -128,6 +134,7 @@ class NodePipeline:
 
     def abort(self) -> None:
         """Kill the children at once; workitems in flight end as lost."""
+        self._room.open()
         for lane in LANES:
             self._lanes[lane].shutdown(wait=False, cancel_futures=True)
         for child in self._children:
@@ -143,8 +150,12 @@ class NodePipeline:
 
     def _pass(self, step: int, attempt: _Attempt) -> None:
         """Take a workitem through one lane, and hand it to the next."""
-        lane = LANES[step]
+        lane, key = LANES[step], attempt.workitem.key
+        if step == 0:
+            self._room.enter(key, TIMES * attempt.workitem.size_bytes)
         answer = self._ask(lane, attempt)
+        if step == 0:
+            self._room.correct(key, self._taken(attempt.workitem, answer))
         attempt.consumption += answer.consumption
         if answer.failure is None and step + 1 < len(LANES):
             self._lanes[LANES[step + 1]].submit(self._pass, step + 1, attempt)
@@ -153,7 +164,7 @@ class NodePipeline:
         attempt.outcome.set_result(_outcome(attempt, answer, self._settings.node))
 
     def _clear(self, workitem: Workitem) -> None:
-        """Remove what a workitem leaves, and its series once no other model of it is on its way."""
+        """Remove what a workitem leaves, and its series once no other model of it is on its way; make room."""
         shutil.rmtree(self._settings.folder_of(workitem), ignore_errors=True)
         series = self._settings.series_folder_of(workitem)
         with self._lock:
@@ -161,6 +172,14 @@ class NodePipeline:
             if not self._readers[series]:
                 del self._readers[series]
                 shutil.rmtree(series, ignore_errors=True)
+        self._room.leave(workitem.key)
+
+    def _taken(self, workitem: Workitem, answer: Answer) -> int:
+        """Bytes that a series takes in the cache, once it is read, and what will be made of it: as much again."""
+        taken = sum(used.bytes_in for used in answer.consumption)
+        with suppress(OSError), os.scandir(self._settings.series_folder_of(workitem)) as files:
+            taken += sum(file.stat().st_size for file in files)
+        return 2 * taken
 
     def _ask(self, lane: str, attempt: _Attempt) -> Answer:
         # Textures of a hundred segments under a dozen filters are hours of work.

@@ -19,6 +19,9 @@ SCHEMA_VERSION = 2
 NO_SPACE, WORKER_STUCK = "NO_SPACE", "WORKER_STUCK"
 """Codes of lost attempts whose machine cannot go on: its own disk is full, or a process on it does not end."""
 
+TYPICAL_SLICE_BYTES = 512 * 512 * 2
+"""Size taken for an instance where the archive does not say: orders work and keeps room for it, prices nothing."""
+
 _SORTED = json.JSONEncoder(sort_keys=True)
 
 
@@ -66,6 +69,11 @@ class Workitem:
     repair: bool = False
     bytes: int | None = None
     features: str = ""
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its series, guessed from its instances where the archive does not say."""
+        return self.bytes if self.bytes is not None else self.instances * TYPICAL_SLICE_BYTES
 
     @property
     def key(self) -> str:

@@ -53,6 +53,10 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
     memory_gib: Annotated[
         float, typer.Option(min=0, help="What one stage may take; 0: six tenths of the machine's, or container's.")
     ] = 0,
+    cache_gib: Annotated[
+        float,
+        typer.Option(min=0, help="What series in flight may take of --folder; 0: half of what is free each time."),
+    ] = 0,
     deadline: Deadline = None,
     max_cost_per_series: MaxCost = None,
     max_failures: MaxFailures = FAILURE_SHARE,
@@ -114,6 +118,7 @@ def worker(  # noqa: PLR0913, PLR0917 - the command line's options
                 devices=devices,
                 memory_bytes=int(memory_gib * 2**30),
                 deliverers=workers if on == "local" else 1,
+                cache_bytes=int(cache_gib * 2**30),
             )
             pipeline = with_deadlines(pipeline, named_seconds(stage_deadline or [], LANES))
             idle_s = hours_of(idle) * 3600 if idle else None

@@ -14,9 +14,6 @@ from ...runners.consumption import Consumption
 from ...runners.workitem import Failure, Workitem
 from ..prices.rates import Price
 
-TYPICAL_SLICE_BYTES = 512 * 512 * 2
-"""Size taken for an instance where the archive does not say: orders work, prices nothing."""
-
 
 def moment(unix_s: float) -> datetime:
     """Aware time in UTC of Unix seconds."""
@@ -50,11 +47,6 @@ def workitem_from_json(text: str) -> Workitem:
     fields: dict[str, Any] = json.loads(text)
     fields["parameters"] = tuple((name, value) for name, value in fields["parameters"])
     return Workitem(**fields)
-
-
-def size_of(workitem: Workitem) -> int:
-    """Bytes of a workitem's series, guessed from its instances where they are not known."""
-    return workitem.bytes if workitem.bytes is not None else workitem.instances * TYPICAL_SLICE_BYTES
 
 
 def failure_to_json(failure: Failure | None) -> str | None:

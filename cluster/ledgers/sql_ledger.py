@@ -28,7 +28,7 @@ from ..prices.rates import Price
 from . import outgrown, rows
 from .attempt import LOST
 from .endings import Ending, end, expire, keep, silent_for
-from .records import price_to_json, prices_to_json, size_of, workitem_to_json
+from .records import price_to_json, prices_to_json, workitem_to_json
 from .run_record import NOTICE
 from .schema import READY_OF_MODEL
 from .sql_reading import SqlReading
@@ -81,7 +81,7 @@ class SqlLedger(SqlReading):
 
     def add(self, workitems: Iterable[Workitem]) -> int:
         """See Ledger."""
-        new = ((w.key, w.model, workitem_to_json(w), size_of(w)) for w in workitems)
+        new = ((w.key, w.model, workitem_to_json(w), w.size_bytes) for w in workitems)
         return self._database.add_items(new)
 
     def refuse(self, identifier: str, code: str, reason: str) -> bool:

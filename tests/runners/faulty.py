@@ -94,6 +94,10 @@ def lane(request: object) -> object:
     """Pass every lane; the series UID says what goes wrong, and where."""
     assert isinstance(request, Request)
     uid, _, where = request.workitem.series_instance_uid.partition("@")
+    if uid.startswith("3.") and request.lane == "prepare":
+        if [*request.settings.scratch.glob("series-*")]:
+            return Answer((), Failure(request.lane, "CROWDED", "another series is in the cache"))
+        request.settings.series_folder_of(request.workitem).mkdir()
     if where in ("", request.lane):
         match uid:
             case "1.1":

@@ -76,6 +76,19 @@ def test_a_child_that_cannot_be_started_is_a_recorded_failure(pipeline, monkeypa
     assert pipeline.submit(item("2.2")).result(timeout=60).state is State.COMPLETED
 
 
+def test_series_that_are_larger_than_the_cache_go_alone(tmp_path, monkeypatch):
+    """No other series is in the cache while one of them is, all complete; a node that is given up waits for none."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    stages = StageSettings(tmp_path / "run" / "scratch", tmp_path / "run" / "series", "node-1")
+    node = NodePipeline(PipelineSettings(stages, perform="faulty:lane", deliverers=2, cache_bytes=1))
+    futures = [node.submit(item(f"3.{number}")) for number in range(6)]
+    outcomes = [future.result(timeout=120) for future in futures]
+    assert [(outcome.state, outcome.failure) for outcome in outcomes] == [(State.COMPLETED, None)] * 6
+    hangs, waits = node.submit(item("1.3@segment")), node.submit(item("3.7"))
+    assert wait([hangs, waits], timeout=1).done == set()
+    node.abort()
+
+
 @pytest.fixture
 def meeting(tmp_path, monkeypatch):
     """Makes nodes whose children meet at a named pipe, and closes them."""
