@@ -11,6 +11,7 @@ five times as long and 4.7 GB.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -106,7 +107,12 @@ def outline_distances(
         Between voxel centres along (k, j, i).
     """
     one, other = (outline(mask, spacing_mm) for mask in (reference, prediction))
-    return OutlineDistances(_directed(one, other, spacing_mm), _directed(other, one, spacing_mm))
+    if 2 * math.prod(one.shape) > LARGEST_MAP:
+        return OutlineDistances(_directed(one, other, spacing_mm), _directed(other, one, spacing_mm))
+    # SciPy lets other threads work meanwhile; both maps together are no larger than one alone may be.
+    with ThreadPoolExecutor(1) as thread:
+        back = thread.submit(_directed, other, one, spacing_mm)
+        return OutlineDistances(_directed(one, other, spacing_mm), back.result())
 
 
 def outline(mask: NDArray[np.bool_], spacing_mm: Spacing) -> Outline:

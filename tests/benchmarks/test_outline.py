@@ -22,10 +22,11 @@ def brute_force(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.array([np.linalg.norm(corners[1] - corner, axis=1).min() for corner in corners[0]])
 
 
-@pytest.mark.parametrize("far_steps", [5.0, 1e9])
-def test_far_outlines(monkeypatch, far_steps):
-    """By map and by tree, distances are those of comparing all with all."""
+@pytest.mark.parametrize(("far_steps", "largest_map"), [(5.0, 1 << 26), (5.0, 60_000), (1e9, 1 << 26), (5.0, 0)])
+def test_far_outlines(monkeypatch, far_steps, largest_map):
+    """By two maps at once, one after the other, and by tree, distances are those of comparing all with all."""
     monkeypatch.setattr(outline_module, "FAR_STEPS", far_steps)
+    monkeypatch.setattr(outline_module, "LARGEST_MAP", largest_map)  # the box has 21 x 41 x 61 corners
     one, other = blobs()
     found = outline_distances(one, other, SPACING_MM)
     assert found.from_reference.distance_mm == pytest.approx(brute_force(one, other), rel=1e-12)
