@@ -104,7 +104,7 @@ def test_a_leg_whose_server_dies(
 
     What was stored before is found, and not sent again.
     """
-    haste = BucketPatience(connect_s=1, request_s=2, retries=0, retries_s=2, first_pause_s=0.01)
+    haste = BucketPatience(retries=0, first_pause_s=0.01)
     monkeypatch.setattr(bucket_archive, "BucketPatience", lambda: haste)
     source, buckets = tmp_path / "from", tmp_path / "buckets"
     (buckets / "bucket").mkdir(parents=True)
