@@ -4,5 +4,5 @@ from __future__ import annotations
 
 BINARY, LABELMAP = "BINARY", "LABELMAP"
 BINARY_DEFLATED = "BINARY_DEFLATED"
-"""Segmentation Type BINARY in the transfer syntax Deflated Explicit VR Little Endian: a fortieth of the size."""
+"""Segmentation Type BINARY in the transfer syntax Deflated Explicit VR Little Endian: a hundredth of the size."""
 SEG_KINDS = (BINARY, BINARY_DEFLATED, LABELMAP)

@@ -1,7 +1,7 @@
 """The compiled loops over label maps, and the memory that they work in.
 
 The C beside it is compiled ahead of time to WebAssembly: one file of 10 KB for every platform, in
-the wheel, that wasmtime turns into machine code in 13 ms, once a process. Nobody needs a
+the wheel, that wasmtime turns into machine code in 20 ms, once a process. Nobody needs a
 compiler, no first call waits for one, and floats round alike on every machine. For 104
 structures in 512 x 512 x 300 it takes 0.54 CPU seconds; NumPy took 2.4; numba took 0.75 for
 two of the three parts, after 1.5 to compile them and 0.3 to import numba, and would add 200 MB
