@@ -260,10 +260,11 @@ def until_stopped(console: Console) -> Iterator[Stop]:
     stop = Stop()
 
     def halt(number: int, _: FrameType | None) -> None:
-        if stop.is_set():
+        before_it = stop.is_set()
+        if stop.told(number):
             raise SystemExit(128 + number)
-        stop.told(number)
-        console.print("stopping: what is in flight is finished first (again to leave at once) ...")
+        if not before_it:
+            console.print("stopping: what is in flight is finished first (again to leave at once) ...")
 
     before = {number: signal.signal(number, halt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

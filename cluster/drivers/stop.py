@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from threading import Event
+from time import monotonic
 
 from ..ledgers.attempt import LOST, PREEMPTED
+
+ONE_NOTICE_S = 5.0
+"""SIGTERM that comes again within this time is the same notice: Slurm tells the script and the program that it runs."""
 
 
 class Stop(Event):
@@ -14,11 +19,17 @@ class Stop(Event):
     def __init__(self) -> None:
         super().__init__()
         self.notice = False
+        self._noticed = -math.inf
 
-    def told(self, number: int) -> None:
-        """Stop, by the signal of that number."""
-        self.notice = self.notice or number == signal.SIGTERM
+    def told(self, number: int) -> bool:
+        """Stop, by the signal of that number; whether it was told before, and is to stop at once."""
+        again, now = self.is_set(), monotonic()
+        if number == signal.SIGTERM:
+            again = again and now - self._noticed > ONE_NOTICE_S
+            self._noticed = self._noticed if self.notice else now
+            self.notice = True
         self.set()
+        return again
 
 
 def has_notice(stop: Event) -> bool:

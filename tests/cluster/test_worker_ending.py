@@ -48,6 +48,20 @@ def test_only_a_machine_that_is_taken_away_from_work_is_worth_another_begin(
     assert (ending.outcome, ending.exit_code, ending.left) == (outcome, code, left)
 
 
+def test_a_notice_that_comes_twice_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm tells a script, which hands it on, and the worker, which drains; it leaves when told again later."""
+    now = [100.0]
+    monkeypatch.setattr("voxfleet.cluster.drivers.stop.monotonic", lambda: now[0])
+    stop = Stop()
+    assert [stop.told(signal.SIGTERM), stop.told(signal.SIGTERM)] == [False, False]
+    now[0] += 4.0
+    assert not stop.told(signal.SIGTERM)
+    now[0] += 2.0
+    assert stop.told(signal.SIGTERM)
+    interrupted = Stop()
+    assert [interrupted.told(signal.SIGINT), interrupted.told(signal.SIGINT)] == [False, True]
+
+
 def item(number: int) -> Workitem:
     """The workitem of series 1.NUMBER."""
     return Workitem("1", f"1.{number}", "CT", 1, "dir:a", "dir:b", "m", "1", "none")
