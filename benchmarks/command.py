@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +31,9 @@ from .study import Predictions, Study, check_installed
 
 if TYPE_CHECKING:
     from .benchmark_run import Benchmark
+
+LEAST_TOLERANCE_MM = 0.001
+"""Of the surface Dice: far below any voxel."""
 
 
 def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
@@ -90,6 +95,7 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
 
     for name in model or []:
         check_licence(catalogue.card(name), accepted=accept_licence)
+    _check_numbers(tolerance or (), threshold)
     rules = rules_of(reference, labels, crosswalk, threshold, tolerance or [])
     study = Study(
         source=archive_uri(source),
@@ -128,6 +134,21 @@ def benchmark(  # noqa: PLR0913, PLR0917 - the command line's options
 def typed() -> str:
     """The command as it was given, for a shell in any folder."""
     return f"{shlex.join(['cd', str(Path.cwd())])} && {shlex.join(['voxfleet', *sys.argv[1:]])}"
+
+
+def _check_numbers(tolerances_mm: Sequence[float], threshold: float) -> None:
+    """Refuse numbers without a meaning before any work; ranges of typer let NaN pass.
+
+    Raises
+    ------
+    typer.BadParameter
+        It names the option.
+    """
+    for each in tolerances_mm:
+        if not LEAST_TOLERANCE_MM <= each < math.inf:
+            raise typer.BadParameter(f"{each:g}: give mm, {LEAST_TOLERANCE_MM:g} or more", param_hint="--tolerance")
+    if not 0 < threshold <= 1:
+        raise typer.BadParameter(f"{threshold:g}: give a number above 0, at most 1", param_hint="--threshold")
 
 
 def predictions_of(text: str) -> Predictions:

@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 from voxfleet.benchmarks.case import CaseResult, Involvement, Rules, Volumes
-from voxfleet.benchmarks.command import predictions_of
+from voxfleet.benchmarks.command import benchmark, predictions_of
 from voxfleet.benchmarks.figures import figures_of
 from voxfleet.benchmarks.plots import bland_altman_panels, box_plot, cost_panel, volume_panel
 from voxfleet.benchmarks.references.reference import Reading
@@ -141,3 +143,16 @@ def test_one_name_is_one_model(tmp_path: Path) -> None:
 def test_predictions_and_their_name(text: str, name: str, place: str) -> None:
     """What stands behind the last = is the name, unless it is part of a path."""
     assert predictions_of(text) == Predictions(name, place)
+
+
+@pytest.mark.parametrize(
+    ("option", "number"), [("--tolerance", "-1"), ("--tolerance", "nan"), ("--threshold", "3"), ("--threshold", "0")]
+)
+def test_numbers_without_a_meaning(tmp_path: Path, option: str, number: str) -> None:
+    """They are refused as part of the command line, before anything is looked for."""
+    commands = typer.Typer()
+    commands.command()(benchmark)
+    words = ["nowhere", "-r", "nowhere", "-o", str(tmp_path / "out"), option, number]
+    done = CliRunner().invoke(commands, words, env={"COLUMNS": "200"})
+    assert (done.exit_code, f"Invalid value for {option}" in done.output) == (2, True)
+    assert not (tmp_path / "out").exists()
