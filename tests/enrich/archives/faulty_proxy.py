@@ -58,7 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
             status, kind, content = fault if isinstance(fault, tuple) else (fault, "application/xml", SPOILT)
             length = [("Content-Length", "0")] if self.command == "HEAD" else []
             return self._answer(status, [("Content-Type", kind), *length], content)
-        upstream = http.client.HTTPConnection(self.spoiler.target.partition("://")[2], timeout=20)
+        upstream = http.client.HTTPConnection(self.spoiler.target.partition("://")[2], timeout=120)
         upstream.request(self.command, self.path, body, dict(self.headers))
         answer = upstream.getresponse()
         content = answer.read()
@@ -152,8 +152,12 @@ class _Passer(BaseRequestHandler):
         if answer is not None:
             self.request.recv(1 << 16)
             self.request.sendall(answer)
+            self.request.shutdown(socket.SHUT_WR)
+            with suppress(OSError):
+                while self.request.recv(1 << 16):
+                    pass  # who closes with something unread resets the connection, and the answer may be lost
             return
-        with socket.create_connection(("127.0.0.1", self.wire.target), 20) as server:
+        with socket.create_connection(("127.0.0.1", self.wire.target), 120) as server:
             back = Thread(target=self._pump, args=(server, self.request), daemon=True)
             back.start()
             self._pump(self.request, server)

@@ -54,7 +54,7 @@ def fronting(target: str) -> Iterator[str]:
         def _ask(
             self, method: str, path: str, body: bytes, headers: dict[str, str]
         ) -> tuple[int, list[tuple[str, str]], bytes]:
-            upstream = http.client.HTTPConnection(target, timeout=20)
+            upstream = http.client.HTTPConnection(target, timeout=120)
             upstream.request(method, path, body, headers)
             answer = upstream.getresponse()
             content = answer.read()
