@@ -45,7 +45,10 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def workitem(number: int, model: str = "stand-in") -> Workitem:
-    """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process, 28 finds the disk full once."""
+    """A workitem of series 1.2.3.NUMBER; 13 fails, 666 kills its process, 28 finds the disk full once.
+
+    From 1000 on they are under way until there is a file ``work/go``.
+    """
     return Workitem("1.2.3", f"1.2.3.{number}", "CT", 10, "dir:/in", "dir:/out", model, "1", "none")
 
 
@@ -84,6 +87,17 @@ def run(
 
     run_on_ray(ledger, settings, may_lease=lambda _: True, on_event=on_event, stop=stop or threading.Event())
     return seen
+
+
+def number_of(kind: str, seen: list[CellEvent]) -> int:
+    """How many events of a kind there were."""
+    return sum(event.kind == kind for event in seen)
+
+
+def first_up(seen: list[CellEvent]) -> int:
+    """Process of the agent that came up first."""
+    detail = next(event.detail for event in seen if event.kind == "agent_up")
+    return int(detail.split(" is process ")[1].split()[0])
 
 
 def outcomes(ledger: SqliteLedger) -> Counter[str]:
@@ -146,10 +160,10 @@ def test_a_cell_leaves_the_last_to_those_who_hold_it(tmp_path: Path) -> None:
     """Its agents have nothing to do, and another driver has the last workitem: it says so, and leaves with its node."""
     ledger = ledger_of(tmp_path, [20, 21])
     ledger.lease("other", 1, 600.0)
-    seen = run(ledger, settings_of(tmp_path, 0.05, lease_s=1.0, label="c0"))
+    seen = run(ledger, settings_of(tmp_path, 0.05, lease_s=3.0, label="c0"))
     assert (ledger.counts().completed, ledger.counts().in_progress) == (1, 1)
-    assert [event.detail for event in ledger.events() if event.kind == LEFT] == ["c0: nothing to lease for 2 s"]
-    assert [event.detail for event in seen if event.kind == LEFT] == ["c0: nothing to lease for 2 s"]
+    assert [event.detail for event in ledger.events() if event.kind == LEFT] == ["c0: nothing to lease for 6 s"]
+    assert [event.detail for event in seen if event.kind == LEFT] == ["c0: nothing to lease for 6 s"]
     assert all(node.down for node in ledger.nodes())
 
 
@@ -196,33 +210,32 @@ def test_agents_end_also_while_the_ledger_is_away(tmp_path: Path) -> None:
         with pytest.raises(LedgerUnavailable):
             run(ledger, settings_of(tmp_path))
         agents = [int(path.name) for path in (tmp_path / "work" / "pids").iterdir()]
-        _, left = psutil.wait_procs([psutil.Process(pid) for pid in agents if psutil.pid_exists(pid)], timeout=20)
+        _, left = psutil.wait_procs([psutil.Process(pid) for pid in agents if psutil.pid_exists(pid)], timeout=60)
         assert left == []
     finally:
         ray.shutdown()
 
 
 def test_killed_agent_loses_only_what_it_held(tmp_path: Path, harm: Account) -> None:
-    """Kill -9 of an agent's process: at most `depth` attempts are lost, a new agent comes, all is done once."""
-    ledger = ledger_of(tmp_path, list(range(100, 116)))
+    """Kill -9 of an agent's process: the two attempts that it is at are lost, a new agent comes, all is done once."""
+    ledger = ledger_of(tmp_path, list(range(1000, 1016)))
     killed: list[int] = []
 
     def kill_one(event: CellEvent, seen: list[CellEvent]) -> None:
-        if not killed and sum(e.kind == "finished" for e in seen) == 4:
-            pid = int(next((tmp_path / "work" / "pids").iterdir()).name)
+        if not killed and number_of("agent_up", seen) == 2 and number_of("begun", seen) == 4:
             harm.harmed()
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+            killed.append(first_up(seen))
+            os.kill(killed[0], signal.SIGKILL)
+        if number_of("agent_up", seen) == 3:
+            (tmp_path / "work" / "go").touch()
 
-    seen = run(ledger, settings_of(tmp_path, seconds=0.5), kill_one)
+    seen = run(ledger, settings_of(tmp_path, seconds=0.05), kill_one)
     counts = ledger.counts()
     assert (counts.completed, counts.open, counts.failed) == (16, 0, 0)
     ended = outcomes(ledger)
-    assert ended["completed"] == 16
-    assert 0 < ended["lost"] <= 2
+    assert ended == {"completed": 16, "lost": 2}
     assert len(list((tmp_path / "work" / "stored").iterdir())) == 16
-    assert sum(e.kind == "agent_down" for e in seen) == 1
-    assert sum(e.kind == "agent_up" for e in seen) == 3
+    assert (number_of("agent_down", seen), number_of("agent_up", seen)) == (1, 3)
 
 
 def test_item_that_kills_its_agent_is_given_up(tmp_path: Path, harm: Account) -> None:
@@ -360,7 +373,7 @@ def test_agents_with_gpus_that_cannot_start_do_not_end_the_others(tmp_path: Path
 
 def test_driver_killed_and_started_again(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of the driver in mid-run: another finishes, with every result stored once."""
-    ledger = ledger_of(tmp_path, list(range(12)))
+    ledger = ledger_of(tmp_path, [*range(4), *range(1000, 1008)])
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path)])
     deadline = time.monotonic() + 90
     while ledger.counts().completed < 4:
@@ -370,7 +383,8 @@ def test_driver_killed_and_started_again(tmp_path: Path, harm: Account) -> None:
     harm.harmed()
     driver.kill()
     driver.wait()
-    assert ledger.counts().open > 0
+    assert ledger.counts().open == 8
+    (tmp_path / "work" / "go").touch()
     run(ledger, settings_of(tmp_path))
     counts = ledger.counts()
     assert (counts.completed, counts.open) == (12, 0)
@@ -381,7 +395,7 @@ def test_driver_killed_and_started_again(tmp_path: Path, harm: Account) -> None:
 
 def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path, harm: Account) -> None:
     """SIGSTOP of the driver: its agents are gone soon; resumed, it finishes with others, each result once."""
-    ledger = ledger_of(tmp_path, list(range(12)))
+    ledger = ledger_of(tmp_path, [*range(4), *range(1000, 1008)])
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path), "3"])
     deadline = time.monotonic() + 120
     try:
@@ -395,6 +409,7 @@ def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path, harm
         while any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in agents):
             assert time.monotonic() < deadline, "an agent outlived the silence"
             time.sleep(0.1)
+        (tmp_path / "work" / "go").touch()
         driver.send_signal(signal.SIGCONT)
         assert driver.wait(timeout=120) == 0
     finally:
@@ -407,43 +422,47 @@ def test_agents_end_themselves_when_the_driver_stands_still(tmp_path: Path, harm
 
 def test_agent_that_stands_still_is_given_up(tmp_path: Path, harm: Account) -> None:
     """SIGSTOP of an agent: after the time of a lease its workitems go to another; resumed, it doubles nothing."""
-    ledger = ledger_of(tmp_path, list(range(100, 112)))
+    ledger = ledger_of(tmp_path, list(range(1000, 1012)))
     stopped: list[int] = []
 
     def stop_one(event: CellEvent, seen: list[CellEvent]) -> None:
-        if not stopped and sum(e.kind == "finished" for e in seen) == 2:
-            stopped.append(int(next((tmp_path / "work" / "pids").iterdir()).name))
+        if not stopped and number_of("agent_up", seen) == 2 and number_of("begun", seen) == 4:
             harm.harmed()
+            stopped.append(first_up(seen))
             os.kill(stopped[0], signal.SIGSTOP)
-        if stopped and event.kind == "agent_down" and psutil.pid_exists(stopped[0]):
-            os.kill(stopped[0], signal.SIGCONT)
+        if stopped and event.kind == "agent_down":
+            (tmp_path / "work" / "go").touch()
+            if psutil.pid_exists(stopped[0]):
+                os.kill(stopped[0], signal.SIGCONT)
 
-    seen = run(ledger, settings_of(tmp_path, seconds=0.5, lease_s=3.0), stop_one)
+    seen = run(ledger, settings_of(tmp_path, seconds=0.05), stop_one)
     counts = ledger.counts()
     assert (counts.completed, counts.open, counts.failed) == (12, 0, 0)
-    # None where it was stopped just when it had ended one and been given no other.
-    assert outcomes(ledger)["lost"] <= 2
+    # Two of each that is silent for as long as leases hold: on a machine that is very busy not only the one.
+    assert 2 <= outcomes(ledger)["lost"] <= 2 * number_of("agent_down", seen)
     assert len(list((tmp_path / "work" / "stored").iterdir())) == len(ledger.stored()) == 12
     assert any(e.kind == "agent_down" and "no sign of life" in e.detail for e in seen)
 
 
 def test_idle_agent_that_is_killed_is_noticed(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of an agent with nothing to do, while another works: it is told of, and replaced."""
-    ledger = ledger_of(tmp_path, [1])
+    ledger = ledger_of(tmp_path, [1000])
     killed: list[int] = []
 
     def kill_idle(event: CellEvent, seen: list[CellEvent]) -> None:
-        if not killed and sum(e.kind == "agent_up" for e in seen) == 2:
+        if not killed and number_of("agent_up", seen) == 2:
             busy = {int(line) for path in (tmp_path / "work" / "begun").iterdir() for line in path.read_text().split()}
             idle = {int(path.name) for path in (tmp_path / "work" / "pids").iterdir()} - busy
             if busy and idle:
                 killed.append(idle.pop())
                 os.kill(killed[0], signal.SIGKILL)
+        if event.kind == "agent_down":
+            (tmp_path / "work" / "go").touch()
 
-    seen = run(ledger, settings_of(tmp_path, seconds=12.0, lease_s=4.0, depth=1), kill_idle)
+    seen = run(ledger, settings_of(tmp_path, seconds=0.05, lease_s=10.0, depth=1), kill_idle)
     assert ledger.counts().completed == 1
     assert outcomes(ledger) == {"completed": 1}
-    assert sum(e.kind == "agent_down" for e in seen) == len(killed)
+    assert (len(killed), number_of("agent_down", seen)) == (1, 1)
 
 
 @pytest.mark.parametrize("notice", [True, False])
@@ -460,32 +479,34 @@ def test_a_node_that_is_taken_away_with_a_notice_was_preempted(
     cluster = Cluster(initialize_head=True, head_node_args=small)
     second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
     cluster.wait_for_nodes()
-    ledger = ledger_of(tmp_path, list(range(100, 108)))
+    ledger = ledger_of(tmp_path, list(range(1000, 1008)))
     gone: list[object] = []
 
     def take_away(event: CellEvent, seen: list[CellEvent]) -> None:
-        if not gone and sum(e.kind == "finished" for e in seen) == 3:
+        if not gone and number_of("begun", seen) == 2:
             gone.append(second)
             harm.harmed()
             cluster.remove_node(second, allow_graceful=notice)
+        if event.kind == "agent_down":
+            # Its process outlives the node's own by a moment.
+            (tmp_path / "work" / "go").touch()
 
     try:
         prices = {"fallback": dear}
-        settings = settings_of(tmp_path, seconds=0.7, address=cluster.address, cpus=1.0, depth=1, prices=prices)
+        settings = settings_of(tmp_path, seconds=0.05, address=cluster.address, cpus=1.0, depth=1, prices=prices)
         run(ledger, settings, take_away)
     finally:
         ray.shutdown()
         cluster.shutdown()
     assert ledger.counts().completed == 8
     lost = [attempt for attempt in ledger.attempts() if attempt.outcome is AttemptClass.LOST]
-    assert lost
-    assert [attempt.preempted for attempt in lost] == [notice] * len(lost)
+    assert [attempt.preempted for attempt in lost] == [notice]
     assert {(node.machine, node.price) for node in ledger.nodes()} == {("dear", dear)}
 
 
 def test_gcs_killed(tmp_path: Path, harm: Account) -> None:
     """Kill -9 of Ray's control server: its driver ends or finishes; what it left open another one does, each once."""
-    ledger = ledger_of(tmp_path, list(range(100, 124)))
+    ledger = ledger_of(tmp_path, [*range(100, 104), *range(1000, 1020)])
     environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "4"}
     driver = subprocess.Popen([sys.executable, __file__, str(tmp_path)], env=environment)
     try:
@@ -498,12 +519,13 @@ def test_gcs_killed(tmp_path: Path, harm: Account) -> None:
         (server,) = [each for each in family if each.name() == "gcs_server"]
         harm.harmed()
         server.kill()
+        (tmp_path / "work" / "go").touch()
         driver.wait(timeout=120)
     finally:
         driver.kill()
         driver.wait()
     agents = [each for each in family if each.pid in {int(path.name) for path in (tmp_path / "work/pids").iterdir()}]
-    _, orphans = psutil.wait_procs(agents, timeout=20)
+    _, orphans = psutil.wait_procs(agents, timeout=60)
     for each in family:
         # Ray's own helpers of a node stay for a minute.
         with suppress(psutil.NoSuchProcess):
