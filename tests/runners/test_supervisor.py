@@ -22,7 +22,7 @@ from voxfleet.runners.supervisor import (
     StageTimedOut,
 )
 
-LIMITS = Limits(deadline_s=20, memory_bytes=2**30)
+LIMITS = Limits(deadline_s=60, memory_bytes=2**30)
 
 
 @pytest.fixture
@@ -150,14 +150,14 @@ def test_hang_is_killed_at_the_deadline(child, request_):
     begun = time.monotonic()
     with pytest.raises(StageTimedOut, match="1 s"):
         child.call(request_, Limits(1, 2**30))
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 10
     assert not psutil.pid_exists(pid)
 
 
 def test_leak_is_killed_at_the_cap(child):
     """A child that takes more memory than its cap is killed before the machine suffers."""
     with pytest.raises(StageOutOfMemory, match="GiB"):
-        child.call("leak", Limits(30, 300 * 2**20))
+        child.call("leak", Limits(60, 300 * 2**20))
     assert child.call("well", LIMITS) == "well"
 
 
@@ -208,7 +208,7 @@ QUIET_PARENT = """
 import sys, time
 from pathlib import Path
 from voxfleet.runners.supervisor import *
-child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave', silence_s=2)
+child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave', silence_s=3)
 print(child.call('pid', Limits(60, 2**30)), flush=True)
 try:
     child.call(sys.argv[2], Limits(60, 2**30))
@@ -245,12 +245,12 @@ def test_a_child_ends_itself_when_its_parent_stands_still(tmp_path, request_):
 
 
 def test_a_child_that_is_left_idle_stays_warm(tmp_path, monkeypatch):
-    """No request for longer than the silence, and one that takes longer: beats keep the child alive."""
+    """No request for longer than the silence: beats keep the child alive."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    child = StageProcess("test", tmp_path / "workers.log", "faulty:misbehave", silence_s=1)
+    child = StageProcess("test", tmp_path / "workers.log", "faulty:misbehave", silence_s=2)
     try:
         pid = child.call("pid", LIMITS)
-        time.sleep(2)
+        time.sleep(3)
         assert child.call("pid", LIMITS) == pid
     finally:
         child.close()
