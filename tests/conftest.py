@@ -29,7 +29,7 @@ from pydicom import Dataset
 from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from voxfleet.benchmarks.performance.ports import free_port
-from voxfleet.benchmarks.performance.postgres import NoPostgres, Postgres, running_postgres
+from voxfleet.benchmarks.performance.postgres import INSTALLED, Postgres, running_postgres
 from voxfleet.benchmarks.performance.toll import Harm, toll_of
 from voxfleet.cluster.ledger import Ledger
 
@@ -435,12 +435,10 @@ def _running_server(command: list[str], url: str, log: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Start an empty PostgreSQL on a socket of its own: nothing listens on any network."""
-    with ExitStack() as stack:
-        try:
-            server = stack.enter_context(running_postgres())
-        except NoPostgres as exc:
-            pytest.skip(str(exc))
-        stack.enter_context(pytest.MonkeyPatch.context()).setenv("VOXFLEET_TEST_POSTGRES", server.url)
+    if not sorted(INSTALLED.glob("*/bin/pg_ctl")):
+        pytest.skip("PostgreSQL is not there: apt-get install postgresql")
+    with running_postgres() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOXFLEET_TEST_POSTGRES", server.url)
         yield server
 
 

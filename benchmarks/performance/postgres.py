@@ -17,6 +17,8 @@ from ... import Error
 
 INSTALLED = Path("/usr/lib/postgresql")
 """Where Debian and its kin put the programs of each version."""
+START_S = 120
+"""Until it is up, or has ended: on a machine that is busy with something else."""
 
 
 class NoPostgres(Error):
@@ -48,7 +50,8 @@ class Postgres:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._run("pg_ctl", "start", "--wait", f"--log={self.folder}/log", f"--options=-k {self.folder} -h ''")
+        options = f"--options=-k {self.folder} -h ''"
+        self._run("pg_ctl", "start", "--wait", f"--timeout={START_S}", f"--log={self.folder}/log", options)
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop it: ``immediate`` is as if it had been killed."""
@@ -73,7 +76,9 @@ class Postgres:
         # The server must not run as root.
         become = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
         command = [*become, str(self.programs / program), f"--pgdata={self.folder}/data", *options]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=2 * START_S, check=False
+        )
         if check and done.returncode:
             raise NoPostgres(f"{program}: {done.stdout}{done.stderr}")
 
@@ -92,5 +97,7 @@ def running_postgres() -> Iterator[Postgres]:
         server.start()
         yield server
     finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            server.stop()
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
