@@ -3,7 +3,8 @@
 The kernel kills a child with its parent (`enrich.lifetime`), but not what the child started: the workers of a model
 that uses ``multiprocessing``, or a program in a session of its own, would go on and hold a GPU. So between the two
 there is a keeper, which does nothing else: it adopts what loses its parent (``PR_SET_CHILD_SUBREAPER``, prctl(2)), and
-kills all that is left once the child ends, once it is told to, and once its own parent is dead or silent.
+kills all that is left once the child ends, once it is told to, and once its own parent is dead or silent; but for
+what ends by itself then, and has something to clean up first (`models.container.guard`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..enrich.lifetime import die_with_parent
+from ..models.container.guard import OUTLIVES
 
 END = signal.SIGUSR1
 """Tells a keeper to end the family; the kernel sends it, too, when the thread that started the keeper ends."""
@@ -53,7 +55,6 @@ class Keeper:
     def __init__(self, child_pid: int) -> None:
         self._child_pid = child_pid
         self._status: int | None = None
-        self._left = True
         # Who waits for the family's answers is to hear of its end, and is not to write to nobody.
         null = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1):
@@ -66,11 +67,11 @@ class Keeper:
             if signal.sigwait((END, signal.SIGCHLD)) == END:
                 break
             self._reap()
-        self._reap()
-        while self._left:
-            _kill_family()
-            signal.sigtimedwait((signal.SIGCHLD,), _AGAIN_S)
+        while True:
             self._reap()
+            if not _kill_family():
+                break
+            signal.sigtimedwait((signal.SIGCHLD,), _AGAIN_S)
         _end_as(self._status or 0)
 
     def end(self) -> None:
@@ -78,22 +79,33 @@ class Keeper:
         os.kill(os.getpid(), END)
 
     def _reap(self) -> None:
-        """Note what has ended, and whether anything has not."""
-        try:
+        """Let go of what has ended, and note how the child did."""
+        with suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 if ended[0] == self._child_pid:
                     self._status = ended[1]
-        except ChildProcessError:
-            self._left = False
 
 
-def _kill_family() -> None:
-    """Kill the children of this process, and all of its process group; what they started comes to it, and is next."""
-    own_pid = os.getpid()
+def _kill_family() -> bool:
+    """Kill the children of this process, and all of its process group; whether there were any.
+
+    What these started comes to this process, and is next.
+    """
+    own_pid, found = os.getpid(), False
     for process in Path("/proc").glob("[0-9]*"):
-        if int(process.name) != own_pid and own_pid in _parent_and_group(process):
+        if int(process.name) != own_pid and own_pid in _parent_and_group(process) and not _outlives(process):
+            found = True
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(int(process.name), signal.SIGKILL)
+    return found
+
+
+def _outlives(process: Path) -> bool:
+    """Whether a process is to end by itself: so it was told when it was begun."""
+    try:
+        return f"{OUTLIVES}=".encode() in (process / "environ").read_bytes()
+    except OSError:
+        return False
 
 
 def _parent_and_group(process: Path) -> tuple[int, ...]:

@@ -20,6 +20,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+OUTLIVES = "VOXFLEET_GUARD"
+"""In its environment: not to be killed with what else a worker started, for it has something to clean up."""
+
 REMOVAL_S = 120.0
 """Longest that an engine may take to remove a container."""
 
@@ -27,6 +30,8 @@ REMOVAL_S = 120.0
 def main() -> None:
     """Perform orders until standard input is closed; then leave nothing behind."""
     folder = Path(sys.argv[1])
+    # Of this process alone, not of what it runs.
+    os.environ.pop(OUTLIVES, None)
     orders = os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
     try:
         for line in iter(orders.readline, b""):

@@ -18,6 +18,7 @@ from ..memory import OutOfMemory
 from ..model import ModelError
 from .card import Image
 from .engines import ANSWER_S, Engine, Job
+from .guard import OUTLIVES
 
 KILLED = 137
 """Exit status of what SIGKILL ended (128 + 9), as the kernel does where memory does not suffice."""
@@ -61,7 +62,14 @@ def workplace() -> Iterator[Workplace]:
     folder = Path(tempfile.mkdtemp(prefix="voxfleet-image-"))
     command = [sys.executable, "-P", "-m", GUARD, str(folder)]
     # Podman's monitor leaves a file `oom` where it was started, when a container passes its memory limit.
-    guard = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    guard = subprocess.Popen(
+        command,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env={**os.environ, OUTLIVES: "1"},
+    )
     place = Workplace(folder / "in", folder / "out", guard)
     try:
         place.input.mkdir()

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from voxfleet.runners.request import Answer, Delivery, Request
 from voxfleet.runners.workitem import Failure
 
 _hoard: list[bytearray] = []
+_open = ExitStack()
 
 
 def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for each way to go wrong
@@ -47,6 +49,8 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
             Path("family").write_text(" ".join(map(str, family())))
             apart("import os, time; hoard = [os.urandom(2**20) * 8 for _ in range(60)]; time.sleep(600)")
             time.sleep(600)
+        case ("image", str(ended)):
+            return image(ended)
         case "half an answer":
             for number in range(3, 20):
                 with suppress(OSError):
@@ -62,6 +66,18 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
         case "pid":
             return os.getpid()
     return request
+
+
+def image(ended: str) -> tuple[int, str]:
+    """Begin an image that sleeps, and whose removal makes a file: process id of its guard, and the guard's folder."""
+    from voxfleet.models.container.running import workplace
+
+    place = _open.enter_context(workplace())
+    assert place.guard.stdin is not None
+    order = {"run": [["sleep", "599"]], "remove": [["touch", ended]], "time_limit_s": 600}
+    place.guard.stdin.write(json.dumps(order).encode() + b"\n")
+    place.guard.stdin.flush()
+    return place.guard.pid, str(place.input.parent)
 
 
 def family() -> list[int]:

@@ -86,6 +86,18 @@ def test_what_a_stage_started_counts_for_its_cap_and_ends_with_it(child, tmp_pat
     assert not [pid for pid in (tmp_path / "family").read_text().split() if psutil.pid_exists(int(pid))]
 
 
+def test_the_guard_of_an_image_outlives_a_stage_and_cleans_up(child, tmp_path):
+    """Killed at its deadline in the midst of an image: that ends, its engine removes it, and its folder is gone."""
+    ended = tmp_path / "removed"
+    pid, folder = child.call(("image", str(ended)), LIMITS)
+    guard = psutil.Process(pid)
+    with pytest.raises(StageTimedOut):
+        child.call("hang", Limits(1, 2**30))
+    assert gone(guard, within_s=60)
+    assert ended.exists()
+    assert not Path(folder).exists()
+
+
 def test_what_a_stage_started_ends_when_a_stage_is_closed(child):
     """In good order, too: a node that is done leaves nothing behind."""
     family = child.call("family", LIMITS)
@@ -93,9 +105,9 @@ def test_what_a_stage_started_ends_when_a_stage_is_closed(child):
     assert not [pid for pid in family if psutil.pid_exists(pid)]
 
 
-def gone(process: psutil.Process) -> bool:
-    """Whether a process ends within five seconds; one that waits for somebody to reap it has ended."""
-    deadline = time.monotonic() + 5
+def gone(process: psutil.Process, within_s: float = 5.0) -> bool:
+    """Whether a process ends in that time; one that waits for somebody to reap it has ended."""
+    deadline = time.monotonic() + within_s
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         if time.monotonic() > deadline:
             return False
