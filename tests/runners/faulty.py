@@ -69,12 +69,12 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
 
 
 def image(ended: str) -> tuple[int, str]:
-    """Begin an image that sleeps, and whose removal makes a file: process id of its guard, and the guard's folder."""
+    """Begin an image that sleeps, and whose removal takes a while and makes a file: its guard's process id and folder."""
     from voxfleet.models.container.running import workplace
 
     place = _open.enter_context(workplace())
     assert place.guard.stdin is not None
-    order = {"run": [["sleep", "599"]], "remove": [["touch", ended]], "time_limit_s": 600}
+    order = {"run": [["sleep", "599"]], "remove": [["sleep", "0.5"], ["touch", ended]], "time_limit_s": 600}
     place.guard.stdin.write(json.dumps(order).encode() + b"\n")
     place.guard.stdin.flush()
     return place.guard.pid, str(place.input.parent)
