@@ -69,7 +69,7 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
 
 
 def image(ended: str) -> tuple[int, str]:
-    """Begin an image that sleeps, and whose removal takes a while and makes a file: its guard's process id and folder."""
+    """Begin an image that sleeps, whose removal makes a file, and takes a while: its guard's process id and folder."""
     from voxfleet.models.container.running import workplace
 
     place = _open.enter_context(workplace())
