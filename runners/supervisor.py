@@ -213,7 +213,7 @@ class StageProcess:
             if time.monotonic() > min(deadline, self._give_up):
                 self._kill(process)
                 raise StageTimedOut(self._lane, f"no answer within {limits.deadline_s:.0f} s; worker killed")
-            if (used := resident_bytes(process.pid)) > limits.memory_bytes:
+            if (used := resident_bytes(process.pid, limits.memory_bytes)) > limits.memory_bytes:
                 self._kill(process)
                 raise StageOutOfMemory(
                     self._lane,
@@ -260,12 +260,31 @@ class StageProcess:
         self._process = None
 
 
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and its descendants, pages that some share counted for each; 0 if it is gone."""
-    used = 0
+def resident_bytes(pid: int, cap_bytes: int) -> int:
+    """Resident memory of a process and its descendants; 0 if it is gone.
+
+    Pages that they share, as workers do that were forked from a process with a model in it, count once where it
+    matters: where the sum of all passes the cap. Only the kernel can tell (``Pss``, proc_pid_smaps(5)), by a walk
+    through all their pages.
+    """
+    family: list[psutil.Process] = []
     with suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)
-        for member in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                used += member.memory_info().rss
-    return used
+        family = [process, *process.children(recursive=True)]
+    used = sum(_own_bytes(member) for member in family)
+    return used if used <= cap_bytes else sum(_bytes_with_its_share(member) for member in family)
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(process.memory_info().rss)
+    return 0
+
+
+def _bytes_with_its_share(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.NoSuchProcess:
+        return 0
+    except psutil.AccessDenied:
+        return _own_bytes(process)

@@ -49,6 +49,11 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
             Path("family").write_text(" ".join(map(str, family())))
             apart("import os, time; hoard = [os.urandom(2**20) * 8 for _ in range(60)]; time.sleep(600)")
             time.sleep(600)
+        case "sharing family":
+            _hoard.append(bytearray(os.urandom(2**20) * 200))
+            workers = multiprocessing.get_context("fork").Pool(4)
+            workers.map(len, ["a worker each"] * 4, 1)
+            time.sleep(1)
         case ("image", str(ended)):
             return image(ended)
         case "half an answer":

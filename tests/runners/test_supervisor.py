@@ -86,6 +86,11 @@ def test_what_a_stage_started_counts_for_its_cap_and_ends_with_it(child, tmp_pat
     assert not [pid for pid in (tmp_path / "family").read_text().split() if psutil.pid_exists(int(pid))]
 
 
+def test_what_workers_share_counts_once(child):
+    """200 MiB and four workers forked from them stay below 500 MiB, and would be 1 GiB counted for each."""
+    assert child.call("sharing family", Limits(60, 500 * 2**20)) == "sharing family"
+
+
 def test_the_guard_of_an_image_outlives_a_stage_and_cleans_up(child, tmp_path):
     """Killed at its deadline in the midst of an image: that ends, its engine removes it, and its folder is gone."""
     ended = tmp_path / "removed"
