@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -64,31 +63,6 @@ def test_a_run_does_not_go_on_at_a_lower_price(tmp_path: Path) -> None:
     keep_price(ledger, ledger.create_run(RUN), dearer)
     assert ledger.run().price == dearer
     assert [(event.kind, event.detail) for event in ledger.events()] == [("price", price_change(RUN, dearer))]
-
-
-def test_a_ledger_of_version_3_is_brought_up_to_date(tmp_path: Path) -> None:
-    """Its run has no price, and may get one."""
-    path = tmp_path / "ledger.sqlite"
-    SqliteLedger(path).create_run(replace(RUN, price=None))
-    with sqlite3.connect(path) as sql:
-        for index in ("item_outgrown", "event_notice"):
-            sql.execute(f"DROP INDEX {index}")
-        sql.execute("DROP TABLE idle")
-        sql.execute("DROP TABLE lived")
-        later = {
-            "run": ["price", "prices"],
-            "item": ["outgrown_host", "outgrown_gpu", "due"],
-            "node": ["cell", "price"],
-        }
-        later |= {"attempt": ["host_bytes", "gpu_bytes"], "owner": ["lease_s"]}
-        for table, columns in later.items():
-            for column in columns:
-                sql.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        sql.execute("DELETE FROM migration WHERE version > 3")
-    ledger = SqliteLedger(path)
-    assert ledger.run().price is None
-    ledger.set_price(TOY)
-    assert ledger.run() == replace(RUN, market="on-demand")
 
 
 @pytest.mark.slow

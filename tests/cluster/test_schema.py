@@ -23,6 +23,7 @@ from voxfleet.cluster.ledgers.migrating import LedgerInUse
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.records import workitem_to_json
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.cluster.prices.price import price_of
 from voxfleet.runners.workitem import Outcome, State, Workitem
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ def test_a_run_begun_by_the_first_version_goes_on(old: Old) -> None:
     ledger = old.open(name)
     assert ledger.counts() == Counts(scheduled=1, in_progress=1, completed=1, refused=1, never_workitems=1)
     assert ledger.run().same_work(RUN)
+    assert ledger.run().price is None, "versions before 4 knew none"
+    price = price_of("g4dn.xlarge", "us-east-1", "on-demand")
+    ledger.set_price(price)
+    assert ledger.run().price == price
     assert [item.workitem for item in ledger.items()] == WORK
     assert [(each.wall_s, each.peak_bytes) for attempt in ledger.attempts() for each in attempt.consumption] == [
         (9, 7)
