@@ -1,6 +1,12 @@
 """DICOM series to int16 volume: ``python -m voxfleet.benchmarks.performance.volume_read``.
 
 Ours, highdicom and SimpleITK in this process; dcm2niix as the program it is, NIfTI not compressed.
+
+Where the bytes lie in the page cache and nothing is to be decoded, 0.29 s of ours are: headers 0.11, pixels from the
+cache to a buffer 0.06, from there with slope and offset to the volume 0.07, the rest Python; the floor, 315 MB through
+memory at 10 GB/s, is 0.03 s. A virtual machine whose host takes free memory back adds the first touch of the volume's
+157 MB, 0.05 to 0.35 s of system time from one run to the next: 0.29 to 0.69 s in all were seen, which is 1.5 to 3.2
+times faster than highdicom, and 0.8 to 2.3 times the time of dcm2niix.
 """
 
 from __future__ import annotations
