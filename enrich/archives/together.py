@@ -67,12 +67,15 @@ def side_by_side(series: Series, uri: str, send: Callable[[Outgoing], None]) -> 
             return None
         try:
             send(outgoing)
-        except NoSpace:
-            raise
         except StoreError as exc:
-            if exc.retryable:
+            if exc.retryable or isinstance(exc, NoSpace):
                 over.set()  # the archive may be gone: no other instance is to wait for it too
+            if isinstance(exc, NoSpace):
+                raise
             return None
+        except BaseException:
+            over.set()  # here already: who waits for the outcomes may learn of it late
+            raise
         return outgoing
 
     with ThreadPoolExecutor(SENDERS) as senders:
