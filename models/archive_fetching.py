@@ -73,6 +73,10 @@ def fetch_archive(model: str, archive: Archive, source: str, folder: Path, progr
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f".{archive.file}.part"
     with alone(model, part) as file:
+        if place.exists():
+            # Another process brought it since.
+            part.unlink()
+            return None
         bring(model, source, file, progress)
         file.flush()
         digest = sha256_of(part)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import shutil
 import time
@@ -103,6 +104,10 @@ def fetch(model: str, weights: Weights, source: str, progress: Progress) -> Path
     part = place.with_name(f".{place.name}.part")
     place.parent.mkdir(parents=True, exist_ok=True)
     with alone(model, part) as file:
+        if place.is_file():
+            # Another process brought it since, and checked it.
+            part.unlink()
+            return place
         bring(model, source, file, progress)
         file.flush()
         try:
@@ -129,12 +134,23 @@ def _is_url(source: str) -> bool:
 @contextmanager
 def alone(model: str, part: Path) -> Iterator[IO[bytes]]:
     """The unfinished file, opened at its end, for this process alone."""
-    with part.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise FetchFailed(model, f"another process is fetching {part.name} now") from exc
-        yield file
+    while True:
+        with part.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise FetchFailed(model, f"another process is fetching {part.name} now") from exc
+            # Another process may have come to its end since we opened it: then this is its finished file.
+            if _is_at(file, part):
+                yield file
+                return
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _copy(model: str, source: Path, file: IO[bytes], progress: Progress) -> None:

@@ -198,6 +198,26 @@ def test_one_fetch_at_a_time(card, server, store):
     assert server.asked == []
 
 
+def test_a_file_that_another_process_has_just_finished(card, store, tmp_path, monkeypatch):
+    """It came to its end between our opening and our lock: what it made is found, and not written to."""
+    place = store / SHA256 / "net.pth"
+    part, mine, lock = place.with_name(".net.pth.part"), tmp_path / "mine.pth", fcntl.flock
+    place.parent.mkdir(parents=True)
+    for path in (part, mine):
+        path.write_bytes(CONTENT)
+    before = part.stat()
+
+    def finished_before(file: object, how: int) -> None:
+        if not place.exists():
+            part.replace(place)
+        lock(file, how)
+
+    monkeypatch.setattr(fetching.fcntl, "flock", finished_before)
+    assert fetch("net", card.weights[0], str(mine), quiet) == place
+    assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert list(place.parent.iterdir()) == [place]
+
+
 def test_changed_file_is_not_used(card, server):
     """A file that was changed in the store after it was fetched is refused when it is to be used, and when fetched."""
     path = fetch("net", card.weights[0], server.url, quiet)
@@ -282,6 +302,22 @@ def test_archive_is_resumed_and_unpacked(card, server, tmp_path):
     ]
     assert (tmp_path / "Dataset7" / "fold_0" / "net.pth").read_bytes() == CONTENT
     assert fetch_archive("net", archive_at(server), server.url, tmp_path, quiet) is None
+
+
+def test_an_archive_that_another_process_has_just_unpacked(server, tmp_path, monkeypatch):
+    """It came to its end between our opening and our lock: nothing is fetched, and nothing left."""
+    lock, place = fcntl.flock, tmp_path / "Dataset7"
+    (tmp_path / ".Dataset7.zip.part").write_bytes(b"all of it")
+
+    def unpacked_before(file: object, how: int) -> None:
+        if not place.exists():
+            place.mkdir()
+            (tmp_path / ".Dataset7.zip.part").unlink()
+        lock(file, how)
+
+    monkeypatch.setattr(fetching.fcntl, "flock", unpacked_before)
+    assert fetch_archive("net", archive_at(server), server.url, tmp_path, quiet) is None
+    assert (server.asked, list(tmp_path.iterdir())) == ([], [place])
 
 
 @pytest.mark.parametrize(
