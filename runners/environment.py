@@ -50,7 +50,7 @@ NODE_VARIABLE = "VOXFLEET_NODE"
 """Environment variable that names this node."""
 
 _ROOT = Path(__file__).parents[1]
-_QUICK_S = 5.0
+_QUICK_S = 30.0
 _COMMIT = re.compile(r"[0-9a-f]{7,64}(-dirty)?")
 
 
@@ -142,7 +142,7 @@ def _gpus() -> tuple[str, ...]:
 
 
 def _output(*command: str) -> str | None:
-    """What a program prints; None if it is not there, fails, or does not answer in a few seconds."""
+    """What a program prints; None if it is not there, fails, or does not answer."""
     program = shutil.which(command[0])
     if program is None:
         return None

@@ -18,7 +18,7 @@ LEAST_BYTES = 2 * 2**30
 MORE = 1.05
 """What is more by less than this is the same: machines of one type differ by what their firmware and kernels keep."""
 
-_QUICK_S = 10.0
+_QUICK_S = 30.0
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_GROUPS = Path("/proc/self/cgroup")
 
