@@ -221,10 +221,10 @@ def test_killed_command_goes_on(finished, collection: tuple[Path, Path], tmp_pat
     ]  # fmt: skip
     kept = tmp_path / "out" / "cases"
     with subprocess.Popen([sys.executable, "-m", "voxfleet", *map(str, words)], stdout=subprocess.DEVNULL) as killed:
-        while not list(kept.glob("*.json")) and killed.poll() is None:
+        while not list(kept.glob("[!.]*.json")) and killed.poll() is None:
             time.sleep(0.01)
         killed.kill()
-    before = {path: path.stat().st_mtime_ns for path in kept.glob("*.json")}
+    before = {path: path.stat().st_mtime_ns for path in kept.glob("[!.]*.json")}
     assert before
     done = voxfleet(*words)
     assert done.returncode == 0, done.stderr

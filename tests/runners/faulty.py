@@ -54,6 +54,9 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
             workers = multiprocessing.get_context("fork").Pool(4)
             workers.map(len, ["a worker each"] * 4, 1)
             time.sleep(1)
+        case ("begun", str(begun), str(what)):
+            tell(begun, str(os.getpid()))
+            return misbehave(what)
         case ("image", str(ended)):
             return image(ended)
         case "half an answer":
@@ -63,14 +66,21 @@ def misbehave(request: object) -> object:  # noqa: C901, PLR0912 - a case for ea
                         os.write(number, (100).to_bytes(8, "little"))
             time.sleep(600)
         case "leak":
-            for _ in range(400):
+            for _ in range(60):
                 _hoard.append(bytearray(os.urandom(2**20) * 8))
                 time.sleep(0.01)
+            time.sleep(600)
         case "print":
             print("to standard output")  # noqa: T201 - the point of the case
         case "pid":
             return os.getpid()
     return request
+
+
+def tell(path: str, text: str) -> None:
+    """Write a file that is whole once it is there."""
+    Path(f"{path}.new").write_text(text)
+    Path(f"{path}.new").replace(path)
 
 
 def image(ended: str) -> tuple[int, str]:

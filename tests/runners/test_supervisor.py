@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -98,7 +99,7 @@ def test_the_guard_of_an_image_outlives_a_stage_and_cleans_up(child, tmp_path):
     guard = psutil.Process(pid)
     with pytest.raises(StageTimedOut):
         child.call("hang", Limits(1, 2**30))
-    assert gone(guard, within_s=60)
+    assert gone(guard)
     assert ended.exists()
     assert not Path(folder).exists()
 
@@ -110,13 +111,14 @@ def test_what_a_stage_started_ends_when_a_stage_is_closed(child):
     assert not [pid for pid in family if psutil.pid_exists(pid)]
 
 
-def gone(process: psutil.Process, within_s: float = 5.0) -> bool:
+def gone(process: psutil.Process, within_s: float = 60.0) -> bool:
     """Whether a process ends in that time; one that waits for somebody to reap it has ended."""
     deadline = time.monotonic() + within_s
-    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
+    with suppress(psutil.NoSuchProcess):
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
     return True
 
 
@@ -167,7 +169,7 @@ def test_hang_is_killed_at_the_deadline(child, request_):
     begun = time.monotonic()
     with pytest.raises(StageTimedOut, match="1 s"):
         child.call(request_, Limits(1, 2**30))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60, "it would not have answered for 600 s"
     assert not psutil.pid_exists(pid)
 
 
@@ -226,11 +228,14 @@ import sys, time
 from pathlib import Path
 from voxfleet.runners.supervisor import *
 child = StageProcess('test', Path(sys.argv[1]), 'faulty:misbehave', silence_s=3)
-print(child.call('pid', Limits(60, 2**30)), flush=True)
-try:
-    child.call(sys.argv[2], Limits(60, 2**30))
-except StageError as exc:
-    print(type(exc).__name__, flush=True)
+while not Path(sys.argv[2]).exists():
+    # A busy machine may leave this process standing before the test does.
+    try:
+        child.call(('begun', sys.argv[2], sys.argv[3]), Limits(200, 2**30))
+    except StageError as exc:
+        error = type(exc).__name__
+print(error, flush=True)
+child._silence_s = 60
 print(child.call('well', Limits(60, 2**30)), flush=True)
 """
 
@@ -238,27 +243,41 @@ print(child.call('well', Limits(60, 2**30)), flush=True)
 @pytest.mark.parametrize("request_", ["hang", "spin"])
 def test_a_child_ends_itself_when_its_parent_stands_still(tmp_path, request_):
     """SIGSTOP of the parent: its child, asleep or at work, is gone soon; resumed, the parent sees it."""
+    begun = tmp_path / "begun"
     parent = subprocess.Popen(
-        [sys.executable, "-c", QUIET_PARENT, str(tmp_path / "log"), request_],
+        [sys.executable, "-c", QUIET_PARENT, str(tmp_path / "log"), str(begun), request_],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    time.sleep(0.3)
+    while not begun.exists():
+        assert parent.poll() is None
+        time.sleep(0.02)
     parent.send_signal(signal.SIGSTOP)
     try:
-        deadline = time.monotonic() + 20
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < deadline, "the child outlived the silence"
-            time.sleep(0.05)
+        with suppress(psutil.NoSuchProcess):
+            assert gone(psutil.Process(int(begun.read_text()))), "the child outlived the silence"
     finally:
         parent.send_signal(signal.SIGCONT)
     assert parent.stdout.readline().strip() == "StageKilled"
     assert parent.stdout.readline().strip() == "well"
-    assert parent.wait(timeout=30) == 0
+    assert parent.wait(timeout=60) == 0
     assert "ends itself" in (tmp_path / "log").read_text()
+
+
+def idle_for(seconds: float, child: StageProcess) -> tuple[list[object], float]:
+    """Process ids of a child before and after it was asked nothing for so long, and how long we stood still at most."""
+    times, pids = [time.monotonic()], []
+    with suppress(StageKilled):
+        pids.append(child.call("pid", LIMITS))
+        begun = time.monotonic()
+        while times[-1] < begun + seconds:
+            time.sleep(0.05)
+            times.append(time.monotonic())
+        pids.append(child.call("pid", LIMITS))
+    times.append(time.monotonic())
+    return pids, max(late - early for early, late in pairwise(times))
 
 
 def test_a_child_that_is_left_idle_stays_warm(tmp_path, monkeypatch):
@@ -266,9 +285,11 @@ def test_a_child_that_is_left_idle_stays_warm(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     child = StageProcess("test", tmp_path / "workers.log", "faulty:misbehave", silence_s=2)
     try:
-        pid = child.call("pid", LIMITS)
-        time.sleep(3)
-        assert child.call("pid", LIMITS) == pid
+        pids, stood_still_s = idle_for(3, child)
+        while len(pids) < 2 or pids[0] != pids[1]:
+            # A busy machine may leave this process standing for as long as the silence: then the child is right.
+            assert stood_still_s > 1, "the child ended, though no beat was late"
+            pids, stood_still_s = idle_for(3, child)
     finally:
         child.close()
-    assert not psutil.pid_exists(pid)
+    assert not psutil.pid_exists(pids[0])
