@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,9 @@ APPLICATION_ID: Final = 0x566F7866
 
 BUSY_S = 30.0
 """How long a call waits for another process's transaction before LedgerUnavailable."""
+
+_AGAIN_S: Final = 0.01
+"""Between two tries of what SQLite does not wait for."""
 
 CACHE_KIB: Final = 16 * 1024
 """Pages kept in memory: keys are digests, and what is next is on any page of their index."""
@@ -67,7 +71,7 @@ class SqliteFile:
             self._sql = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
         try:
             with self._errors():
-                self._open()
+                self._open(busy_s)
         except Error:
             self._sql.close()
             raise
@@ -135,7 +139,7 @@ class SqliteFile:
             self._sql.execute(f"PRAGMA cache_size = -{kib}")
             self._sql.execute("PRAGMA shrink_memory")
 
-    def _open(self) -> None:
+    def _open(self, busy_s: float) -> None:
         self._cache(CACHE_KIB)
         self._sql.row_factory = sqlite3.Row
         self._sql.execute("PRAGMA foreign_keys = ON")
@@ -143,13 +147,26 @@ class SqliteFile:
         (application,) = self._sql.execute("PRAGMA application_id").fetchone()
         if tables and application != APPLICATION_ID:
             raise LedgerCorrupt(self.name, "a database, but not a ledger of this program")
-        self._sql.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead(busy_s)
         if tables and self._sql.execute("SELECT max(version) FROM migration").fetchone()[0] == VERSION:
             # Nothing to write: who only looks waits for no driver and no disk.
             return
         with self.write(durable=True) as sql:
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(sql, DIALECT, _TYPES, self.name, __version__)
+
+    def _write_ahead(self, busy_s: float) -> None:
+        """Keep a write-ahead log from now on: where another process just begins to, SQLite itself does not wait."""
+        deadline = time.monotonic() + busy_s
+        while True:
+            try:
+                self._sql.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as exc:
+                if exc.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(_AGAIN_S)
+            else:
+                return
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 from voxfleet.cluster.ledger import Counts, LedgerCorrupt, LedgerUnavailable, Run
@@ -104,6 +105,21 @@ def test_locked_by_another(path: Path) -> None:
     assert ledger.counts().total == 0
     other.execute("COMMIT")
     assert ledger.add([workitem(1)]) == 1
+
+
+def test_opened_while_another_begins_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that another process just makes: who opens it at the same time waits, and both have the ledger."""
+    other, refused = sqlite3.connect(path, isolation_level=None), Event()
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("voxfleet.cluster.ledgers.sqlite_file.time.sleep", lambda _: refused.set())
+    with ThreadPoolExecutor(1) as threads:
+        opened = threads.submit(SqliteLedger, path)
+        try:
+            assert refused.wait(30)
+        finally:
+            other.execute("COMMIT")
+        assert opened.result().counts() == Counts()
+    other.close()
 
 
 def test_disk_full(path: Path) -> None:
