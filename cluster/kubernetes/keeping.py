@@ -135,9 +135,10 @@ class _Keeper:
         """Look at cells and ledger, and do what follows; whether that was all."""
         # Nobody else does where every cell is gone.
         self._ledger.expire()
-        counts = self._ledger.counts()
         try:
             states = {state.name: state.deployment for state in self._states()}
+            # After the cells: what one did before it was seen to have ended is done.
+            counts = self._ledger.counts()
             may_begin = self._governor.may_lease(counts.in_progress)
             if self._governor.stop.is_set():
                 # Asked now, it has money for nothing; and cells go on by themselves.

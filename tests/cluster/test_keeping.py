@@ -174,8 +174,11 @@ def test_the_last_of_the_budget_ends_all_cells(api_server: Any, cells: Cells, le
     """Cells that go on spending are deleted with their machines before the budget is passed."""
 
     def spends(name: str) -> None:
-        ledger.node_up(name, "toy", "cell")
-        ledger.heartbeat("cell", 60)
+        # Both run by now: one that did not would not be needed any more once the other spends.
+        if name == "nlst-c1":
+            for each in ("nlst-c0", name):
+                ledger.node_up(each, "toy", "cell")
+            ledger.heartbeat("cell", 60)
 
     Operator(api_server, [spends])
     with pytest.raises(BudgetSpent):
@@ -288,16 +291,17 @@ class Away(SqliteLedger):
 
 
 def test_the_last_of_the_budget_ends_all_cells_also_unseen(
-    api_server: Any, cells: Cells, ledger: SqliteLedger, tmp_path: Path
+    api_server: Any, cells: Cells, ledger: SqliteLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two nodes at ten cents a second: of 25 US$ 24.40 are for the 122 s in which they go, the rest for 3 s.
+    """Two nodes at ten cents a second: of 36 US$ 24.40 are for the 122 s in which they go, the rest for 58 s.
 
-    The ledger goes away; the cells go in that time, and not after the 600 s for which it is waited for.
+    The ledger goes away for a minute; the cells go in that time, and not after the 600 s for which it is waited for.
     """
     gone = Away(tmp_path / "ledger.sqlite")
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.monotonic", lambda: time.monotonic() + 60.0 * gone.away)
     patience = Patience()
     away = patient(gone, patience)
-    governor = Governor(away, TOY, Decimal("25.00"), threading.Event())
+    governor = Governor(away, TOY, Decimal("36.00"), threading.Event())
     patience.minds = governor.check_unseen
 
     def spends(name: str) -> None:
@@ -313,6 +317,27 @@ def test_the_last_of_the_budget_ends_all_cells_also_unseen(
     with pytest.raises(BudgetSpent, match="without the ledger"):
         keep_up(cells, Fleet((job(0), job(1))), away, governor, observe)
     assert api_server.jobs == {}
+
+
+def test_a_cell_that_ends_the_work_as_it_is_looked_at_has_not_died(
+    api_server: Any, cells: Cells, ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last workitem and its command end between the look at the ledger and that at the cells: all is done."""
+    monkeypatch.setattr("voxfleet.cluster.kubernetes.replacing.MOST_DEATHS", 1)
+    cells.submit(job(0))
+    api_server.set_status("nlst-c0", jobDeploymentStatus="Running")
+    looks, states = iter(range(9)), cells.states
+
+    def ends_meanwhile(run: str) -> Any:
+        # At first it is seen to be the one that is asked for, and then at work.
+        if next(looks) == 2:
+            completes(api_server, ledger, ITEMS)("nlst-c0")
+        return states(run)
+
+    monkeypatch.setattr(cells, "states", ends_meanwhile)
+    keep(cells, ledger, job(0))
+    assert ledger.counts().open == 0
+    assert told(ledger) == []
 
 
 def test_cells_that_are_at_work_are_taken_on(api_server: Any, cells: Cells, ledger: SqliteLedger) -> None:
