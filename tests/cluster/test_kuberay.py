@@ -135,8 +135,11 @@ def test_a_run_is_followed_to_its_end(api_server: Any, cells: Cells, expired: bo
             cluster = {"availableWorkerReplicas": workers, "desiredWorkerReplicas": 3}
             api_server.set_status("nlst-c0", jobDeploymentStatus=state, rayClusterStatus=cluster)
 
-    threading.Thread(target=operate, daemon=True).start()
-    told = [(state.deployment, state.workers) for (state,) in cells.follow("nlst")]
+    told: list[tuple[str, str]] = []
+    for (state,) in cells.follow("nlst"):
+        if not told:
+            threading.Thread(target=operate, daemon=True).start()
+        told.append((state.deployment, state.workers))
     assert told[-1] == ("Complete", "3/3")
     if not expired:
         assert told[0] == ("", "0/0")
@@ -151,8 +154,12 @@ def test_a_run_is_followed_to_its_end(api_server: Any, cells: Cells, expired: bo
 def test_cells_that_are_deleted_end_the_watch(api_server: Any, cells: Cells) -> None:
     """Nothing is left to wait for."""
     cells.submit(JOB)
-    threading.Timer(0.3, lambda: api_server.put("DELETED", api_server.jobs["nlst-c0"])).start()
-    assert [len(states) for states in cells.follow("nlst")] == [1, 0]
+    told: list[int] = []
+    for states in cells.follow("nlst"):
+        if not told:
+            threading.Timer(0.3, lambda: api_server.put("DELETED", api_server.jobs["nlst-c0"])).start()
+        told.append(len(states))
+    assert told == [1, 0]
 
 
 def test_logs_are_those_of_the_last_submitter(api_server: Any, cells: Cells) -> None:

@@ -48,8 +48,11 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Ledge
 
 
 def test_together_they_hold_no_more_than_may_be(opened: Callable[[], Ledger]) -> None:
-    """Six drivers with room for three workitems among them: never more than three are kept, and all are done."""
-    lock, kept, most = threading.Lock(), 0, 0
+    """Six drivers with room for three workitems among them: never more than three are kept, and all are done.
+
+    The first that they have they keep until there are three.
+    """
+    lock, full, kept, most = threading.Lock(), threading.Event(), 0, 0
 
     def drive(number: int) -> None:
         nonlocal kept, most
@@ -59,6 +62,9 @@ def test_together_they_hold_no_more_than_may_be(opened: Callable[[], Ledger]) ->
                 with lock:
                     kept += 1
                     most = max(most, kept)
+                    if kept == MOST:
+                        full.set()
+                assert full.wait(50)
                 time.sleep(chance.uniform(0, 0.004))
                 with lock:
                     kept -= 1

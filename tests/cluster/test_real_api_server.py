@@ -155,6 +155,9 @@ def test_a_run_is_followed(invoke: Any) -> None:
             time.sleep(0.3)
             _operate("nlst-c0", jobDeploymentStatus=state)
 
-    threading.Thread(target=operate, daemon=True).start()
-    told = [state.deployment for (state,) in Cells().follow("nlst")]
+    told: list[str] = []
+    for (state,) in Cells().follow("nlst"):
+        if not told:
+            threading.Thread(target=operate, daemon=True).start()
+        told.append(state.deployment)
     assert told == ["", *states]
