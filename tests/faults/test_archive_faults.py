@@ -62,6 +62,8 @@ class Pacs:
     faults: dict[str, list[Answer]] = field(default_factory=lambda: {"search": [], "retrieve": [], "store": []})
     seen: list[tuple[str, str | None]] = field(default_factory=list)
     """Kind of each request and its Authorization field."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for an answer any more: until then who is silent stays so."""
 
     def holds(self, *datasets: Dataset) -> None:
         """Put objects in without a request."""
@@ -157,8 +159,8 @@ def status(code: int, **fields: str) -> Answer:
 
 
 def hang(handler: _Handler) -> None:
-    """Answer nothing for longer than the client waits."""
-    time.sleep(3 * IMPATIENCE.read_s)
+    """Answer nothing for longer than the client waits, however long both stand still."""
+    handler.pacs.over.wait(200)
 
 
 def hang_up(handler: _Handler) -> None:
@@ -196,7 +198,7 @@ def stall(handler: _Handler) -> None:
     handler.end_headers()
     handler.wfile.write(body[:1000])
     handler.wfile.flush()
-    time.sleep(3 * IMPATIENCE.read_s)
+    handler.pacs.over.wait(200)
     handler.close_connection = True
 
 
@@ -251,6 +253,7 @@ def pacs() -> Iterator[Pacs]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     yield pacs
+    pacs.over.set()
     server.shutdown()
     server.server_close()
 

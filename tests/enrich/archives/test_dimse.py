@@ -60,6 +60,8 @@ from voxfleet.enrich.digest import dataset_digest
 MakeSlices = Callable[..., list[Dataset]]
 SHORT = Patience(connect_s=2.0, read_s=1.0, retries=0)
 PATIENT = Patience(connect_s=60.0, read_s=60.0, retries=0)
+SILENT = Patience(connect_s=60.0, read_s=1.0, retries=0)
+"""Where the node answers at first, and is silent afterwards."""
 CLASSES = (
     Verification,
     StudyRootQueryRetrieveInformationModelFind,
@@ -239,7 +241,7 @@ def test_a_node_that_falls_silent_within_a_pdu() -> None:
     with node((evt.EVT_C_ECHO, halve)) as uri:
         try:
             with pytest.raises(SearchUnanswered, match="no answer within 1 s"):
-                DimseArchive(uri, SHORT).probe()
+                DimseArchive(uri, SILENT).probe()
         finally:
             over.set()
 
