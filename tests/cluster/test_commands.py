@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pydicom
@@ -265,42 +266,85 @@ def test_budget_stops_the_run_and_a_larger_one_resumes_it(tmp_path):
     assert json.loads(resumed.stdout)["progress"]["counts"]["completed"] == 30
 
 
+GATED = """
+import sys, time
+from pathlib import Path
+from voxfleet.cluster.drivers.stop import Stop
+from voxfleet.cluster.ledgers.sqlite import SqliteLedger
+from voxfleet.runners.cli import main
+
+folder = Path(sys.argv.pop(1))
+finish, told = SqliteLedger.finish, Stop.told
+
+def finish_when_let_go(ledger, *words):
+    while ledger.counts().completed and not (folder / "go").exists():
+        time.sleep(0.02)
+    return finish(ledger, *words)
+
+def told_and_seen(stop, number):
+    again = told(stop, number)
+    (folder / "told").touch()
+    return again
+
+SqliteLedger.finish, Stop.told = finish_when_let_go, told_and_seen
+main()
+"""
+"""The console script; it tells by a file ``told`` that a signal was heeded, and ends no second series before ``go``."""
+
+
+def until(happened: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    """Wait for it while a process lives."""
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
 @pytest.fixture
-def started(tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[object], Path]:
-    """A run over ten series that has completed its first: the process, its words, its ledger's file."""
+def started(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], list[object], Path]]:
+    """A run over ten series that has completed its first, and is at the next: the process, its words, its ledger."""
     for number in range(10):
         make_series(tmp_path / "in", number)
     words = ["enrich", tmp_path / "in", "-m", "ct-threshold", "--to", f"dir:{tmp_path}/out", "--run", tmp_path / "run"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "voxfleet", *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", GATED, *map(str, [tmp_path, *words])],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     file = tmp_path / "run" / "ledger.sqlite"
-    deadline = time.monotonic() + 60
-    while not (file.exists() and SqliteLedger(file).counts().completed):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return process, words, file
+    try:
+        until(lambda: file.exists() and SqliteLedger(file).counts().completed == 1, process)
+        yield process, words, file
+    finally:
+        process.kill()
+        process.wait()
 
 
-def test_ctrl_c_drains_and_the_run_resumes(started):
+def test_ctrl_c_drains_and_the_run_resumes(started, tmp_path):
     """SIGINT: what is in flight completes, exit code 4, nothing lost; the same command goes on."""
     process, words, file = started
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 4
-    counts = SqliteLedger(file).counts()
+    until((tmp_path / "told").exists, process)
+    (tmp_path / "go").touch()
+    assert process.wait(timeout=120) == 4
+    ledger = SqliteLedger(file)
+    counts = ledger.counts()
     assert counts.in_progress == 0
-    assert 0 < counts.completed < 10
+    assert 1 < counts.completed < 10
+    assert Counter(str(attempt.outcome) for attempt in ledger.attempts()) == {"completed": counts.completed}
     assert voxfleet(*words).returncode == 0
     assert SqliteLedger(file).counts().completed == 10
 
 
-def test_ctrl_c_twice_leaves_at_once_and_the_run_resumes(started):
-    """A second SIGINT kills what is in flight and leaves; nothing is lost all the same."""
+def test_ctrl_c_twice_leaves_at_once_and_the_run_resumes(started, tmp_path):
+    """A second SIGINT kills what is in flight, which would not end, and leaves; nothing is lost all the same."""
     process, words, file = started
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)
+    until((tmp_path / "told").exists, process)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=15) in (4, 130)
+    assert process.wait(timeout=120) == 130
+    assert SqliteLedger(file).counts().completed == 1
     assert voxfleet(*words).returncode == 0
     assert SqliteLedger(file).counts().completed == 10
 
