@@ -199,7 +199,7 @@ class _Cell:
             if not self._may_lease(self._ledger.held_by_others(self._owner)):
                 # Also a cell whose agents never come up keeps to its deadline.
                 self._feed(Drain("no more may be leased"))
-            elif self._idleness.is_over(self._agents.nodes):
+            elif not self._for_others() and self._idleness.is_over(self._agents.nodes):
                 stayed_s = self._idleness.stays_s
                 self._drain(f"{self._settings.label or self._owner}: nothing to lease for {stayed_s:.0f} s", LEFT)
         self._feed(Tick(left, self._for_others()))
