@@ -244,25 +244,26 @@ print(child.call('well', Limits(60, 2**30)), flush=True)
 def test_a_child_ends_itself_when_its_parent_stands_still(tmp_path, request_):
     """SIGSTOP of the parent: its child, asleep or at work, is gone soon; resumed, the parent sees it."""
     begun = tmp_path / "begun"
-    parent = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", QUIET_PARENT, str(tmp_path / "log"), str(begun), request_],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-    )
-    assert parent.stdout is not None
-    while not begun.exists():
-        assert parent.poll() is None
-        time.sleep(0.02)
-    parent.send_signal(signal.SIGSTOP)
-    try:
-        with suppress(psutil.NoSuchProcess):
-            assert gone(psutil.Process(int(begun.read_text()))), "the child outlived the silence"
-    finally:
-        parent.send_signal(signal.SIGCONT)
-    assert parent.stdout.readline().strip() == "StageKilled"
-    assert parent.stdout.readline().strip() == "well"
-    assert parent.wait(timeout=60) == 0
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            while not begun.exists():
+                assert parent.poll() is None
+                time.sleep(0.02)
+            parent.send_signal(signal.SIGSTOP)
+            with suppress(psutil.NoSuchProcess):
+                assert gone(psutil.Process(int(begun.read_text()))), "the child outlived the silence"
+            parent.send_signal(signal.SIGCONT)
+            assert parent.stdout.readline().strip() == "StageKilled"
+            assert parent.stdout.readline().strip() == "well"
+            assert parent.wait(timeout=60) == 0
+        finally:
+            parent.kill()
     assert "ends itself" in (tmp_path / "log").read_text()
 
 
