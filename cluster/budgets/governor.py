@@ -23,6 +23,9 @@ FIRST_ITEM_S = Decimal(10)
 READ_FACTOR = 10.0
 """Limits are looked at again after so many times as long as the last look took: a tenth of the time at most."""
 
+MOST_ASKED = 50
+"""And when asked so often: a look may have taken long since this process stood still in the midst of it."""
+
 MARGIN = Decimal(2)
 """A workitem may take this many times the mean of those that ended."""
 
@@ -86,6 +89,7 @@ class Governor:
         first_usd_per_s = Decimal(0) if lived else price.usd_per_s
         check_budget(budget_usd, self._item_s() * dearest_usd_per_s(lived, price), self._settle_s * first_usd_per_s)
         self._begun = self._look_again = monotonic()
+        self._asked = 0
         self._readings = [self._settled(ledger.counts())]
 
     @property
@@ -166,8 +170,10 @@ class Governor:
         if self.paused and not self._crowded:
             return True
         now = monotonic()
-        if now < self._look_again:
+        self._asked += 1
+        if now < self._look_again and self._asked < MOST_ASKED:
             return bool(self.paused)
+        self._asked = 0
         counts = self._ledger.counts()
         reading = self._settled(counts)
         if reading.series != self._readings[-1].series:

@@ -124,6 +124,18 @@ def test_a_poisoned_run_pauses_and_says_why(ledger: SqliteLedger) -> None:
     assert ledger.events()[-1].kind == "limit"
 
 
+def test_a_look_that_took_long_does_not_hide_a_poisoned_run(
+    ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stood still while it looked: the next look is not put off until hundreds of series have failed."""
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.READ_FACTOR", 1e9)
+    governor = Governor(ledger, TOY, None, Event())
+    assert governor.may_lease(0)
+    settle(ledger, 20, good=False)
+    assert [governor.may_lease(0) for _ in range(50)] == [True] * 49 + [False]
+    assert "20 of the last 20" in governor.paused
+
+
 def test_what_no_node_has_the_memory_for_pauses_the_run_as_failures_do(ledger: SqliteLedger) -> None:
     """They still wait for larger nodes; where there is one, they pause nothing."""
     governor = Governor(ledger, TOY, None, Event())
