@@ -6,12 +6,14 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ import pydicom
 import pytest
 import voxfleet.cluster
 from pydicom.uid import generate_uid
-from voxfleet.cluster.ledger import AttemptClass, Ledger, Run
+from voxfleet.cluster.ledger import Attempt, AttemptClass, Ledger, Run
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.runners.workitem import Workitem
@@ -39,7 +41,7 @@ class StubFleet:
 
     def __init__(self, ledger: str, folder: Path, items: Iterable[Mapping[str, str]], account: Account) -> None:
         self.where, self.folder, self._account = ledger, folder, account
-        for name in ("segmented", "stored"):
+        for name in ("segmented", "stored", "waiting"):
             (folder / name).mkdir()
         (folder / "log").touch()
         shared = ledger.startswith("postgresql:")
@@ -66,6 +68,55 @@ class StubFleet:
         """Send a driver, or a child of it, a signal, and note when."""
         self._account.harmed(node)
         (child or self.drivers[node]).send_signal(how)
+
+    def freeze(self, node: str, holding: int) -> list[Attempt]:
+        """Stop a driver (SIGSTOP) at a moment at which it holds so many workitems; these."""
+        held: list[Attempt] = []
+
+        def is_frozen() -> bool:
+            held[:] = self.frozen(node, holding)
+            return bool(held)
+
+        self.until(is_frozen)
+        return held
+
+    def frozen(self, node: str, holding: int) -> list[Attempt]:
+        """What a driver holds, stopped now; it goes on, and none, if that is less, or it has the ledger locked."""
+        driver = self.drivers[node]
+        if driver.poll() is not None:
+            return []
+        driver.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, driver.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        held = self.held(node)
+        if len(held) >= max(holding, 1) and self._may_be_written():
+            self._account.harmed(node)
+            return held
+        driver.send_signal(signal.SIGCONT)
+        return []
+
+    def held(self, node: str) -> list[Attempt]:
+        """Attempts that a driver has begun, or is about to begin."""
+        return [each for each in self.ledger.attempts() if each.owner == node and each.ended is None]
+
+    def _may_be_written(self) -> bool:
+        """Whether nobody keeps the ledger locked: of PostgreSQL nobody does it for long."""
+        if self.where.startswith("postgresql:"):
+            return True
+        with closing(sqlite3.connect(self.where, isolation_level=None, timeout=1.0)) as sql:
+            try:
+                sql.execute("BEGIN IMMEDIATE")
+                sql.execute("ROLLBACK")
+            except sqlite3.OperationalError:
+                return False
+        return True
+
+    def go(self) -> None:
+        """Let what waits in a stage go on, and what would wait later."""
+        (self.folder / "go").touch()
+
+    def waiting(self) -> set[str]:
+        """Series that wait, or have waited, in a stage."""
+        return {path.name for path in (self.folder / "waiting").iterdir()}
 
     def until(self, what: Callable[[], bool], most_s: float = 60.0) -> float:
         """Wait for something to be so; the seconds that it took."""
