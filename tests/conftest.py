@@ -272,6 +272,7 @@ def _running_orthanc(folder: Path, user: str, password: str, certificate: Path |
         "DicomModalities": {"us": {"AET": "VOXFLEET", "Host": "127.0.0.1", "Port": callback_port}},
         "DicomScuTimeout": int(START_S),  # as it waits for us: after 10 s it ends a C-MOVE with C000H
         "UnknownSopClassAccepted": True,
+        "StableAge": 86400,  # no change of its own, a minute after an object came
         "RemoteAccessAllowed": True,
         "AuthenticationEnabled": bool(user),
         "RegisteredUsers": {user: password} if user else {},

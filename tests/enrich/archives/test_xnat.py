@@ -263,7 +263,7 @@ def test_an_answer_that_is_none(archive: Archive, fault: Callable[..., None], an
     started = time.process_time()
     with pytest.raises(SearchError) as caught:
         list(archive.search())
-    assert time.process_time() - started < 1
+    assert time.process_time() - started < 10
     assert not caught.value.retryable
 
 
