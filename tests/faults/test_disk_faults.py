@@ -102,15 +102,17 @@ class Told:
 disk, ballast = Path(sys.argv[1]), Path(sys.argv[1]) / "ballast"
 folder = disk.parent / "fleet"
 folder.mkdir()
-fleet = StubFleet(str(disk / "ledger.sqlite"), folder, [{{"seconds": "0.2"}}] * 24, Told())
+items = [{{"seconds": "0.2"}}] * 3 + [{{"seconds": "0.2", "waits": "segment"}}] * 21
+fleet = StubFleet(str(disk / "ledger.sqlite"), folder, items, Told())
 driver = fleet.start("a")
-fleet.until(lambda: fleet.ledger.counts().completed >= 3)
+fleet.until(lambda: fleet.ledger.counts().completed == len(fleet.held("a")) == 3)
 with ballast.open("wb", buffering=0) as file:
     try:
         while file.write(bytes(4096)):
             pass
     except OSError as exc:
         print(exc.strerror)
+fleet.go()
 done, stood_s = [], 0
 # What fits into the room that its files have already is written all the same.
 while stood_s < 2:

@@ -148,8 +148,7 @@ def test_stages_that_raise_crash_hang_and_leak(stub_fleet: MakeFleet) -> None:
     faults = {"raise": ("MODEL_ERROR", 1), "segfault": ("CRASHED", 2), "hang": ("DEADLINE_EXCEEDED", 2)}
     faults["leak"] = ("OUT_OF_MEMORY", 1)
     fleet = stub_fleet([{"fault": fault} for fault in faults] + [{}] * 12)
-    # It counts from before a child is there.
-    driver = fleet.start("a", "--deadline-s", 10, "--memory", 400 * 2**20)
+    driver = fleet.start("a", "--deadline-s", 8, "--memory", 400 * 2**20)
     assert driver.communicate(timeout=90) == ("ended", None)
     fleet.check(quarantined=len(faults))
     told = Counter((each.failure.stage, each.failure.code) for each in fleet.ledger.attempts() if each.failure)
