@@ -109,6 +109,14 @@ def lives(pid: int) -> bool:
         return False
 
 
+def name_of(process: psutil.Process) -> str:
+    """Of its program; empty where it has ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def until_gone(pids: list[int], seconds: float = 60.0) -> None:
     """Wait until these processes have ended."""
     deadline = time.monotonic() + seconds
@@ -543,7 +551,7 @@ def test_gcs_killed(tmp_path: Path, harm: Account) -> None:
             assert driver.poll() is None
             time.sleep(0.05)
         family = psutil.Process(driver.pid).children(recursive=True)
-        (server,) = [each for each in family if each.name() == "gcs_server"]
+        (server,) = [each for each in family if name_of(each) == "gcs_server"]
         harm.harmed()
         server.kill()
         (tmp_path / "work" / "go").touch()
