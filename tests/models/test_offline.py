@@ -30,6 +30,7 @@ print(json.dumps([asked, found]))
 """
 
 
+@pytest.mark.timeout(900)
 def test_models_work_without_a_network(shared_data, tmp_path):
     """Loading and segmenting by rules, by nnU-Net and by TotalSegmentator opens no socket and leaves no settings."""
     weights = write_home(tmp_path / "weights", (tasks()["total_fast"],), shared_data / PLANS)
