@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 pytest.importorskip("ray")
 
 SERIES = 12
+SECOND = "voxfleet-node-2"
+"""Its name, as `Wire` gives it."""
 DEPTH = 3
 """Workitems that a node has in flight at most."""
 
@@ -86,6 +88,11 @@ class Cluster:
             assert time.monotonic() < deadline, self.log()[-3000:].decode()
             time.sleep(0.1)
 
+    def second_family(self) -> list[psutil.Process]:
+        """All processes of the second node that are there now."""
+        first = psutil.Process(self.second.pid)
+        return [first, *first.children(recursive=True)]
+
     def remove_second(self) -> None:
         """Take a node away as a cloud does: its wire is cut, and all of its processes are gone."""
         self.wire.cut()
@@ -136,9 +143,38 @@ def test_one_of_two_nodes_is_removed(
         ended = [each.node for each in ledger.attempts() if each.outcome is AttemptClass.COMPLETED]
         return Counter(ended)
 
-    cluster.until(lambda: len(done_on()) == 2)
+    cluster.until(lambda: ledger.counts().total == SERIES)
+    # Kept until both nodes are up, and the last ones until one is gone: it does not end before.
+    kept = list(ledger.lease("elsewhere", SERIES, 600.0))
+    cluster.until(lambda: len({life.node for life in ledger.nodes()}) == 2)
+    ledger.give_back(kept[4:])
+    del kept[4:]
+
+    def both_worked() -> bool:
+        return len(done_on()) == 2 or more()
+
+    def more() -> bool:
+        """Give one of the kept back where nothing else is left."""
+        counts = ledger.counts()
+        if kept and (counts.scheduled, counts.in_progress) == (0, len(kept)):
+            ledger.give_back([kept.pop()])
+        return False
+
+    def stands_at_work() -> bool:
+        """Whether the second node stands still now, with something in flight."""
+        for process in cluster.second_family():
+            process.suspend()
+        if any(each.node == SECOND and each.outcome in (None, AttemptClass.LOST) for each in ledger.attempts()):
+            return True
+        for process in cluster.second_family():
+            process.resume()
+        return more()
+
+    cluster.until(both_worked)
+    cluster.until(stands_at_work)
     account.harmed()
     cluster.remove_second()
+    ledger.give_back(kept)
     assert driver.wait(300) == 0, cluster.log()[-3000:].decode()
     account.settle(ledger, held=cluster.wire.held())
     counts = ledger.counts()

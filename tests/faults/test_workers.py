@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pydicom
 import pytest
-from voxfleet.cluster.ledger import AttemptClass, Ledger
+from voxfleet.cluster.ledger import Attempt, AttemptClass, Lease, Ledger
 from voxfleet.cluster.ledgers.postgres import PostgresLedger
 from voxfleet.cluster.results.verify import verify
 from voxfleet.cluster.run_folder import RunFolder
@@ -60,6 +60,14 @@ class Fleet:
         words = ("worker", self.run, "--ledger", self.server.url, "--node", name, "--folder", self.folder / "w")
         self._workers.append(self.voxfleet(*words, *options))
         return self._workers[-1]
+
+    def keep(self, number: int) -> tuple[Lease, ...]:
+        """Let so many series wait until they are given back: whatever is slow, the run has not ended before."""
+        return self.ledger.lease("elsewhere", number, 300.0)
+
+    def held(self, node: str) -> list[Attempt]:
+        """What a worker has begun and not ended."""
+        return [attempt for attempt in self.ledger.attempts() if attempt.node == node and attempt.ended is None]
 
     def until(self, what: Callable[[], bool]) -> None:
         """Wait for something to be so."""
@@ -107,11 +115,19 @@ def fleet(postgres: Postgres, collection: Path, tmp_path: Path, account: Account
 
 def test_two_share_the_work_and_one_is_told_to_stop(fleet: Fleet) -> None:
     """SIGTERM with no time to drain: what it had in flight is lost, at once free for the other, and done once."""
-    first, second = fleet.start("a", "--drain", 0, "--json"), fleet.start("b")
-    fleet.until(lambda: {attempt.node for attempt in fleet.ledger.attempts()} >= {"a", "b"})
+    kept = fleet.keep(6)
+    first = fleet.start("a", "--drain", 0, "--json")
+    fleet.until(lambda: bool(fleet.held("a")))
+    # It stands still while the other begins, with three series that it cannot have.
+    first.send_signal(signal.SIGSTOP)
+    second = fleet.start("b")
+    fleet.ledger.give_back(kept[:3])
+    fleet.until(lambda: any(attempt.node == "b" for attempt in fleet.ledger.attempts()))
     fleet.account.harmed("a")
     first.send_signal(signal.SIGTERM)
+    first.send_signal(signal.SIGCONT)
     assert first.wait(60) == 143
+    fleet.ledger.give_back(kept[3:])
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(fleet.folder / "w" / "a") in str(p.info["cmdline"])]
     assert second.wait(100) == 0
     outcomes = fleet.check()
@@ -153,11 +169,13 @@ def test_limits_are_a_workers_own(fleet: Fleet) -> None:
 
 def test_killed_one_goes_on_with_what_it_had(fleet: Fleet) -> None:
     """SIGKILL, begun again under its name: what it had leased is free at once, and nothing is doubled."""
+    kept = fleet.keep(6)
     first = fleet.start("a")
     fleet.until(lambda: fleet.ledger.counts().completed >= 2)
     fleet.account.harmed("a")
     first.kill()
-    first.wait()
+    assert first.wait() == -signal.SIGKILL
+    fleet.ledger.give_back(kept)
     again = fleet.start("a")
     assert again.wait(100) == 0
     outcomes = fleet.check()
@@ -168,15 +186,19 @@ def test_killed_one_goes_on_with_what_it_had(fleet: Fleet) -> None:
 
 def test_database_is_killed_and_started_again(fleet: Fleet) -> None:
     """PostgreSQL gone for two seconds, as if killed: the worker waits, and goes on; nothing is lost or doubled."""
+    kept = fleet.keep(6)
     worker = fleet.start("a")
     fleet.until(lambda: fleet.ledger.counts().completed >= 2)
     fleet.server.stop("immediate")
-    time.sleep(2)
-    assert worker.poll() is None
-    fleet.server.start()
+    try:
+        time.sleep(2)
+        assert worker.poll() is None
+    finally:
+        fleet.server.start()
     fleet.account.harmed()
-    assert worker.wait(100) == 0
     fleet.ledger = PostgresLedger(fleet.server.url, fleet.run)
+    fleet.ledger.give_back(kept)
+    assert worker.wait(100) == 0
     assert fleet.check()[AttemptClass.COMPLETED] == SERIES
 
 
