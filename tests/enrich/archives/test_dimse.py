@@ -190,18 +190,20 @@ def test_an_answer_quicker_than_we_look(
             DimseArchive(uri, PATIENT).probe()
 
 
-def aborts_what_it_accepted() -> tuple[evt.EventType, Callable]:
-    """Abort every association as soon as it was told that it is accepted."""
+def aborts_what_it_accepted(stands: threading.Event) -> tuple[evt.EventType, Callable]:
+    """Abort every association after it was told that it is accepted, and once `stands` is set."""
 
     def abort(event: evt.Event) -> None:
         if isinstance(event.pdu, A_ASSOCIATE_AC):
+            stands.wait(100)
             event.assoc.abort()
 
     return evt.EVT_PDU_SENT, abort
 
 
-def ended(association: Association) -> Association:
-    """Wait until an association's own thread has seen its end."""
+def ended(association: Association, stands: threading.Event) -> Association:
+    """Let the node abort, and wait until an association's own thread has seen its end."""
+    stands.set()
     association.join(60)
     assert not association.is_established
     return association
@@ -209,12 +211,12 @@ def ended(association: Association) -> Association:
 
 def test_a_node_that_breaks_off_what_it_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether we look before or after, it may pass: the node did take our presentation contexts."""
-    with node(aborts_what_it_accepted()) as uri:
+    with node(aborts_what_it_accepted(stands := threading.Event())) as uri:
         address, contexts = parse_address(uri), [build_context(Verification)]
         with pytest.raises(DimseFault, match="broke off") as late, associate(address, PATIENT, contexts) as association:
-            ended(association).send_c_echo()
+            ended(association, stands).send_c_echo()
         begin = AE.associate
-        monkeypatch.setattr(AE, "associate", lambda *args, **options: ended(begin(*args, **options)))
+        monkeypatch.setattr(AE, "associate", lambda *args, **options: ended(begin(*args, **options), stands))
         with pytest.raises(DimseFault, match="broke it off") as early, associate(address, PATIENT, contexts):
             pytest.fail("it stands")
     assert (late.value.kind, early.value.kind) == (FaultKind.PASSING, FaultKind.PASSING)
@@ -222,10 +224,13 @@ def test_a_node_that_breaks_off_what_it_accepted(monkeypatch: pytest.MonkeyPatch
 
 def test_a_release_of_what_has_ended() -> None:
     """Whoever releases as the association's own thread takes the node's abort does not wait for an answer."""
-    with node(aborts_what_it_accepted()) as uri:
+    with (
+        node(aborts_what_it_accepted(stands := threading.Event())) as uri,
+        associate(parse_address(uri), PATIENT, [build_context(Verification)]) as association,
+    ):
+        ended(association, stands)
         begun_s = time.monotonic()
-        with associate(parse_address(uri), PATIENT, [build_context(Verification)]) as association:
-            ended(association).acse.negotiate_release()
+        association.acse.negotiate_release()
         assert time.monotonic() - begun_s < PATIENT.connect_s
 
 
