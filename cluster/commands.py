@@ -61,8 +61,10 @@ from .prices.run_price import begun_run, price_change, price_for, price_to_go_on
 from .run_folder import RunFolder
 from .sources import citations
 
-OBSERVE_FACTOR = 20.0
-"""The ledger is looked at again after so many times as long as the last look took."""
+OBSERVE_FACTOR, OBSERVE_S = 20.0, 1.0
+"""The ledger is looked at again after so many times as long as the last look took, and after so long at the latest:
+half of the time in which somebody has to see that the budget is spent, also where this process stood still meanwhile.
+"""
 
 
 def enrich(  # noqa: PLR0913, PLR0917 - the command line's options
@@ -287,7 +289,7 @@ def stopped_unseen(console: Console) -> Iterator[None]:
 def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> Callable[[], None]:
     """What the driver calls while it works: the bar's figures, from the ledger.
 
-    However often it is called, it takes a twentieth of the time at most.
+    However often it is called, it takes a twentieth of the time at most, where a look takes no longer than 50 ms.
     """
     due = 0.0
 
@@ -305,7 +307,7 @@ def observer(ledger: Ledger, governor: Governor, show: Callable[..., None]) -> C
             counts=f"{text}, ${governor.spent_usd:.4f}",
         )
         now = monotonic()
-        due = now + OBSERVE_FACTOR * (now - began)
+        due = now + min(OBSERVE_FACTOR * (now - began), OBSERVE_S)
 
     observe()
     return observe

@@ -13,6 +13,7 @@ import pytest
 from voxfleet.cluster.accounts.spent import spent_on_lives
 from voxfleet.cluster.budgets.governor import BudgetSpent, Governor
 from voxfleet.cluster.budgets.limits import Limits
+from voxfleet.cluster.commands import observer
 from voxfleet.cluster.ledger import AttemptClass, Counts, Lived, Usage
 from voxfleet.cluster.prices.price import Price
 
@@ -144,6 +145,28 @@ def test_each_node_that_lingers_is_paid_at_its_own_price() -> None:
                 governor.check()
         else:
             governor.check()
+
+
+def test_the_budget_is_looked_at_each_second_also_where_a_look_took_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process stands still for half a minute as it looks; a second later it looks again: the budget is spent."""
+    now = [1000.0]
+    monkeypatch.setattr("voxfleet.cluster.commands.monotonic", lambda: now[0])
+
+    class StoodStill(PaperLedger):
+        """A ledger whose answer is read late."""
+
+        def counts(self) -> Counts:
+            """As on paper."""
+            now[0] += 30
+            return super().counts()
+
+    ledger = StoodStill(now_s=10, ups=[0.0])
+    price = Price("toy", "", "", "spot", Decimal(360), 1, "", 0, "paper", date(2026, 11, 1))
+    governor = Governor(ledger, price, Decimal("11.30"), Event(), Limits(settle_s=Decimal(60)))  # type: ignore[arg-type]
+    observe = observer(ledger, governor, lambda **_: None)  # type: ignore[arg-type]
+    ledger.now_s, now[0] = 52, now[0] + 1
+    with pytest.raises(BudgetSpent):
+        observe()
 
 
 @pytest.mark.parametrize("at_s", [50, 52])
