@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import numpy as np
 import psutil
@@ -24,8 +25,12 @@ def task() -> Task:
 
 def workers() -> list[psutil.Process]:
     """Processes of the pool."""
-    children = psutil.Process().children(recursive=True)
-    return [each for each in children if any("feature_worker" in word for word in each.cmdline())]
+    found = []
+    for each in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # another's child, which has ended
+            if any("feature_worker" in word for word in each.cmdline()):
+                found.append(each)
+    return found
 
 
 def test_answers_come_in_the_order_of_the_jobs() -> None:
