@@ -306,6 +306,7 @@ def test_google_by_the_machine(service: Any, provider: Any, tmp_path: Path) -> N
     environment |= {
         "GCE_METADATA_HOST": server,
         "GCE_METADATA_IP": server,
+        "GCE_METADATA_TIMEOUT": "60",
         f"{PREFIX}GOOGLE": "true",
         "CLOUDSDK_CONFIG": str(tmp_path),
         "HOME": str(tmp_path),

@@ -65,9 +65,9 @@ def test_frames_for_viewers(orthanc, tiny_source: SourceImage, case_of, kind: st
     accept = 'multipart/related; type="application/octet-stream"; transfer-syntax=*'
     request = urllib.request.Request(f"{orthanc.url}/{path}", headers={"Accept": accept})
     if given:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             assert answer.status == 200
             assert len(answer.read()) > 100
     else:
         with pytest.raises(urllib.error.HTTPError, match="500"):
-            urllib.request.urlopen(request, timeout=30)
+            urllib.request.urlopen(request, timeout=120)
