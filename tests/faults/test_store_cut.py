@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SERIES = 8
 CUT_S = 6.0
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 def _voxfleet(wire: Wire, folder: Path, *words: object) -> subprocess.Popen[bytes]:
