@@ -45,6 +45,7 @@ from voxfleet.enrich.archives.archive import (
     StoreError,
     StoreRefused,
 )
+from voxfleet.enrich.archives.dimse import association as associations
 from voxfleet.enrich.archives.dimse import query, send
 from voxfleet.enrich.archives.dimse.address import Listener, parse_address
 from voxfleet.enrich.archives.dimse.archive import DimseArchive
@@ -234,9 +235,16 @@ def test_a_release_of_what_has_ended() -> None:
         assert time.monotonic() - begun_s < PATIENT.connect_s
 
 
-def test_a_node_that_falls_silent_within_a_pdu() -> None:
+def test_a_node_that_falls_silent_within_a_pdu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a PDU and then nothing is given up after the time-out, though a thread of pynetdicom reads on."""
-    over = threading.Event()
+    over, make = threading.Event(), associations._entity
+
+    def made(title: str, patience: Patience) -> AE:
+        entity = make(title, patience)
+        entity.network_timeout = PATIENT.read_s  # else nothing may come for a second before we ask, too
+        return entity
+
+    monkeypatch.setattr(associations, "_entity", made)
 
     def halve(event: evt.Event) -> int:
         event.assoc.dul.socket.socket.sendall(b"\x04\0\0\0\1\0half")

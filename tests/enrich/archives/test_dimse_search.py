@@ -33,7 +33,8 @@ def test_a_study_without_series_is_asked_again(empty: int, found: list[str], mon
     node.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     server = node.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, answer)])
     try:
-        archive = DimseArchive(f"dimse://NODE@127.0.0.1:{server.server_address[1]}", Patience(connect_s=60.0, retries=0))
+        patience = Patience(connect_s=60.0, retries=0)
+        archive = DimseArchive(f"dimse://NODE@127.0.0.1:{server.server_address[1]}", patience)
         entries = list(archive.search())
     finally:
         server.shutdown()
