@@ -950,6 +950,7 @@ def _done(ledger: Ledger) -> tuple[list[str], list[str], list[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_at_any_moment(
     kind: str, ledger: Ledger, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

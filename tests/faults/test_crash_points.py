@@ -103,6 +103,7 @@ def _is_whole(ledger: Ledger) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("shared", "points"), [(False, 500), (True, 200)])
 def test_a_driver_is_killed_at_random_points(
     stub_fleet: Callable[..., StubFleet],
