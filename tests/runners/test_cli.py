@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import signal
 import subprocess
 import sys
+import termios
+import time
+from array import array
 from pathlib import Path
 
+import psutil
 import pytest
 
 HEAVY = {"pydicom", "highdicom", "numpy", "scipy", "pandas", "pyarrow", "torch", "ray"}
@@ -44,6 +51,28 @@ def test_a_misspelt_command_is_told() -> None:
     assert done.returncode == 2
     assert "Did you mean 'enrich'?" in done.stderr
     assert not imported & HEAVY
+
+
+def test_output_is_whole_where_it_waits_and_is_stopped() -> None:
+    """More than a pipe takes, without a buffer of Python (as containers have it), and stopped: nothing lacks."""
+    command = [sys.executable, "-m", "voxfleet", "models", "--json"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    whole = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        room = fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        assert len(whole) > room
+        there = array("i", [0])
+        while there[0] < room:
+            assert process.poll() is None
+            fcntl.ioctl(process.stdout, termios.FIONREAD, there)
+            time.sleep(0.01)
+        process.send_signal(signal.SIGSTOP)
+        while psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGCONT)
+        assert process.stdout.read() == whole
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("words", [("broken",), ("--help",)])
