@@ -521,7 +521,8 @@ def test_a_node_that_is_taken_away_with_a_notice_was_preempted(
             # Ray's own `remove_node` kills what has not gone a second after its notice.
             (raylet,) = [each.process for each in second.all_processes["raylet"]]
             raylet.send_signal(signal.SIGTERM if notice else signal.SIGKILL)
-            raylet.wait(60)
+            # Its workers end once somebody has taken note of its end.
+            threading.Thread(target=raylet.wait, daemon=True).start()
         if event.kind == "agent_down":
             # Its process outlives the node's own by a moment.
             (tmp_path / "work" / "go").touch()
