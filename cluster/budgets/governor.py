@@ -23,8 +23,9 @@ FIRST_ITEM_S = Decimal(10)
 READ_FACTOR = 10.0
 """Limits are looked at again after so many times as long as the last look took: a tenth of the time at most."""
 
-MOST_ASKED = 50
-"""And when asked so often: a look may have taken long since this process stood still in the midst of it."""
+LOOK_S = 0.01
+"""What a look costs at first. One that took twice as long as the last, and as this, counts for no more: meanwhile the
+process may have stood still, and is not to be blind for ten times as long."""
 
 MARGIN = Decimal(2)
 """A workitem may take this many times the mean of those that ended."""
@@ -89,7 +90,7 @@ class Governor:
         first_usd_per_s = Decimal(0) if lived else price.usd_per_s
         check_budget(budget_usd, self._item_s() * dearest_usd_per_s(lived, price), self._settle_s * first_usd_per_s)
         self._begun = self._look_again = monotonic()
-        self._asked = 0
+        self._look_s = LOOK_S
         self._readings = [self._settled(ledger.counts())]
 
     @property
@@ -170,10 +171,8 @@ class Governor:
         if self.paused and not self._crowded:
             return True
         now = monotonic()
-        self._asked += 1
-        if now < self._look_again and self._asked < MOST_ASKED:
+        if now < self._look_again:
             return bool(self.paused)
-        self._asked = 0
         counts = self._ledger.counts()
         reading = self._settled(counts)
         if reading.series != self._readings[-1].series:
@@ -182,7 +181,9 @@ class Governor:
             self._readings[-1] = replace(self._readings[-1], nodes=reading.nodes)
         item_s = 0.0 if self._limits.wall_s is None else float(self._item_s())
         reason = pause_reason(self._limits, self._readings, now - self._begun, item_s)
-        self._look_again = now + READ_FACTOR * (monotonic() - now)
+        ended = monotonic()
+        self._look_s = min(ended - now, 2 * max(self._look_s, LOOK_S))
+        self._look_again = ended + (READ_FACTOR - 1) * self._look_s
         self._crowded = self._limits.nodes is not None and reading.nodes > self._limits.nodes
         if reason and counts.open and not self.paused:
             self._raise_alarm("limit", reason, self._spent_usd)

@@ -12,10 +12,10 @@ from threading import Event
 import pytest
 import typer
 from voxfleet.cluster.budgets.budget import BudgetError
-from voxfleet.cluster.budgets.governor import Governor
+from voxfleet.cluster.budgets.governor import READ_FACTOR, Governor
 from voxfleet.cluster.budgets.limits import Limits, Settled, pause_reason, thinned
 from voxfleet.cluster.duration import named_seconds
-from voxfleet.cluster.ledger import Run
+from voxfleet.cluster.ledger import Counts, Run
 from voxfleet.cluster.ledgers.sqlite import SqliteLedger
 from voxfleet.cluster.prices.price import Price
 from voxfleet.runners.node_memory import NodeMemory
@@ -128,11 +128,21 @@ def test_a_look_that_took_long_does_not_hide_a_poisoned_run(
     ledger: SqliteLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process stood still while it looked: the next look is not put off until hundreds of series have failed."""
-    monkeypatch.setattr("voxfleet.cluster.budgets.governor.READ_FACTOR", 1e9)
-    governor = Governor(ledger, TOY, None, Event())
-    assert governor.may_lease(0)
+    now = [1000.0]
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.READ_FACTOR", READ_FACTOR)
+    monkeypatch.setattr("voxfleet.cluster.budgets.governor.monotonic", lambda: now[0])
+    governor, counts = Governor(ledger, TOY, None, Event()), ledger.counts
+
+    def late() -> Counts:
+        now[0] += 30
+        return counts()
+
+    with monkeypatch.context() as stood_still:
+        stood_still.setattr(ledger, "counts", late)
+        assert governor.may_lease(0)
     settle(ledger, 20, good=False)
-    assert [governor.may_lease(0) for _ in range(50)] == [True] * 49 + [False]
+    now[0] += 0.25
+    assert not governor.may_lease(0)
     assert "20 of the last 20" in governor.paused
 
 
